@@ -1,0 +1,53 @@
+"""What every value of the suite has in common: frozen, closed, built by keyword."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZE = re.compile(r"(\d+)([KMGT]?)")
+
+BLOCK = 4096
+"""Bytes in one ledger block: the unit in which acknowledged data is tracked and verified."""
+
+
+class Value(BaseModel):
+    """A frozen value. Unknown keys are errors: a misspelt key must never be a silent default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+def parse_size(text: object) -> int:
+    """Bytes from ``4096``, ``"64K"``, ``"1M"`` (binary units, as dd and truncate read them).
+
+    Raises ValueError for anything else; pydantic turns that into an error at the value's place.
+    """
+    if isinstance(text, bool):
+        raise ValueError(f"not a size: {text!r}")
+    if isinstance(text, int):
+        if text < 0:
+            raise ValueError(f"a size cannot be negative: {text}")
+        return text
+    match = _SIZE.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(f"not a size: {text!r} (a whole number, with K, M, G or T for binary units)")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def format_size(count: int) -> str:
+    """The shortest exact form of a number of bytes: ``307200`` is ``300K``."""
+    for unit in ("T", "G", "M", "K"):
+        if count and count % _UNITS[unit] == 0:
+            return f"{count // _UNITS[unit]}{unit}"
+    return str(count)
+
+
+Bytes = Annotated[int, BeforeValidator(parse_size)]
+
+
+def as_json(value: BaseModel) -> dict[str, Any]:
+    """The JSON form that records and the wire carry; keys by their names in the case files."""
+    return value.model_dump(mode="json", by_alias=True)

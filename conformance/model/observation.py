@@ -1,0 +1,236 @@
+"""What was seen in the guest: facts without opinions, as the agent sends them and records keep them.
+
+Times are microseconds of the guest's monotonic clock since the rig was built. A result is what the
+system call returned, or minus the errno.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from conformance.model.base import Value
+
+
+class Op(NamedTuple):
+    """One system call or completion of a submitter: ``write``, ``sync`` or ``close``.
+
+    ``sync`` covers every earlier write of the same step; a ``write`` under O_DSYNC covers itself.
+    """
+
+    kind: Literal["write", "sync", "close", "open"]
+    offset: int
+    length: int
+    generation: int
+    result: int
+    start_us: int
+    end_us: int
+
+
+class Ended(Value):
+    """How a process ended. ``signal`` is what killed it; ``timed_out`` that it had to be ended."""
+
+    exit_code: int | None = None
+    signal: int | None = None
+    timed_out: bool = False
+    killable: bool = True
+    state: str = ""
+    stack: str = ""
+
+
+class Submitter(Value):
+    """One process that submitted I/O: what it asked for, what it was told, how it ended."""
+
+    pid: int
+    cgroup: str
+    ops: tuple[Op, ...] = ()
+    ended: Ended
+    killed_by_rig: bool = False
+    own_memory: int | None = None  # bytes of anonymous memory in its cgroup when it began
+    tool: str = ""  # "ledger", or the tool's name and version
+    output: str = ""  # the tail of what a tool printed
+
+
+class Extent(NamedTuple):
+    """A run of blocks that read alike. ``zero``: all zero bytes; ``generation``: as written."""
+
+    offset: int
+    length: int
+    content: Literal["generation", "zero", "foreign", "unreadable"]
+    generation: int | None
+    errno: int | None
+
+
+class FileOp(NamedTuple):
+    """An operation on files, or ``times`` like ones in a row that all gave ``result``."""
+
+    kind: str  # create write fsync dirsync mkdir rename setxattr close open syncfs
+    path: str
+    times: int
+    length: int
+    result: int
+    start_us: int
+    end_us: int
+
+
+class FileState(Value):
+    """A file as it was found: ``whole`` is every byte as it was written and fsynced."""
+
+    path: str
+    state: Literal["whole", "wrong", "missing", "unreadable"]
+    size: int = 0
+    errno: int | None = None
+    wrong: tuple[Extent, ...] = ()
+
+
+class Command(Value):
+    """A command of the rig or of a case, and how it ended."""
+
+    argv: tuple[str, ...]
+    ended: Ended
+    output: str = ""
+
+
+class Reading(Value):
+    """The shortage's own gauge, read without regard to any error: bytes used of bytes there are.
+
+    ``hits`` counts how often a limit was run into, where the kernel counts that.
+    """
+
+    kind: str
+    used: int
+    limit: int | None = None  # None: no limit in force
+    hits: int | None = None
+
+
+class MemoryEvents(Value):
+    """memory.events, memory.current and the like of one cgroup. Bytes and counts."""
+
+    max: int = 0
+    oom: int = 0
+    oom_kill: int = 0
+    oom_group_kill: int = 0
+    high: int = 0
+    current: int = 0
+    anon: int = 0
+    shmem: int = 0
+    file: int = 0
+
+
+class IoError(NamedTuple):
+    """An error that a bystander's own I/O got."""
+
+    kind: str
+    offset: int
+    errno: int
+    t_us: int
+
+
+class BystanderState(Value):
+    """How a bystander fares; a zombie is not alive."""
+
+    name: str
+    pid: int
+    cgroup: str
+    alive: bool
+    state: str = ""
+    signal: int | None = None
+    io_done: int = 0
+    io_errors: tuple[IoError, ...] = ()
+    io_stall_us: int = 0  # the longest that one of its operations took, or is taking
+
+
+class Blocked(Value):
+    """A task in uninterruptible sleep when nothing should be."""
+
+    pid: int
+    comm: str
+    stack: str = ""
+
+
+class KernelLine(NamedTuple):
+    """A line of the kernel log since the last look."""
+
+    seq: int
+    level: int
+    t_us: int
+    text: str
+
+
+class Watch(Value):
+    """What the watchers saw after a step."""
+
+    t_us: int
+    reading: Reading
+    oom_kill: int  # /proc/vmstat
+    cgroups: dict[str, MemoryEvents] = {}
+    bystanders: tuple[BystanderState, ...] = ()
+    blocked: tuple[Blocked, ...] = ()
+    taint: int = 0
+    kernel_log: tuple[KernelLine, ...] = ()
+
+
+class StepSeen(Value):
+    """What one step did. ``problem`` is the rig's or agent's own failure, in one line."""
+
+    name: str
+    verb: str
+    start_us: int
+    end_us: int
+    problem: str = ""
+    submitter: Submitter | None = None
+    extents: tuple[Extent, ...] = ()
+    files: tuple[FileState, ...] = ()
+    file_ops: tuple[FileOp, ...] = ()
+    commands: tuple[Command, ...] = ()
+    watch: Watch
+
+
+class Built(Value):
+    """The rig as it stands before the first step."""
+
+    layers: dict[str, dict[str, str | int | bool]] = {}  # path, size in bytes, settings in force
+    facts: dict[str, str] = {}  # swap, THP, machine: what a reader needs to compare runs
+    watch: Watch
+
+
+class TornDown(Value):
+    """What tear-down found left: names of loop devices, mounts, cgroups, processes; bytes."""
+
+    problem: str = ""
+    left: tuple[str, ...] = ()
+    shmem_before: int = 0
+    shmem_after: int = 0
+    watch: Watch | None = None
+
+
+class Lost(Value):
+    """The guest was lost: how, at which step, and what was taken as evidence first."""
+
+    how: Literal["panicked", "hung", "gone", "wire", "agent", "launch"]
+    step: str  # a step's name, or "build", "teardown", "probe"
+    title: str
+    evidence: dict[str, str] = {}
+
+
+class ArmSeen(Value):
+    """Everything that was seen of one arm."""
+
+    name: str
+    built: Built | None = None
+    steps: tuple[StepSeen, ...] = ()
+    torn_down: TornDown | None = None
+    lost: Lost | None = None
+    problem: str = ""  # the rig could not be built, or the like
+    console: str = ""  # path of the console log, relative to the run's folder
+    qemu_events: tuple[dict[str, object], ...] = ()
+    seconds: dict[str, float] = {}
+
+
+class Observation(Value):
+    """Everything that was seen of one variant on one kernel."""
+
+    case: str
+    values: dict[str, str] = {}
+    kernel: str
+    release: str
+    arms: tuple[ArmSeen, ...]

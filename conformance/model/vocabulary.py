@@ -1,0 +1,144 @@
+"""The closed vocabularies: statuses, levels, clauses, claims, and how a write is submitted."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """What is known of one case variant on one kernel. Every result starts as BROKEN."""
+
+    PASS = "PASS"  # noqa: S105 - a verdict, not a password
+    FAIL = "FAIL"
+    BROKEN = "BROKEN"
+    SKIP = "SKIP"
+    RECORDED = "RECORDED"
+
+
+ROLL_UP = (Status.FAIL, Status.BROKEN, Status.PASS, Status.RECORDED, Status.SKIP)
+"""Worst first: the status of a group is the first of these that occurs in it."""
+
+
+class Level(StrEnum):
+    """How strongly a clause or a case is claimed. Only ``must`` makes a FAIL."""
+
+    MUST = "must"
+    SHOULD = "should"
+    MAY = "may"
+    SURVEY = "survey"
+
+
+class Disposition(StrEnum):
+    """How a verdict stands to the rows in results/known/."""
+
+    UNEXPECTED = "unexpected"  # a FAIL that no row tells of
+    AS_KNOWN = "as-known"  # a FAIL, each must finding of which a row tells of
+    FIXED = "fixed"  # a row tells of a FAIL that did not happen
+    NONE = "none"  # nothing to say
+
+
+class Clause(StrEnum):
+    """The clauses of the norm that the oracle judges; docs/norm.md has their text."""
+
+    ERROR_SURFACED = "error_surfaced"
+    ERRNO_PRECISE = "errno_precise"
+    LIMIT_ENFORCED = "limit_enforced"
+    NO_OOM_KILL = "no_oom_kill"
+    SUBMITTER_SURVIVES = "submitter_survives"
+    BYSTANDERS_UNHARMED = "bystanders_unharmed"
+    ACKNOWLEDGED_READABLE = "acknowledged_readable"
+    NO_FOREIGN_DATA = "no_foreign_data"
+    OVERWRITE_IN_PLACE = "overwrite_in_place"
+    REUSABLE = "reusable"
+    BOUNDED = "bounded"
+    EQUIVALENT = "equivalent"
+    ATTRIBUTED = "attributed"
+    FILESYSTEM_CONSISTENT = "filesystem_consistent"
+    KERNEL_SOUND = "kernel_sound"
+    NOTHING_LEAKED = "nothing_leaked"
+
+
+STARRED = frozenset(
+    {
+        Clause.NO_OOM_KILL,
+        Clause.SUBMITTER_SURVIVES,
+        Clause.BYSTANDERS_UNHARMED,
+        Clause.ACKNOWLEDGED_READABLE,
+        Clause.NO_FOREIGN_DATA,
+        Clause.BOUNDED,
+        Clause.KERNEL_SOUND,
+    }
+)
+"""Clauses that hold for every case, whatever it claims itself."""
+
+CLAUSE_LEVEL = {Clause.ERRNO_PRECISE: Level.SHOULD}
+"""Clauses that are less than ``must`` wherever they are judged."""
+
+CLAUSE_CLAIMS: dict[Clause, tuple[str, ...]] = {
+    Clause.ERROR_SURFACED: ("S1", "S7"),
+    Clause.ERRNO_PRECISE: ("S2", "S3"),
+    Clause.LIMIT_ENFORCED: ("S2", "S3"),
+    Clause.NO_OOM_KILL: ("S1",),
+    Clause.SUBMITTER_SURVIVES: ("S1", "S6", "S12"),
+    Clause.BYSTANDERS_UNHARMED: ("S11", "S14"),
+    Clause.ACKNOWLEDGED_READABLE: ("S5",),
+    Clause.NO_FOREIGN_DATA: ("S5",),
+    Clause.OVERWRITE_IN_PLACE: ("S12",),
+    Clause.REUSABLE: ("S4", "S12"),
+    Clause.BOUNDED: ("S13",),
+    Clause.EQUIVALENT: ("S10",),
+    Clause.ATTRIBUTED: ("S11", "S14"),
+    Clause.FILESYSTEM_CONSISTENT: ("S7",),
+    Clause.KERNEL_SOUND: (),
+    Clause.NOTHING_LEAKED: ("S4",),
+}
+"""The seed's claims (S1 to S14) that each clause is taken from."""
+
+CLAIMS: dict[str, str] = {
+    "S1": "A storage shortage is an I/O error to the submitter, not an OOM kill.",
+    "S2": "A memory limit on the pages behind a loop device is thin provisioning: ENOSPC.",
+    "S3": "A quota on the backing file is ENOSPC or EDQUOT.",
+    "S4": "After a kill, further I/O to the device gets data or errors, never another kill.",
+    "S5": "What was written through the device stays, and everybody reads it back.",
+    "S6": "Metadata I/O in a process's context that crosses the limit does not kill it.",
+    "S7": "Each I/O of a filesystem on the device has one definite outcome that its users hear of.",
+    "S8": "A load that is all metadata is no exception.",
+    "S9": "tmpfs run full by such metadata is ENOSPC from the loop device.",
+    "S10": "The same shortage from different causes gets the same kind of answer.",
+    "S11": "Nobody who did not submit the I/O is killed.",
+    "S12": "The submitter survives, can handle the error, and can go on using the device.",
+    "S13": "Blocking is right only while it can resolve the shortage; else the error is bounded.",
+    "S14": "One cgroup at its limit does not stall or fail another's I/O on the same device.",
+}
+
+
+class Submit(StrEnum):
+    """How a write reaches the kernel: the ledger's own four ways, and fio's engines."""
+
+    BUFFERED = "buffered"
+    DIRECT = "direct"
+    DSYNC = "dsync"
+    MMAP = "mmap"
+    FIO_LIBAIO = "fio_libaio"
+    FIO_IO_URING = "fio_io_uring"
+    FIO_MMAP = "fio_mmap"
+
+
+CARRIES_STATUS = frozenset({Submit.DIRECT, Submit.FIO_LIBAIO, Submit.FIO_IO_URING})
+"""Ways on which a block device's status reaches the submitter as its errno.
+
+Elsewhere the page cache stands between: mark_buffer_write_io_error() in fs/buffer.c records EIO
+whatever the status of the bio was (5.10 to 7.3).
+"""
+
+
+class Role(StrEnum):
+    """What a step is for. It tells the judge which clause a step's outcome speaks to."""
+
+    SETUP = "setup"  # prepares; must work, or the run is BROKEN
+    CONTROL = "control"  # the same operation without the shortage; must work, or BROKEN
+    PROVOKE = "provoke"  # runs into the shortage
+    OVERWRITE = "overwrite"  # rewrites blocks that already have physical space, during the shortage
+    REUSE = "reuse"  # uses the device again during the shortage, or after a kill
+    RECOVER = "recover"  # after relief: must work again
+    OBSERVE = "observe"  # looks; changes nothing
