@@ -1,0 +1,45 @@
+"""The exit status of a run, and the errors that end one before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from conformance.report.result import Asked, Outlook, Result
+
+DEVIATES: Final = 1
+"""A FAIL that no known deviation tells of; with --strict any FAIL."""
+BROKEN: Final = 2
+"""Of some variant nothing is known: the rig, the agent, the machine or the judge failed."""
+STALE: Final = 4
+"""A known deviation is no longer seen, or matches nothing."""
+NOTHING: Final = 8
+"""Nothing ran."""
+REFUSED: Final = 64
+"""The run did not begin: an option, a case file, a kernel, a module, a full disk. One line says why.
+
+EX_USAGE of sysexits.h, and beyond the sum of the bits above.
+"""
+INTERRUPTED: Final = 130
+"""Ended by Ctrl-C or SIGTERM, as shells say it. Takes the place of the bits."""
+
+
+class Refused(Exception):  # noqa: N818 - it says what happened to the run
+    """What the user asked for cannot be done. The text is one line and names the place."""
+
+
+def status(
+    results: Iterable[Result], asked: Asked, *, stale: bool, selected_nothing: bool = False
+) -> int:
+    """The OR of what happened. A run whose every variant was skipped ran nothing."""
+    outlooks = {result.outlook(asked) for result in results}
+    code = 0
+    if Outlook.BAD in outlooks:
+        code |= DEVIATES
+    if Outlook.BROKEN in outlooks:
+        code |= BROKEN
+    if stale or Outlook.FIXED in outlooks:
+        code |= STALE
+    if selected_nothing or outlooks <= {Outlook.SKIPPED}:
+        code |= NOTHING
+    return code

@@ -1,0 +1,258 @@
+"""The cache directory: build a thing once, share it between concurrent runs, trust only whole ones.
+
+An entry is a directory, `<root>/<kind>/<key>`. It comes into being by one rename, after everything
+in it was fsynced; so an entry that exists is whole, and the fast path takes no lock at all. Builders
+of the same key serialise on a flock; builders of different keys do not meet. A builder that dies
+leaves a temporary directory that nothing trusts and that the next builder removes.
+
+Besides entries, which never change, there are *notes*: small named files, replaced atomically, for
+what may change later (which package version a suite offers today).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from conformance.machine.tool import ArtifactError, NoSpaceError
+
+__all__ = ["ArtifactError", "Cache", "NoSpaceError", "cache_directory", "digest_of", "file_stamp"]
+
+_NAME_LIMIT = 150
+
+
+def cache_directory(environ: Mapping[str, str]) -> Path:
+    """$CONFORM_CACHE, else $XDG_CACHE_HOME/conform, else ~/.cache/conform. Not created here."""
+    if own := environ.get("CONFORM_CACHE"):
+        return Path(own).absolute()
+    if xdg := environ.get("XDG_CACHE_HOME"):
+        return Path(xdg).absolute() / "conform"
+    home = environ.get("HOME") or str(Path.home())
+    return Path(home).absolute() / ".cache" / "conform"
+
+
+def digest_of(*parts: str | bytes) -> str:
+    """The sha256 (hex) of a sequence of parts; no two different sequences share an encoding."""
+    total = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        total.update(len(data).to_bytes(8, "big"))
+        total.update(data)
+    return total.hexdigest()
+
+
+def file_stamp(path: Path) -> str:
+    """What tells a changed file cheaply: path, size in bytes and mtime in nanoseconds.
+
+    Raises OSError when the file cannot be stat'ed.
+    """
+    status = path.stat()
+    return f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cache:
+    """The cache under one directory. Cheap to make; nothing is touched until it is used."""
+
+    root: Path
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None) -> Cache:
+        """The cache the environment (default: os.environ) asks for."""
+        return cls(root=cache_directory(os.environ if environ is None else environ))
+
+    def entry(self, kind: str, key: str) -> Path:
+        """Where the entry is or would be."""
+        return self.root / _checked(kind) / _checked(key)
+
+    def build_once(self, kind: str, key: str, builder: Callable[[Path], None]) -> Path:
+        """The directory `<root>/<kind>/<key>`, built by `builder(empty directory)` if not there.
+
+        Of several processes asking at once, one builds and the others wait for it. When the builder
+        raises, nothing is kept and the exception goes on. Raises NoSpaceError when the disk is
+        full, ArtifactError when the cache directory cannot be written.
+        """
+        entry = self.entry(kind, key)
+        if entry.is_dir():
+            return entry
+        with _one_line(self.root):
+            with self.lock(f"{kind}.{key}"):
+                if entry.is_dir():
+                    return entry
+                self.remove_stale()
+                with self.scratch() as work:
+                    product = work / "product"
+                    product.mkdir()
+                    builder(product)
+                    _sync_tree(product)
+                    entry.parent.mkdir(parents=True, exist_ok=True)
+                    os.rename(product, entry)
+                    _sync(entry.parent)
+        return entry
+
+    def discard(self, kind: str, key: str) -> None:
+        """Remove an entry if it is there. Not for entries a running machine may be using."""
+        entry = self.entry(kind, key)
+        with _one_line(self.root), self.lock(f"{kind}.{key}"), self.scratch() as work:
+            if entry.is_dir():
+                os.rename(entry, work / "discarded")
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold an exclusive lock of that name; waits for whoever holds it, dies with the process."""
+        path = self.root / "locks" / _checked(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """An empty directory on the cache's own file system, removed at the end.
+
+        A locked file beside it says that its owner lives; `remove_stale` goes by that.
+        """
+        parent = self.root / "tmp"
+        parent.mkdir(parents=True, exist_ok=True)
+        work = parent / secrets.token_hex(8)
+        alive = work.with_suffix(".alive")
+        handle = os.open(alive, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            work.mkdir()
+            yield work
+        finally:
+            remove_tree(work)
+            alive.unlink(missing_ok=True)
+            os.close(handle)
+
+    def remove_stale(self) -> None:
+        """Remove the temporary directories whose owners have died."""
+        for alive in sorted((self.root / "tmp").glob("*.alive")):
+            try:
+                handle = os.open(alive, os.O_RDWR | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            else:
+                remove_tree(alive.with_suffix(""))
+                alive.unlink(missing_ok=True)
+            finally:
+                os.close(handle)
+
+    def note(self, name: str) -> str | None:
+        """The text of a note, or None when there is none."""
+        try:
+            return (self.root / "notes" / _checked(name)).read_text()
+        except FileNotFoundError:
+            return None
+
+    def write_note(self, name: str, text: str) -> None:
+        """Set a note, atomically. Raises NoSpaceError or ArtifactError."""
+        path = self.root / "notes" / _checked(name)
+        with _one_line(self.root):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+            try:
+                with fresh.open("w") as stream:
+                    stream.write(text)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                os.replace(fresh, path)
+            finally:
+                fresh.unlink(missing_ok=True)
+
+    def content_digest(self, path: Path) -> str:
+        """The sha256 (hex) of a file's content; a file with an unchanged stamp is not read again.
+
+        Raises OSError when the file cannot be read.
+        """
+        stamp = file_stamp(path.resolve())
+        name = f"digest.{digest_of(stamp)[:32]}"
+        known = self.note(name)
+        if known is not None:
+            record = json.loads(known)
+            if record["stamp"] == stamp:
+                return str(record["sha256"])
+        with path.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        self.write_note(name, json.dumps({"stamp": stamp, "sha256": sha256}))
+        return sha256
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory tree that may be absent, unless something is mounted inside it.
+
+    A builder that was killed while it had a chroot set up could have left a mount of the host's
+    /dev or /proc behind; removing through it would empty the host's directory.
+    """
+    real = os.path.realpath(path)
+    if any(point == real or point.startswith(real + "/") for point in _mount_points()):
+        return
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _mount_points() -> list[str]:
+    try:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return []
+    return [line.split()[4].replace("\\040", " ") for line in lines]
+
+
+def _checked(name: str) -> str:
+    if not name or name.startswith(".") or "/" in name or len(name) > _NAME_LIMIT:
+        raise ValueError(f"not a name for a cache entry: {name!r}")
+    return name
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_tree(top: Path) -> None:
+    for directory, _, files in os.walk(top):
+        for name in files:
+            path = Path(directory, name)
+            if path.is_file() and not path.is_symlink():
+                _sync(path)
+        _sync(Path(directory))
+
+
+@contextmanager
+def _one_line(root: Path) -> Iterator[None]:
+    """Turn the operating system's complaints about the cache directory into one line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpaceError(
+                f"no space left for the cache in {root}: free some space,"
+                " or point CONFORM_CACHE at a larger file system"
+            ) from error
+        ours = str(error.filename or "").startswith(str(root))
+        if ours and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
+            raise ArtifactError(
+                f"the cache in {root} cannot be written ({error.strerror}):"
+                " point CONFORM_CACHE at a directory of your own"
+            ) from error
+        raise

@@ -1,0 +1,257 @@
+"""What a throwaway machine boots from: kernel, initramfs, root image, modules image.
+
+The root image is one read-only erofs for every kernel, built from vm/image.toml. The modules image
+is one erofs per kernel. The initramfs holds the agent, so an edit of the agent rebuilds a few
+megabytes and no image.
+
+erofs is compressed with plain lz4 in 4 KiB clusters and nothing newer: that is what a 5.10 kernel
+reads (big clusters are 5.13's, chunked files 5.15's, fragments and deduplication 6.1's).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from conformance.machine import initramfs
+from conformance.machine.apt import KEYRING, Mirrors, host_mirrors, sources
+from conformance.machine.cache import Cache, digest_of
+from conformance.machine.kernel import Kernel, resolve_kernel
+from conformance.machine.tool import ArtifactError, ToolError, environment, run
+
+_PROJECT = Path(__file__).resolve().parents[2]
+
+# Part of the keys: bump when what the builders below do to their input changes.
+_ROOT_LAYOUT = "root 1"
+_MODULES_LAYOUT = "modules 1"
+_INITRD_LAYOUT = "initrd 1"
+
+# Every edit of the agent leaves an initramfs behind; this many of the last used are kept.
+_INITRDS_KEPT = 24
+
+_UUID = "6a9f4a5e-3c1d-4f0b-9d3e-636f6e666f72"  # constant, so that equal input gives equal images
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """The files of the project that end up in the guest."""
+
+    image: Path = _PROJECT / "vm" / "image.toml"
+    init: Path = _PROJECT / "vm" / "init"
+    reaper: Path = _PROJECT / "vm" / "reaper"
+    agent: Path = _PROJECT / "vm" / "agent"
+    wire: Path = _PROJECT / "conformance" / "wire.py"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BootFiles:
+    """Everything a machine boots from; all paths are in the cache and never change content.
+
+    root and modules are raw disk images for virtio disks with the serials `root` and `modules`,
+    attached read-only. release is what `uname -r` will say. key changes when anything the guest
+    boots from changes.
+    """
+
+    vmlinuz: Path
+    initrd: Path
+    root: Path
+    modules: Path
+    release: str
+    kernel_name: str
+    key: str
+
+
+def prepare_boot(
+    kernel_spec: str,
+    *,
+    cache: Cache,
+    modules_override: tuple[Path, ...] = (),
+    refresh: bool = False,
+    progress: Progress = lambda line: None,
+    files: Sources = Sources(),  # noqa: B008 - frozen
+    mirrors: Callable[[], Mirrors] = host_mirrors,
+) -> BootFiles:
+    """Everything to boot the kernel a spec names (see kernel.py), built where not cached yet.
+
+    A warm call reads the agent and a few small files. `refresh` asks the mirror for the newest
+    kernel and rebuilds the root. Raises ArtifactError (KernelError, ToolError, NoSpaceError, ...),
+    each one line.
+    """
+    kernel = resolve_kernel(
+        kernel_spec,
+        cache=cache,
+        modules_override=modules_override,
+        refresh=refresh,
+        progress=progress,
+    )
+    root_key, root = root_image(
+        cache=cache, recipe=files.image, refresh=refresh, progress=progress, mirrors=mirrors
+    )
+    modules = modules_image(kernel, cache=cache, progress=progress)
+    initrd_key, initrd = initrd_image(kernel, cache=cache, files=files)
+    return BootFiles(
+        vmlinuz=kernel.vmlinuz,
+        initrd=initrd,
+        root=root,
+        modules=modules,
+        release=kernel.release,
+        kernel_name=kernel.name,
+        key=digest_of("boot", kernel.key, root_key, _MODULES_LAYOUT, initrd_key),
+    )
+
+
+# -- root --------------------------------------------------------------------------------------
+
+
+def root_image(
+    *,
+    cache: Cache,
+    recipe: Path,
+    refresh: bool = False,
+    progress: Progress = lambda line: None,
+    mirrors: Callable[[], Mirrors] = host_mirrors,
+) -> tuple[str, Path]:
+    """The guest's root, a read-only erofs, and its key. Built once per text of the recipe.
+
+    With `refresh` it is built anew under a new key, from today's packages. Raises ArtifactError.
+    """
+    text = recipe.read_text()
+    base = digest_of(_ROOT_LAYOUT, text)
+    # Refreshing counts generations: a running machine keeps the image it booted from.
+    note = f"root-generation.{base[:32]}"
+    generation = int(cache.note(note) or "0") + (1 if refresh else 0)
+    key = digest_of(base, str(generation))
+
+    def build(product: Path) -> None:
+        progress("building the guest's root image (a minute or two, once)")
+        _build_root(text, recipe, product, mirrors)
+
+    entry = cache.build_once("root", key, build)
+    if refresh:
+        cache.write_note(note, str(generation))
+    return key, entry / "root.erofs"
+
+
+def _build_root(
+    text: str, recipe: Path, product: Path, mirrors: Callable[[], Mirrors]
+) -> None:
+    try:
+        table = tomllib.loads(text)
+        suite, packages, exclude = table["suite"], table["packages"], table["exclude"]
+    except (tomllib.TOMLDecodeError, KeyError) as error:
+        raise ArtifactError(f"{recipe}: {error} (it needs suite, packages and exclude)") from error
+    sources_list = product / "sources.list"
+    sources_list.write_text(sources(str(suite), mirrors()))
+    tarball = product / "root.tar"
+    run(
+        ["mmdebstrap", "--quiet", "--variant=essential", "--format=tar", "--architectures=amd64"]
+        + [f"--keyring={KEYRING}", f"--include={','.join(packages)}"]
+        + [f"--dpkgopt=path-exclude={pattern}" for pattern in exclude]
+        # What the guest holds, for the record of a run.
+        + ['--customize-hook=chroot "$1" dpkg-query -W >"$1/etc/conform-packages"']
+        # Images carry no file times, so bytecode must not be judged by them.
+        + [
+            '--customize-hook=chroot "$1" python3 -m compileall -qf'
+            ' --invalidation-mode unchecked-hash /usr/lib/python3*'
+        ]
+        + ['--customize-hook=rm -rf "$1"/var/cache/* "$1"/var/lib/apt "$1"/var/lib/dpkg/info']
+        + [str(suite), tarball, sources_list]
+    )
+    tree = product / "tree"
+    tree.mkdir()
+    run(["tar", "-C", tree, "-xf", tarball, "--exclude=./dev/*", "--no-same-owner", "-p"])
+    tarball.unlink()
+    sources_list.unlink()
+    _make_erofs(tree, product / "root.erofs")
+    shutil.copyfile(tree / "etc/conform-packages", product / "packages.txt")
+    shutil.rmtree(tree)
+
+
+def _make_erofs(tree: Path, image: Path) -> None:
+    run(["mkfs.erofs", "-zlz4", "-T0", "--all-root", f"-U{_UUID}", "--quiet", image, tree])
+
+
+# -- modules -----------------------------------------------------------------------------------
+
+
+def modules_image(
+    kernel: Kernel, *, cache: Cache, progress: Progress = lambda line: None
+) -> Path:
+    """A read-only erofs to be mounted on /usr/lib/modules; empty for a kernel without modules."""
+
+    def build(product: Path) -> None:
+        progress(f"building the modules image of {kernel.release}")
+        if kernel.modules is not None:
+            _make_erofs(kernel.modules.parent, product / "modules.erofs")
+            return
+        empty = product / "empty"
+        (empty / kernel.release).mkdir(parents=True)
+        _make_erofs(empty, product / "modules.erofs")
+        shutil.rmtree(empty)
+
+    key = digest_of(_MODULES_LAYOUT, kernel.key)
+    return cache.build_once("modules", key, build) / "modules.erofs"
+
+
+# -- initramfs ---------------------------------------------------------------------------------
+
+
+def initrd_image(kernel: Kernel, *, cache: Cache, files: Sources) -> tuple[str, Path]:
+    """The initramfs for a kernel with the agent as it is now, and its key. Raises ArtifactError."""
+    found = shutil.which("busybox", path=environment()["PATH"])
+    if found is None:
+        raise ToolError("busybox is not installed: apt install busybox-static")
+    busybox = Path(found)
+    try:
+        agent = initramfs.agent_files(files.agent, files.wire)
+        fixed = (files.init.read_bytes(), files.reaper.read_bytes())
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{error.filename} is missing: the checkout is incomplete") from error
+    if "__main__.py" not in agent:
+        raise ArtifactError(f"{files.agent} holds no __main__.py: the checkout is incomplete")
+    key = digest_of(
+        _INITRD_LAYOUT,
+        kernel.key,
+        cache.content_digest(busybox),
+        *fixed,
+        *(part for name, content in agent.items() for part in (name, content)),
+    )
+
+    def build(product: Path) -> None:
+        _refuse_dynamic(busybox)
+        (product / "initrd.img").write_bytes(
+            initramfs.build(
+                busybox=busybox,
+                init=files.init,
+                reaper=files.reaper,
+                agent=agent,
+                modules=initramfs.boot_modules(kernel),
+            )
+        )
+
+    fresh = not cache.entry("initrd", key).is_dir()
+    entry = cache.build_once("initrd", key, build)
+    if fresh:
+        _forget_old(cache, entry)
+    else:
+        os.utime(entry)
+    return key, entry / "initrd.img"
+
+
+def _refuse_dynamic(busybox: Path) -> None:
+    """A dynamically linked busybox (the package `busybox`) finds no libraries in an initramfs."""
+    if b"/lib64/ld-linux" in busybox.read_bytes():
+        raise ToolError(f"{busybox} is not statically linked: apt install busybox-static")
+
+
+def _forget_old(cache: Cache, newest: Path) -> None:
+    entries = sorted(newest.parent.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    for entry in entries[:-_INITRDS_KEPT]:
+        if entry != newest:
+            cache.discard("initrd", entry.name)

@@ -1,0 +1,99 @@
+"""Run a host tool (apt-get, mkfs.erofs, depmod, ...) and say in one line what went wrong.
+
+Everything a throwaway machine boots from is made by a tool of the host's distribution. A tool can
+be absent, can fail, or can run out of disk; each of these becomes one `ArtifactError` line that
+says what is wrong and what to do.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+# Where the administrator's tools are; an unprivileged user's PATH often lacks them.
+_SBIN = ("/usr/sbin", "/sbin")
+
+# The Debian package to install when a tool is missing. vm/host-packages.txt lists the same names.
+PACKAGE_OF = {
+    "apt-cache": "apt",
+    "apt-get": "apt",
+    "busybox": "busybox-static",
+    "depmod": "kmod",
+    "dpkg-deb": "dpkg",
+    "mkfs.erofs": "erofs-utils",
+    "mmdebstrap": "mmdebstrap",
+    "modinfo": "kmod",
+    "strip": "binutils",
+    "tar": "tar",
+    "zstd": "zstd",
+}
+
+
+class ArtifactError(Exception):
+    """Something a machine boots from cannot be had. Renders as one line: what, and what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+class ToolError(ArtifactError):
+    """A host tool is missing or failed."""
+
+
+class NoSpaceError(ArtifactError):
+    """The file system that holds the cache (or a temporary directory) is full."""
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment tools run in: the caller's, in the C locale, with the sbin directories."""
+    env = dict(os.environ)
+    path = env.get("PATH", "/usr/bin:/bin").split(":")
+    env["PATH"] = ":".join(path + [d for d in _SBIN if d not in path])
+    env["LC_ALL"] = "C.UTF-8"
+    env.update(extra or {})
+    return env
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+) -> bytes:
+    """Run a tool to its end and return its standard output.
+
+    Raises ToolError (missing tool, non-zero exit) or NoSpaceError (it said the disk is full).
+    """
+    words = [str(word) for word in argv]
+    try:
+        done = subprocess.run(
+            words, cwd=cwd, env=environment(env), input=stdin, capture_output=True, check=False
+        )
+    except FileNotFoundError as error:
+        package = PACKAGE_OF.get(words[0], words[0])
+        raise ToolError(f"{words[0]} is not installed: apt install {package}") from error
+    if done.returncode == 0:
+        return done.stdout
+    said = done.stderr.decode(errors="replace")
+    if "No space left on device" in said:
+        raise NoSpaceError(
+            f"no space left on device while running {words[0]}: free some space,"
+            " or point CONFORM_CACHE (and TMPDIR) at a larger file system"
+        )
+    raise ToolError(f"{words[0]} failed (exit {done.returncode}): {telling_line(said)}")
+
+
+def telling_line(output: str) -> str:
+    """The line of a tool's error output that names the error: the first E:/error line, or the last.
+
+    >>> telling_line("W: minor\\nE: Unable to locate package foo\\nI: bye\\n")
+    'E: Unable to locate package foo'
+    """
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    for line in lines:
+        if line.startswith("E: ") or "error:" in line.lower():
+            return line
+    return lines[-1] if lines else "it said nothing"

@@ -1,0 +1,113 @@
+"""The tables of docs/findings.md, made from verdicts: what each kernel did, and where each claim stands.
+
+Pure: verdicts in, Markdown out. Prose stays in the document; the tables stand between markers, so
+that they are made anew from records and never edited by hand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from conformance.model import CLAIMS, ROLL_UP, Status, Verdict
+
+SIGN = {
+    Status.PASS: "pass",
+    Status.FAIL: "**FAIL**",
+    Status.BROKEN: "broken",
+    Status.SKIP: "skip",
+    Status.RECORDED: "recorded",
+}
+
+MARKED = re.compile(r"(<!-- table: (?P<name>[a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def roll_up(statuses: Iterable[Status]) -> Status | None:
+    """The worst of some statuses, or None of none."""
+    found = set(statuses)
+    return next((status for status in ROLL_UP if status in found), None)
+
+
+def kernels_of(verdicts: Iterable[Verdict]) -> tuple[tuple[str, str], ...]:
+    """(name, release) of each kernel, oldest release first."""
+    seen = {verdict.kernel: verdict.release for verdict in verdicts}
+    return tuple(sorted(seen.items(), key=lambda item: _release_key(item[1])))
+
+
+def results_table(verdicts: Sequence[Verdict]) -> str:
+    """Variants down, kernels across; a cell is the status and what deviated."""
+    kernels = kernels_of(verdicts)
+    cells = {(_variant(v), v.kernel): v for v in verdicts}
+    rows = sorted({_variant(v) for v in verdicts})
+    head = ["variant", *(f"{name}<br>{release}" for name, release in kernels)]
+    body = [
+        [f"`{row}`", *(_cell(cells.get((row, name))) for name, _ in kernels)] for row in rows
+    ]
+    return _markdown(head, body)
+
+
+def claims_table(verdicts: Sequence[Verdict], claimed: Mapping[str, Sequence[str]]) -> str:
+    """S1 to S14 down, kernels across.
+
+    ``claimed`` gives the claims of each case. A claim *fails* where a finding of level must speaks
+    to it; it *holds* where a case that covers it passed and none failed; an advisory is told beside.
+    """
+    kernels = kernels_of(verdicts)
+    body = []
+    for claim, text in CLAIMS.items():
+        row = [f"**{claim}** {text}"]
+        for name, _ in kernels:
+            row.append(_claim_cell(claim, [v for v in verdicts if v.kernel == name], claimed))
+        body.append(row)
+    return _markdown(["claim", *(name for name, _ in kernels)], body)
+
+
+def refresh(document: str, tables: Mapping[str, str]) -> str:
+    """``document`` with each marked table made anew.
+
+    Raises KeyError if a marker names a table that is not there.
+    """
+    return MARKED.sub(lambda m: f"{m[1]}{tables[m['name']]}\n{m[3]}", document)
+
+
+def _claim_cell(
+    claim: str, verdicts: Sequence[Verdict], claimed: Mapping[str, Sequence[str]]
+) -> str:
+    failed = {v.case for v in verdicts if any(claim in f.claims for f in v.deviations)}
+    advised = {v.case for v in verdicts if any(claim in f.claims for f in v.advisories)}
+    covering = [v for v in verdicts if claim in claimed.get(v.case, ())]
+    judged = [v for v in covering if v.status in (Status.PASS, Status.FAIL)]
+    if failed:
+        return f"**fails** in {_count(failed)}"
+    if not judged:
+        skipped = any(v.status is Status.SKIP for v in covering)
+        return "not applicable" if skipped else "not tested"
+    return "holds" + (f", advisories in {_count(advised)}" if advised else "")
+
+
+def _count(cases: set[str]) -> str:
+    return f"{len(cases)} case" + ("s" if len(cases) != 1 else "")
+
+
+def _cell(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return "not run"
+    told = [f"{f.clause.value}: {f.signature}" for f in verdict.deviations]
+    advised = [f"({f.clause.value}: {f.signature})" for f in verdict.advisories]
+    reasons = list(verdict.reasons) if verdict.status in (Status.BROKEN, Status.SKIP) else []
+    parts = dict.fromkeys([SIGN[verdict.status], *told, *advised, *reasons])
+    return "<br>".join(part.replace("|", "\\|") for part in parts)
+
+
+def _variant(verdict: Verdict) -> str:
+    cell = "-".join(verdict.values.values())
+    return f"{verdict.case}[{cell}]" if cell else verdict.case
+
+
+def _release_key(release: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", release)[:3])
+
+
+def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    rows = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)

@@ -1,0 +1,65 @@
+"""The folder that a run writes to: results/runs/<time>/, with results/latest pointing at it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from datetime import datetime
+from pathlib import Path
+
+RUNS = Path("results/runs")
+LATEST = Path("results/latest")
+
+
+def new_run(root: Path, now: datetime) -> Path:
+    """Make ``root``/results/runs/<UTC time>/ and point results/latest at it.
+
+    Two runs in one second get ``-2`` and so on. Raises OSError if there is no place to write.
+    """
+    stem = now.strftime("%Y-%m-%dT%H-%M-%SZ")
+    number = 1
+    while True:
+        folder = root / RUNS / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            continue
+        _point(root / LATEST, folder)
+        return folder
+
+
+def own_run(folder: Path) -> Path:
+    """Make the folder that ``--out`` names, or take it as it is if it is empty.
+
+    Raises FileExistsError if something is in it: a run never writes over another's results.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise FileExistsError(f"{folder}: not empty; a run writes to a folder of its own")
+    return folder
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace ``path`` with ``text``: a reader sees the old file or the new one, never a part."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        # What came from a kernel log may hold lone surrogates; a report must not die of them.
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def shown(path: Path) -> str:
+    """``path`` as a user would type it: relative if it is below the current directory."""
+    try:
+        return str(path.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _point(link: Path, target: Path) -> None:
+    beside = link.with_name(f".latest.{secrets.token_hex(4)}")
+    beside.symlink_to(os.path.relpath(target, link.parent))
+    beside.replace(link)

@@ -1,0 +1,313 @@
+"""Runs one variant on one machine: probe, plan, a fresh guest for each arm, observe, judge.
+
+The only module that drives a guest. It has no opinion: what it returns is what the guest answered,
+and, where a guest was lost, how. ``run_case`` is a function of a variant and a machine; pytest, the
+command line and any other engine call it.
+
+What may go wrong, and what becomes of it:
+
+- the guest cannot be launched, or is lost while it is probed: ``ArmSeen.lost``, judged BROKEN
+- the rig cannot be built: ``ArmSeen.problem``, judged BROKEN
+- the guest panics, hangs, vanishes or sends garbage: ``ArmSeen.lost`` names the step; the oracle
+  tells a deviation of the kernel from a failure of the rig by whether the shortage was in force
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from conformance.machine.protocol import (
+    AgentError,
+    Guest,
+    GuestGone,
+    GuestHung,
+    GuestPanicked,
+    LaunchFailed,
+    Machine,
+    MachineError,
+    WireGarbage,
+)
+from conformance.model import (
+    AnyStep,
+    Arm,
+    ArmSeen,
+    Built,
+    Lost,
+    NotApplicable,
+    Observation,
+    Plan,
+    Status,
+    StepSeen,
+    TornDown,
+    Value,
+    Variant,
+    Verdict,
+    as_json,
+)
+from conformance.oracle import judge
+from conformance.planner import Target, plan, requirements
+
+BUILD_LIMIT = 90.0
+"""Seconds, on the reference machine, for a rig: the slowest is mkfs on a loop device."""
+PROBE_LIMIT = 60.0
+TEARDOWN_LIMIT = 60.0
+GRACE = 45.0
+"""Seconds beyond a step's own limit: the agent ends what runs over, and takes evidence."""
+
+AnyValue = TypeVar("AnyValue", bound=Value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """All that came of one variant on one kernel."""
+
+    plan: Plan | NotApplicable | None
+    observation: Observation | None
+    verdict: Verdict
+
+
+class Facts:
+    """What a kernel can do, found out by a probe once for each requirement."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def missing(self, needs: tuple[str, ...]) -> list[str]:
+        """The requirements that nobody has probed yet."""
+        return [need for need in needs if need not in self._known]
+
+    def learn(self, found: Mapping[str, str]) -> None:
+        """Keep what a probe answered: an empty reason means that the requirement is met."""
+        self._known.update(found)
+
+    def __getitem__(self, need: str) -> str:
+        return self._known[need]
+
+    def as_mapping(self) -> Mapping[str, str]:
+        """A copy: requirement to the reason why it is not met, or to nothing."""
+        return dict(self._known)
+
+
+def run_case(
+    variant: Variant,
+    machine: Machine,
+    *,
+    facts: Facts,
+    workdir: Path,
+    clock: Callable[[], float] = time.monotonic,
+) -> Outcome:
+    """Run ``variant`` on ``machine`` and judge it. Console logs go below ``workdir``.
+
+    Raises only what the caller's own machine is to blame for (OSError); whatever befalls a guest is
+    part of the outcome.
+    """
+    began = clock()
+    kernel = machine.describe()
+    name, release = str(kernel["kernel"]), str(kernel["release"])
+    folder = workdir / variant.id
+
+    def verdict(status: Status, *reasons: str) -> Verdict:
+        return Verdict(
+            case=variant.case,
+            values=variant.values,
+            kernel=name,
+            release=release,
+            status=status,
+            reasons=reasons,
+            seconds={"total": round(clock() - began, 3)},
+        )
+
+    wanted = facts.missing(requirements(variant))
+    if wanted:
+        lost = _probe(machine, wanted, facts, folder / "probe")
+        if lost is not None:
+            reason = f"the guest was lost while it was probed: {lost.how}: {lost.title}"
+            return Outcome(plan=None, observation=None, verdict=verdict(Status.BROKEN, reason))
+    planned = plan(variant, Target(kernel=name, release=release, facts=facts.as_mapping()))
+    if isinstance(planned, NotApplicable):
+        return Outcome(
+            plan=planned, observation=None, verdict=verdict(Status.SKIP, *planned.reasons)
+        )
+    observation = Observation(
+        case=variant.case,
+        values=variant.values,
+        kernel=name,
+        release=release,
+        arms=tuple(
+            _observe(machine, arm, folder / arm.name, workdir, clock) for arm in planned.arms
+        ),
+    )
+    judged = judge(variant, observation)
+    seconds = {"total": round(clock() - began, 3)}
+    for arm in observation.arms:
+        for part, spent in arm.seconds.items():
+            seconds[part] = round(seconds.get(part, 0.0) + spent, 3)
+    return Outcome(
+        plan=planned,
+        observation=observation,
+        verdict=judged.model_copy(update={"seconds": seconds}),
+    )
+
+
+def _probe(machine: Machine, wanted: list[str], facts: Facts, folder: Path) -> Lost | None:
+    try:
+        with machine.guest(workdir=folder) as guest:
+            answer = guest.call(
+                "probe", {"requirements": wanted}, limit=PROBE_LIMIT * machine.speed
+            )
+    except MachineError as error:
+        return _lost("probe", error)
+    if not isinstance(answer, dict) or set(answer) != set(wanted):
+        return Lost(how="wire", step="probe", title="the probe did not answer what it was asked")
+    facts.learn({str(need): str(reason) for need, reason in answer.items()})
+    return None
+
+
+def _observe(
+    machine: Machine, arm: Arm, folder: Path, workdir: Path, clock: Callable[[], float]
+) -> ArmSeen:
+    """One arm in a guest of its own. A lost guest ends the arm; what was seen before is kept."""
+    seen = _Arm(arm, machine.speed, clock)
+    try:
+        with machine.guest(workdir=folder) as guest:
+            try:
+                seen.drive(guest)
+            except MachineError as error:
+                seen.lose(error, guest)
+            return seen.finish(
+                console=_relative(guest.console_path, workdir),
+                events=guest.events,
+                timing=guest.timing,
+            )
+    except MachineError as error:
+        seen.lose(error, None)
+        return seen.finish(console="", events=(), timing={})
+
+
+class _Arm:
+    """What has been seen of an arm so far: grows while the guest lives, and survives its loss."""
+
+    def __init__(self, arm: Arm, speed: float, clock: Callable[[], float]) -> None:
+        self._arm = arm
+        self._speed = speed
+        self._clock = clock
+        self._at = "launch"
+        self._built: Built | None = None
+        self._steps: list[StepSeen] = []
+        self._torn_down: TornDown | None = None
+        self._lost: Lost | None = None
+        self._problem = ""
+        self._seconds: dict[str, float] = {}
+
+    def drive(self, guest: Guest) -> None:
+        """Build the rig, take the steps in order, tear down. Raises MachineError."""
+        self._at = "build"
+        try:
+            self._built = self._ask(guest, "build", self._build_args(), BUILD_LIMIT, Built)
+        except AgentError as error:
+            self._problem = f"the rig could not be built: {error}"
+            return
+        for step in self._arm.steps:
+            self._at = step.name
+            limit = step.limit * self._speed
+            asked = {"step": {**_without_role(step), "limit": limit}}
+            seen = self._ask(guest, "step", asked, step.limit + GRACE, StepSeen)
+            self._steps.append(seen)
+            if seen.problem:
+                break
+        self._at = "teardown"
+        self._torn_down = self._ask(guest, "teardown", {}, TEARDOWN_LIMIT, TornDown)
+
+    def lose(self, error: MachineError, guest: Guest | None) -> None:
+        """Keep how the guest was lost, with what evidence can still be had."""
+        if self._lost is None:
+            self._lost = _lost(self._at, error, guest)
+
+    def finish(
+        self,
+        *,
+        console: str,
+        events: tuple[dict[str, object], ...],
+        timing: Mapping[str, float],
+    ) -> ArmSeen:
+        """The arm as it was seen, whole or cut short."""
+        return ArmSeen(
+            name=self._arm.name,
+            built=self._built,
+            steps=tuple(self._steps),
+            torn_down=self._torn_down,
+            lost=self._lost,
+            problem=self._problem,
+            console=console,
+            qemu_events=events,
+            seconds={**timing, **self._seconds},
+        )
+
+    def _build_args(self) -> dict[str, object]:
+        arm = as_json(self._arm)
+        wanted = {key: arm[key] for key in ("layers", "cgroups", "bystanders", "shortage")}
+        # The run's own mark in every block: data of another run is foreign, not ours.
+        return {**wanted, "run": secrets.token_hex(8)}
+
+    def _ask(
+        self,
+        guest: Guest,
+        do: str,
+        args: Mapping[str, object],
+        limit: float,
+        kind: type[AnyValue],
+    ) -> AnyValue:
+        began = self._clock()
+        answer = guest.call(do, args, limit=limit * self._speed)
+        part = do if do != "step" else "steps"
+        self._seconds[part] = self._seconds.get(part, 0.0) + self._clock() - began
+        try:
+            return kind.model_validate(answer)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise WireGarbage(f"the answer to {do} has no valid {place}: {first['msg']}") from error
+
+
+def _without_role(step: AnyStep) -> dict[str, object]:
+    """A step as the guest hears it: what to do, and nothing of what it is for."""
+    return {key: value for key, value in as_json(step).items() if key != "role"}
+
+
+def _lost(step: str, error: MachineError, guest: Guest | None = None) -> Lost:
+    match error:
+        case GuestPanicked():
+            how = "panicked"
+        case GuestHung():
+            how = "hung"
+        case GuestGone():
+            how = "gone"
+        case WireGarbage():
+            how = "wire"
+        case LaunchFailed():
+            how = "launch"
+        case _:
+            how = "agent"
+    evidence = dict(getattr(error, "evidence", {}) or {})
+    detail = getattr(error, "detail", "")
+    if detail:
+        evidence["agent"] = detail
+    if guest is not None and "console" not in evidence:
+        evidence["console"] = guest.console[-8192:]
+    return Lost.model_validate(
+        {"how": how, "step": step, "title": str(error), "evidence": evidence}
+    )
+
+
+def _relative(path: Path, workdir: Path) -> str:
+    try:
+        return str(path.relative_to(workdir))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,284 @@
+"""Slots: worker processes that each own a bench, and a main process that hands out and collects.
+
+Processes, because what a slot does can be ended at any moment by a signal, and its machines with
+it. The main process alone sees results, so that it alone writes the record.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import FrameType
+
+from conformance.engine import Bench, Engine, Setup, load_engine
+from conformance.exits import Refused
+from conformance.model import Status, Variant, Verdict
+from conformance.runner import Outcome
+
+PATIENCE = 30.0
+"""Seconds that a worker gets to close its machines after it was told to end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One variant on one kernel."""
+
+    variant: Variant
+    kernel: str
+
+
+def slots_from(text: str) -> int:
+    """The number of slots that ``-n`` asks for; ``auto`` is one for each processor.
+
+    Raises ValueError if it is neither ``auto`` nor a whole number from 1.
+    """
+    if text == "auto":
+        return len(os.sched_getaffinity(0))
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{text!r} is neither auto nor a whole number from 1")
+    return int(text)
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    *,
+    slots: int,
+    setup: Setup,
+    folder: Path,
+    started: Callable[[Job], None],
+    finished: Callable[[Job, Outcome], None],
+) -> bool:
+    """Run all jobs, in order, on ``slots`` workers; True if all were run.
+
+    The callbacks are called in this process, one at a time, and are never interrupted. False if the
+    run was ended by SIGINT or SIGTERM: nothing more is handed out, and the workers close their
+    machines; a second signal kills the workers, and their machines die with them.
+    """
+    waiting = deque(jobs)
+    workers: list[_Worker] = []
+    with _signals() as signals:
+        try:
+            for _ in range(min(slots, len(jobs))):
+                workers.append(_Worker.start(setup, folder))
+            while not signals.count:
+                for worker in [w for w in workers if w.job is None]:
+                    if waiting:
+                        started(worker.give(waiting.popleft()))
+                busy = [w for w in workers if w.job is not None]
+                if not busy:
+                    return True
+                ready = wait([signals.reader, *(w.pipe for w in busy)])
+                for worker in [w for w in busy if w.pipe in ready and not signals.count]:
+                    job, outcome = worker.take()
+                    finished(job, outcome)
+                    if worker.is_gone:
+                        workers.remove(worker)
+                        worker.end()
+                        if waiting:
+                            workers.append(_Worker.start(setup, folder))
+            return False
+        finally:
+            _end(workers, signals)
+
+
+def broken(job: Job, reason: str) -> Outcome:
+    """What is known of a job that could not be run: nothing, and why."""
+    return Outcome(
+        plan=None,
+        observation=None,
+        verdict=Verdict(
+            case=job.variant.case,
+            values=job.variant.values,
+            kernel=job.kernel,
+            release="",
+            status=Status.BROKEN,
+            reasons=(reason,),
+        ),
+    )
+
+
+class Slot:
+    """What runs jobs one after the other on benches of its own; one bench is open at a time."""
+
+    def __init__(self, engine: Engine, folder: Path) -> None:
+        self._engine = engine
+        self._folder = folder
+        self._kernel = ""
+        self._bench: Bench | None = None
+        self._refused: dict[str, str] = {}
+
+    def run(self, job: Job) -> Outcome:
+        """Run one job. Never raises an Exception: what goes wrong here makes the job BROKEN."""
+        try:
+            return self._open(job.kernel).run(job.variant, folder=self._folder)
+        except Refused as error:
+            self._refused[job.kernel] = str(error)
+            return broken(job, str(error))
+        except Exception as error:  # noqa: BLE001 - a bug here must not pass for a result
+            return broken(job, f"the suite itself failed: {type(error).__name__}: {error}")
+
+    def close(self) -> None:
+        """Close the bench that is open, if any."""
+        if self._bench is not None:
+            self._bench.close()
+        self._bench, self._kernel = None, ""
+
+    def _open(self, kernel: str) -> Bench:
+        if kernel in self._refused:
+            raise Refused(self._refused[kernel])
+        if self._bench is None or self._kernel != kernel:
+            self.close()
+            self._bench = self._engine.open(kernel, lambda _: None)
+            self._kernel = kernel
+        return self._bench
+
+
+@dataclass(kw_only=True)
+class _Worker:
+    """The main process's end of a worker."""
+
+    process: BaseProcess
+    pipe: Connection
+    job: Job | None = None
+    is_gone: bool = False
+
+    @classmethod
+    def start(cls, setup: Setup, folder: Path) -> _Worker:
+        # A fresh interpreter: no threads, locks or signal handlers of this one.
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(setup, folder, theirs), daemon=True)
+        # Ctrl-C reaches the whole process group. A child inherits the mask, and so do its machines:
+        # the main process alone decides what ends.
+        previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+        theirs.close()
+        return cls(process=process, pipe=ours)
+
+    def give(self, job: Job) -> Job:
+        self.job = job
+        with suppress(OSError):  # it has died; take() tells
+            self.pipe.send(job)
+        return job
+
+    def take(self) -> tuple[Job, Outcome]:
+        job, self.job = self.job, None
+        assert job is not None
+        try:
+            outcome: Outcome = self.pipe.recv()
+        except (EOFError, OSError):
+            self.is_gone = True
+            self.process.join(PATIENCE)
+            outcome = broken(job, f"the worker process ended: {_how(self.process.exitcode)}")
+        return job, outcome
+
+    def end(self) -> None:
+        self.pipe.close()
+        self.process.join(PATIENCE)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+def _how(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exit status {code}"
+
+
+def _end(workers: Sequence[_Worker], signals: _Signals) -> None:
+    """End all workers: those that wait see their pipe close, those at work get a signal."""
+    for worker in workers:
+        if worker.job is not None and worker.process.is_alive():
+            worker.process.terminate()
+        worker.pipe.close()
+    alive = [worker.process for worker in workers]
+    patient = True
+    while alive:
+        if not patient or signals.count > 1:
+            for process in alive:
+                process.kill()
+        ready = wait([signals.reader, *(process.sentinel for process in alive)], PATIENCE)
+        patient = bool(ready)
+        signals.drain()
+        alive = [process for process in alive if process.sentinel not in ready]
+
+
+@dataclass(kw_only=True)
+class _Signals:
+    """SIGINT and SIGTERM as something to wait for, so that they never strike amid a write."""
+
+    reader: int
+    writer: int
+    count: int = 0
+
+    def note(self, _number: int, _frame: FrameType | None) -> None:
+        self.count += 1
+        os.write(self.writer, b"!")
+
+    def drain(self) -> None:
+        with suppress(BlockingIOError):
+            os.read(self.reader, 64)
+
+
+@contextmanager
+def _signals() -> Iterator[_Signals]:
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    signals = _Signals(reader=reader, writer=writer)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, signals.note)
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(reader)
+        os.close(writer)
+
+
+class _Ended(BaseException):
+    """The main process told this worker to end."""
+
+
+def _serve(setup: Setup, folder: Path, pipe: Connection) -> None:
+    """A worker's life: jobs in, outcomes out, until the pipe closes or SIGTERM comes."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once only: closing is not to be cut short
+        raise _Ended
+
+    signal.signal(signal.SIGTERM, end)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    slot: Slot | None = None
+    try:
+        slot = Slot(load_engine(setup), folder)
+        while True:
+            job: Job = pipe.recv()
+            pipe.send(slot.run(job))
+    except (EOFError, OSError, _Ended):
+        pass  # the main process has closed its end, or is gone
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if slot is not None:
+            slot.close()
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)

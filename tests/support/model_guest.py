@@ -1,0 +1,292 @@
+"""A guest in memory that conforms to the norm: what a kernel would answer that does everything right.
+
+It keeps devices as arrays of block generations with a limit on the blocks that have space, and files
+as names. It answers the agent's verbs (``probe``, ``build``, ``step``, ``teardown``) in the agent's own
+format, so that the planner, the runner, the wire and the oracle run for real above it. A *lie* is a
+function that changes one answer: the planted faults are made with it.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from conformance.model import (
+    BLOCK,
+    AnyShortage,
+    AnyStep,
+    Built,
+    Bystander,
+    BystanderState,
+    Command,
+    Ended,
+    Extent,
+    FileOp,
+    Files,
+    FileState,
+    Hog,
+    Memcg,
+    MemoryEvents,
+    Metadata,
+    Op,
+    Quota,
+    Reading,
+    Role,
+    Run,
+    StepSeen,
+    Submitter,
+    TmpfsSize,
+    TornDown,
+    Verify,
+    Watch,
+    Write,
+    as_json,
+)
+
+Lie = Callable[[str, dict[str, Any], dict[str, Any]], dict[str, Any]]
+"""(verb, what was asked, the honest answer) -> the answer that is given."""
+
+STEP: TypeAdapter[Any] = TypeAdapter(AnyStep)
+SHORTAGE: TypeAdapter[Any] = TypeAdapter(AnyShortage)
+
+
+class ModelGuest:
+    """The verbs of a conforming guest. ``unmet`` names requirements that it does not meet."""
+
+    def __init__(self, *, lie: Lie | None = None, unmet: Mapping[str, str] | None = None) -> None:
+        self._lie = lie
+        self._unmet = dict(unmet or {})
+        self._now = 0
+
+    def handlers(self) -> dict[str, Callable[[dict[str, Any]], object]]:
+        """What the agent's serve loop would dispatch to."""
+        honest = {
+            "probe": self._probe,
+            "build": self._build,
+            "step": self._step,
+            "teardown": self._teardown,
+        }
+        return {verb: self._answering(verb, answer) for verb, answer in honest.items()}
+
+    def _answering(
+        self, verb: str, answer: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> Callable[[dict[str, Any]], object]:
+        def handler(args: dict[str, Any]) -> object:
+            honest = answer(args)
+            return honest if self._lie is None else self._lie(verb, args, honest)
+
+        return handler
+
+    def _probe(self, args: dict[str, Any]) -> dict[str, Any]:
+        return {need: self._unmet.get(need, "") for need in args["requirements"]}
+
+    def _build(self, args: dict[str, Any]) -> dict[str, Any]:
+        self._blocks: dict[int, int] = {}  # block number -> generation
+        self._files: dict[str, int] = {}  # path -> size
+        self._foreign = 0  # bytes that others took of the same space
+        self._short = False
+        self._at_impose = 0
+        self._hits = 0
+        self._shortage = SHORTAGE.validate_python(args["shortage"])
+        self._bystanders = [Bystander.model_validate(b) for b in args["bystanders"]]
+        self._cgroups: list[str] = list(args["cgroups"])
+        self._size = max((int(layer.get("size", 0)) for layer in args["layers"]), default=0)
+        self._size = next(
+            (int(x["size"]) for x in args["layers"] if x["name"] == "image"), self._size
+        )
+        layers: dict[str, dict[str, str | int | bool]] = {
+            layer["name"]: {"path": f"/model/{layer['name']}", "size": self._size}
+            for layer in args["layers"]
+        }
+        return as_json(Built(layers=layers, facts={"swap": "off"}, watch=self._watch()))
+
+    def _step(self, args: dict[str, Any]) -> dict[str, Any]:
+        step = STEP.validate_python({**args["step"], "role": Role.OBSERVE})
+        begin = self._tick()
+        seen = self._do(step)
+        whole = {
+            "name": step.name,
+            "verb": step.verb,
+            "start_us": begin,
+            "end_us": self._tick(),
+            "watch": self._watch(),
+        }
+        return as_json(StepSeen.model_validate({**whole, **seen}))
+
+    def _teardown(self, args: dict[str, Any]) -> dict[str, Any]:
+        return as_json(TornDown(watch=self._watch()))
+
+    # -- what the steps do ----------------------------------------------------------------------
+
+    def _do(self, step: Any) -> dict[str, Any]:
+        match step.verb:
+            case "impose":
+                self._at_impose = self._used()
+                self._short = True
+            case "relieve":
+                self._short = False
+            case "write":
+                return {"submitter": self._write(step)}
+            case "verify":
+                return {"extents": self._extents(step)}
+            case "run":
+                return {"submitter": self._run(step)}
+            case "files":
+                ops = self._write_files(step)
+                return {"file_ops": ops, "submitter": self._submitter(step, ())}
+            case "metadata":
+                ops = self._make_metadata(step)
+                return {"file_ops": ops, "submitter": self._submitter(step, ())}
+            case "verify_files":
+                states = [
+                    FileState(path=path, state="whole", size=size)
+                    for path, size in self._files.items()
+                ]
+                return {"files": states}
+            case "unmount" | "mount" | "check" | "reattach":
+                done = Command(argv=(step.verb, step.target), ended=Ended(exit_code=0))
+                return {"commands": [done]}
+        return {}
+
+    def _write(self, step: Write) -> Submitter:
+        ops: list[Op] = []
+        unsynced = 0
+        for offset in range(step.offset, step.offset + step.length, step.request):
+            wanted = range(offset // BLOCK, (offset + step.request) // BLOCK)
+            new = sum(block not in self._blocks for block in wanted)
+            begin = self._tick()
+            if new * BLOCK > self._space():
+                self._hits += 1
+                result = -errno.ENOSPC
+            else:
+                self._blocks.update(dict.fromkeys(wanted, step.generation))
+                result = step.request
+            ops.append(
+                Op("write", offset, step.request, step.generation, result, begin, self._tick())
+            )
+            if result < 0 and step.after_error == "stop":
+                break
+            unsynced += step.request
+            if step.sync_every and unsynced >= step.sync_every:
+                ops.append(self._sync())
+                unsynced = 0
+            if result < 0 and step.kill is not None:
+                return self._submitter(step, ops, killed=True)
+        ops.append(self._sync())
+        ops.append(Op("close", 0, 0, 0, 0, self._tick(), self._tick()))
+        return self._submitter(step, ops)
+
+    def _run(self, step: Run) -> Submitter:
+        return self._submitter(step, (), output="No space left on device", exit_code=1)
+
+    def _extents(self, step: Verify) -> list[Extent]:
+        extents: list[Extent] = []
+        for block in range(step.offset // BLOCK, (step.offset + step.length) // BLOCK):
+            generation = self._blocks.get(block)
+            content = "zero" if generation is None else "generation"
+            last = extents[-1] if extents else None
+            if last is not None and (last.content, last.generation) == (content, generation):
+                extents[-1] = last._replace(length=last.length + BLOCK)
+            else:
+                extents.append(Extent(block * BLOCK, BLOCK, content, generation, None))  # type: ignore[arg-type]
+        return extents
+
+    def _write_files(self, step: Files) -> list[FileOp]:
+        ops = []
+        for number in range(step.count):
+            path = f"{step.directory}/{number:05d}"
+            short = step.size > self._space()
+            result = -errno.ENOSPC if short else 0
+            for kind in ("create", "write", "fsync", "close"):
+                told = step.size if kind == "write" and not short else result
+                ops.append(FileOp(kind, path, 1, step.size, told, self._tick(), self._tick()))
+            if short:
+                self._hits += 1
+                break
+            self._files[path] = step.size
+            self._foreign += step.size
+        return ops
+
+    def _make_metadata(self, step: Metadata) -> list[FileOp]:
+        ops = []
+        for number in range(0, step.count, step.sync_every):
+            path = f"{step.directory}/{number:05d}"
+            short = BLOCK > self._space()
+            result = -errno.ENOSPC if short else 0
+            ops.append(
+                FileOp("create", path, step.sync_every, 0, result, self._tick(), self._tick())
+            )
+            ops.append(FileOp("fsync", path, 1, 0, result, self._tick(), self._tick()))
+            if short:
+                self._hits += 1
+                break
+            self._files[path] = 0
+            self._foreign += BLOCK
+        return ops
+
+    # -- gauges ---------------------------------------------------------------------------------
+
+    def _used(self) -> int:
+        return len(self._blocks) * BLOCK + self._foreign
+
+    def _limit(self) -> int:
+        match self._shortage:
+            case TmpfsSize(size=size):
+                return int(size)
+            case Memcg(limit=limit) | Quota(limit=limit):
+                return int(limit)
+            case Hog(leave=leave):
+                return self._at_impose + int(leave)
+        return 1 << 40
+
+    def _space(self) -> int:
+        return self._limit() - self._used() if self._short else 1 << 40
+
+    def _watch(self) -> Watch:
+        limit = self._limit() if self._short else None
+        events = MemoryEvents(max=self._hits)
+        return Watch(
+            t_us=self._tick(),
+            reading=Reading(
+                kind=self._shortage.kind, used=self._used(), limit=limit, hits=self._hits
+            ),
+            oom_kill=0,
+            cgroups=dict.fromkeys(self._cgroups, events),
+            bystanders=tuple(
+                BystanderState(
+                    name=b.name, pid=100 + i, cgroup=b.cgroup, alive=True, io_done=1 if b.io else 0
+                )
+                for i, b in enumerate(self._bystanders)
+            ),
+        )
+
+    def _sync(self) -> Op:
+        return Op("sync", 0, 0, 0, 0, self._tick(), self._tick())
+
+    def _submitter(
+        self,
+        step: Any,
+        ops: Any,
+        *,
+        killed: bool = False,
+        output: str = "",
+        exit_code: int = 0,
+    ) -> Submitter:
+        ended = Ended(signal=9) if killed else Ended(exit_code=exit_code)
+        return Submitter(
+            pid=200,
+            cgroup=step.cgroup,
+            ops=tuple(ops),
+            ended=ended,
+            killed_by_rig=killed,
+            own_memory=0,
+            tool="model",
+            output=output,
+        )
+
+    def _tick(self) -> int:
+        self._now += 100
+        return self._now

@@ -1,0 +1,96 @@
+"""What a layer of a rig is: it comes up over the layers below it, and goes down again."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from agent.basics import Json, RigError
+from agent.processes import Tick, no_tick, run
+
+Fact = str | int | bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where a rig is built and how its commands are run."""
+
+    root: str = "/run/rig"
+    tick: Tick = no_tick
+    scale: float = 1.0  # how much slower than the reference machine this one is
+
+    def run(self, argv: list[str], limit: float = 60.0, env: Mapping[str, str] | None = None,
+            ) -> Json:
+        """A command of the rig, bounded, as the host's ``Command``."""
+        return run(argv, limit=limit * self.scale, env=env, tick=self.tick)
+
+    def must(self, argv: list[str], limit: float = 60.0, env: Mapping[str, str] | None = None,
+             ) -> Json:
+        """A command without which the rig does not stand. Raises RigError."""
+        command = self.run(argv, limit, env)
+        if not succeeded(command):
+            raise RigError(f"{' '.join(argv)}: {command['output'] or command['ended']}")
+        return command
+
+    def directory(self, name: str) -> str:
+        """A directory of the rig's own, outside every layer: mount points."""
+        path = f"{self.root}/{name}"
+        os.makedirs(path, exist_ok=True)
+        return path
+
+
+def succeeded(command: Json) -> bool:
+    """Whether a command ended with exit status 0."""
+    how = command["ended"]
+    return how["exit_code"] == 0 and not how["timed_out"]
+
+
+class Layer(ABC):
+    """One layer. ``path`` is what steps use: a mount point, a file or a device node."""
+
+    mounted = False
+
+    def __init__(self, spec: Json, rig: Mapping[str, Layer], site: Site) -> None:
+        self.name: str = spec["name"]
+        self.spec = spec
+        self.site = site
+        self.path = ""
+        self.below = rig[spec["on"]] if "on" in spec else None
+        """The layer that this one stands on; None at the bottom."""
+
+    @abstractmethod
+    def up(self) -> None:
+        """Make it and bring it into use. Raises RigError."""
+
+    @abstractmethod
+    def down(self) -> list[Json]:
+        """Take it out of use; the commands that this took. Never raises for their failure."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, Fact]:
+        """Its path, its size in bytes, and the settings that are in force."""
+
+    @abstractmethod
+    def left(self) -> list[str]:
+        """What is still there of it, by the kernel's own word."""
+
+    def base(self) -> Layer:
+        """The layer below. Raises RigError at the bottom."""
+        if self.below is None:
+            raise RigError(f"the layer {self.name} stands on nothing")
+        return self.below
+
+    def files_below(self) -> list[str]:
+        """Files under this layer whose page cache stands between it and the medium."""
+        return self.below.files_below() if self.below is not None else []
+
+
+Maker = Callable[[Json, Mapping[str, Layer], Site], Layer]
+
+
+def mounts_at(path: str) -> bool:
+    """Whether something is mounted at ``path``."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        return any(line.split(" ", 5)[4] == path for line in file)

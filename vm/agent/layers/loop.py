@@ -1,0 +1,68 @@
+"""A loop device over a file or a block device, by util-linux's losetup."""
+
+from __future__ import annotations
+
+import os
+
+from agent import kernel
+from agent.basics import Json, RigError, one_line, poll_until, read_text
+from agent.layers.base import Fact, Layer, succeeded
+
+DETACH_LIMIT = 5.0
+"""Seconds for a device to let go after losetup -d: while anybody has it open, it only will."""
+
+
+class Loop(Layer):
+    """One loop device; a re-attachment gets the same number, so its path stays."""
+
+    number = -1
+
+    def up(self) -> None:
+        if not os.path.exists("/dev/loop-control"):
+            self.site.must(["modprobe", "loop"])
+        try:
+            self.number = kernel.free_loop()
+        except OSError as error:
+            raise RigError(f"no loop device to be had: {error}") from error
+        self.path = f"/dev/loop{self.number}"
+        command = self.attach()
+        if not succeeded(command):
+            raise RigError(f"losetup: {one_line(command['output'])}")
+        asked, found = self.spec.get("direct_io", "off"), self.direct_io()
+        if asked != found:
+            raise RigError(f"{self.path} has direct I/O {found}, not {asked}")
+
+    def attach(self) -> Json:
+        """losetup over the layer below, with direct I/O as the rig asks."""
+        switch = f"--direct-io={self.spec.get('direct_io', 'off')}"
+        return self.site.run(["losetup", switch, self.path, self.base().path])
+
+    def detach(self) -> Json:
+        """losetup -d; the device may hold on to its file while it is open (see ``attached``)."""
+        command = self.site.run(["losetup", "-d", self.path])
+        poll_until(lambda: not self.attached(), DETACH_LIMIT * self.site.scale)
+        return command
+
+    def attached(self) -> bool:
+        """Whether the device has a backing file, by sysfs."""
+        return os.path.exists(f"/sys/block/loop{self.number}/loop/backing_file")
+
+    def direct_io(self) -> str:
+        """``on`` or ``off``, by sysfs: losetup's request may be dropped in silence."""
+        return "on" if read_text(f"/sys/block/loop{self.number}/loop/dio") == "1" else "off"
+
+    def down(self) -> list[Json]:
+        return [self.detach()] if self.number >= 0 and self.attached() else []
+
+    def facts(self) -> dict[str, Fact]:
+        return {
+            "path": self.path,
+            "size": kernel.device_size(self.path),
+            "direct_io": self.direct_io(),
+            "logical_block": int(
+                read_text(f"/sys/block/loop{self.number}/queue/logical_block_size", "0")
+            ),
+        }
+
+    def left(self) -> list[str]:
+        return [self.path] if self.number >= 0 and self.attached() else []

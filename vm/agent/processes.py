@@ -1,0 +1,218 @@
+"""Child processes that are started, waited for in bounded time, and ended.
+
+Every wait goes through a pidfd, so that it has a limit; a process that outlives SIGKILL is told as
+not killable and left behind.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from agent.basics import Json, RigError, read_text
+
+KILL_LIMIT = 10.0
+"""Seconds that a process gets to die of SIGKILL before it is called unkillable."""
+TICK = 0.1
+"""Seconds between two calls of a wait's ``tick``."""
+OUTPUT_KEPT = 4000
+"""Characters of a command's output that are kept, from its end."""
+_ROOM = 64 * 1024
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+Tick = Callable[[], None]
+
+
+def no_tick() -> None:
+    """For waits during which nothing else is to be done."""
+
+
+def ended(
+    exit_code: int | None = None,
+    *,
+    signal: int | None = None,
+    timed_out: bool = False,
+    killable: bool = True,
+    state: str = "",
+    stack: str = "",
+) -> Json:
+    """How a process ended, as the host's ``Ended``."""
+    return {
+        "exit_code": exit_code,
+        "signal": signal,
+        "timed_out": timed_out,
+        "killable": killable,
+        "state": state,
+        "stack": stack,
+    }
+
+
+def state_of(pid: int) -> str:
+    """The state letter of a task (R, S, D, Z ...), or nothing if there is no such task."""
+    return state_in(read_text(f"/proc/{pid}/stat"))
+
+
+def state_in(stat: str) -> str:
+    """The state letter in the text of /proc/PID/stat: the name before it may hold anything."""
+    rest = stat.rpartition(")")[2].split()
+    return rest[0] if rest else ""
+
+
+def evidence(pid: int) -> tuple[str, str]:
+    """(state letter, where in the kernel a task is), taken before it is killed."""
+    places = [read_text(f"/proc/{pid}/wchan"), read_text(f"/proc/{pid}/stack")]
+    return state_of(pid), "\n".join(place for place in places if place and place != "0")
+
+
+@dataclass(kw_only=True)
+class Child:
+    """A child process that has not been waited for yet. ``result`` is an ``Ended`` when it has."""
+
+    pid: int
+    fd: int
+    result: Json | None = field(default=None)
+
+    @classmethod
+    def adopt(cls, pid: int) -> Child:
+        """The child ``pid``, which nobody has reaped."""
+        return cls(pid=pid, fd=os.pidfd_open(pid))
+
+    def look(self) -> bool:
+        """Whether it has ended; reaps it if so. Never blocks."""
+        if self.result is not None:
+            return True
+        found = os.waitid(os.P_PIDFD, self.fd, os.WEXITED | os.WNOHANG)
+        if found is None:
+            return False
+        if found.si_code == os.CLD_EXITED:
+            self.result = ended(found.si_status)
+        else:
+            self.result = ended(signal=found.si_status)
+        os.close(self.fd)
+        return True
+
+    def wait(
+        self, limit: float, *, tick: Tick = no_tick, also: Sequence[int] = ()
+    ) -> int | None:
+        """Wait for its end (returns None), for a descriptor in ``also`` to be readable (returns
+        it), or for ``limit`` seconds (returns None; ``result`` tells which)."""
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        for fd in also:
+            poll.register(fd, select.POLLIN)
+        deadline = time.monotonic() + limit
+        while not self.look():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            for fd, _ in poll.poll(max(1, int(min(TICK, left) * 1000))):
+                if fd != self.fd:
+                    return fd
+            tick()
+        return None
+
+    def kill(self, *, tick: Tick = no_tick) -> bool:
+        """SIGKILL, and a bounded wait: whether it died."""
+        if not self.look():
+            signal.pidfd_send_signal(self.fd, signal.SIGKILL)
+            self.wait(KILL_LIMIT, tick=tick)
+        return self.look()
+
+    def finish(self, limit: float, *, tick: Tick = no_tick) -> Json:
+        """Wait for its end; past ``limit`` seconds, take evidence and kill it."""
+        self.wait(limit, tick=tick)
+        if self.result is not None:
+            return self.result
+        state, stack = evidence(self.pid)
+        killed = self.kill(tick=tick)
+        if self.result is not None:
+            return {**self.result, "timed_out": True, "state": state, "stack": stack}
+        return ended(timed_out=True, killable=killed, state=state, stack=stack)
+
+
+class Output:
+    """A memory file for what a command prints, with its first pages touched beforehand.
+
+    A command in a limited cgroup is charged only for what it prints beyond those 64 KiB.
+    """
+
+    def __init__(self) -> None:
+        self.fd = os.memfd_create("output")
+        os.posix_fallocate(self.fd, 0, _ROOM)
+
+    def take(self) -> str:
+        """The tail of what was printed; the file is closed."""
+        # The position is shared with the command, so it tells how much was printed.
+        end = os.lseek(self.fd, 0, os.SEEK_CUR)
+        start = max(0, end - OUTPUT_KEPT)
+        text = os.pread(self.fd, end - start, start).decode("utf-8", "replace")
+        os.close(self.fd)
+        return text.strip()
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    limit: float,
+    procs: str = "",
+    env: Mapping[str, str] | None = None,
+    tick: Tick = no_tick,
+    started: Callable[[Child], None] | None = None,
+) -> Json:
+    """Run a command and say how it ended, as the host's ``Command``.
+
+    ``procs`` is a cgroup.procs file that the child enters before it executes the program. ``limit``
+    is in seconds. Raises RigError if the program cannot be started at all.
+    """
+    output = Output()
+    words = {"PATH": PATH, "LC_ALL": "C", "HOME": "/root", **(env or {})}
+    child = Child.adopt(_fork(argv, words, output.fd, procs) if procs else
+                        _spawn(argv, words, output.fd))
+    if started is not None:
+        started(child)
+    how = child.finish(limit, tick=tick)
+    return {"argv": list(argv), "ended": how, "output": output.take()}
+
+
+def _spawn(argv: Sequence[str], env: Mapping[str, str], out: int) -> int:
+    # posix_spawn shares the parent's memory until the exec: half the price of a fork under
+    # emulation.
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, out, 1),
+        (os.POSIX_SPAWN_DUP2, out, 2),
+    ]
+    before = os.environ.get("PATH", "")
+    os.environ["PATH"] = PATH
+    try:
+        return os.posix_spawnp(argv[0], list(argv), dict(env), file_actions=actions, setsid=True)
+    except OSError as error:
+        raise RigError(f"cannot start {argv[0]}: {error.strerror}") from error
+    finally:
+        os.environ["PATH"] = before
+
+
+def _fork(argv: Sequence[str], env: Mapping[str, str], out: int, procs: str) -> int:
+    # A fork of its own, and not subprocess: that waits without a limit for the exec, and an exec in
+    # a cgroup at its limit may take for ever.
+    door = os.open(procs, os.O_WRONLY)
+    pid = os.fork()
+    if pid:
+        os.close(door)
+        return pid
+    try:
+        os.setsid()
+        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        os.write(door, b"0")
+        os.execvpe(argv[0], list(argv), dict(env))
+    except BaseException as error:
+        os.write(2, f"cannot start {argv[0]}: {error}\n".encode())
+    finally:
+        os._exit(127)

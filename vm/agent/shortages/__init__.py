@@ -1,0 +1,17 @@
+"""The causes of a shortage. A new one is one module and one line here."""
+
+from __future__ import annotations
+
+from agent.shortages import hog, memcg, none, quota, tmpfs_size
+from agent.shortages.base import Maker, Shortage
+
+KINDS: dict[str, Maker] = {
+    "tmpfs_size": tmpfs_size.TmpfsSize,
+    "memcg": memcg.Memcg,
+    "quota": quota.Quota,
+    "hog": hog.Hog,
+    "none": none.NoShortage,
+}
+"""The value of ``kind`` in a shortage, and what makes it."""
+
+__all__ = ["KINDS", "Shortage"]

@@ -1,0 +1,68 @@
+"""Somebody else's file that takes all the space of a filesystem but a little."""
+
+from __future__ import annotations
+
+import os
+
+from agent.basics import Json, RigError, poll_until
+from agent.shortages.base import Shortage
+
+NAME = ".hog"
+_TRIES = 8
+_RELIEF_LIMIT = 3.0
+
+
+class Hog(Shortage):
+    """The gauge is statfs of the layer: what ordinary data can no longer have, of all there is.
+
+    f_bavail and not f_bfree: filesystems keep blocks back that no data gets (ext4's reserved
+    clusters, xfs's set-aside).
+    """
+
+    def _available(self) -> int:
+        room = os.statvfs(self.layer().path)
+        return room.f_bavail * room.f_frsize
+
+    def impose(self) -> None:
+        leave: int = self.spec["leave"]
+        path = f"{self.layer().path}/{NAME}"
+        grain = os.statvfs(self.layer().path).f_frsize
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                size = 0
+                for _ in range(_TRIES):
+                    # Space is booked as the file grows (metadata, extents), so it takes a few
+                    # rounds to come down to exactly what is to be left.
+                    excess = (self._available() - leave) // grain * grain
+                    if excess <= 0:
+                        break
+                    os.posix_fallocate(fd, size, excess)
+                    size += excess
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise RigError(f"cannot fill {self.layer().name}: {error}") from error
+        found = self._available()
+        slack = max(16 * grain, leave // 8)
+        if not leave - slack <= found <= leave + slack:
+            raise RigError(f"{self.layer().name} has {found} bytes left, not {leave}")
+
+    def relieve(self) -> None:
+        before = self._available()
+        try:
+            os.unlink(f"{self.layer().path}/{NAME}")
+        except OSError as error:
+            raise RigError(f"cannot remove the hog: {error}") from error
+        # Filesystems may free an unlinked file's space in the background.
+        if poll_until(lambda: self._available() > before, _RELIEF_LIMIT):
+            return
+        self.layer().site.must(["sync", "-f", self.layer().path], limit=20)
+        if not poll_until(lambda: self._available() > before, _RELIEF_LIMIT):
+            raise RigError(f"removing the hog freed nothing on {self.layer().name}")
+
+    def reading(self) -> Json:
+        room = os.statvfs(self.layer().path)
+        total = room.f_blocks * room.f_frsize
+        return self.gauge(total - room.f_bavail * room.f_frsize, total)
