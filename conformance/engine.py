@@ -1,4 +1,4 @@
-"""What the scheduler and the pytest plugin run variants on: a kernel that is ready, in this process.
+"""What the scheduler and the pytest plugin run variants on: a kernel, ready in this process.
 
 Each process opens its own ``Bench``; what is expensive (guest image, kernel, template) is shared by
 the machine layer's cache. Tests put their own engine in place with ``CONFORM_ENGINE=module:name``.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -47,8 +47,8 @@ class Bench(Protocol):
 class Engine(Protocol):
     """Makes benches."""
 
-    def prepare(self, kernel: str, progress: Progress) -> None:
-        """Do what is slow and shared: image, kernel, template.
+    def prepare(self, kernel: str, progress: Progress) -> Mapping[str, object]:
+        """Do what is slow and shared: image, kernel, template. What the record says of it, as JSON.
 
         Raises Refused if ``kernel`` or a module is no good, or there is no space.
         """

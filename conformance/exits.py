@@ -16,7 +16,7 @@ STALE: Final = 4
 NOTHING: Final = 8
 """Nothing ran."""
 REFUSED: Final = 64
-"""The run did not begin: an option, a case file, a kernel, a module, a full disk. One line says why.
+"""The run was refused: an option, a case file, a kernel, a module, a full disk. A line says why.
 
 EX_USAGE of sysexits.h, and beyond the sum of the bits above.
 """

@@ -109,10 +109,12 @@ class Live:
         self._task = self.bar.add_task("", total=total, left="", running="")
 
     def started(self, name: str) -> None:
+        """See ``Display``."""
         self._running[name] = None
         self._show()
 
     def finished(self, name: str, result: Result) -> None:
+        """See ``Display``."""
         self._running.pop(name, None)
         self._clock.done += 1
         self.bar.advance(self._task)
@@ -128,7 +130,9 @@ class Live:
         names = list(self._running)
         more = f" +{len(names) - 1}" if len(names) > 1 else ""
         running = escape(f"running {names[0]}{more}") if names else ""
-        self.bar.update(self._task, left=self._clock.left(), running=running)
+        self.bar.update(
+            self._task, left=self._clock.left(), running=running, refresh=True
+        )
 
 
 class Lines:
@@ -143,10 +147,12 @@ class Lines:
         self._clock = Clock(total, clock)
         self._running = 0
 
-    def started(self, name: str) -> None:
+    def started(self, name: str) -> None:  # noqa: ARG002 - a log tells of what is done
+        """See ``Display``."""
         self._running += 1
 
     def finished(self, name: str, result: Result) -> None:
+        """See ``Display``."""
         self._running -= 1
         self._clock.done += 1
         known = " as known" if result.outlook(self._asked) is Outlook.KNOWN else ""

@@ -12,7 +12,7 @@ LATEST = Path("results/latest")
 
 
 def new_run(root: Path, now: datetime) -> Path:
-    """Make ``root``/results/runs/<UTC time>/ and point results/latest at it.
+    """Make ``root``/results/runs/<UTC time>/.
 
     Two runs in one second get ``-2`` and so on. Raises OSError if there is no place to write.
     """
@@ -25,7 +25,6 @@ def new_run(root: Path, now: datetime) -> Path:
         except FileExistsError:
             number += 1
             continue
-        _point(root / LATEST, folder)
         return folder
 
 
@@ -59,7 +58,14 @@ def shown(path: Path) -> str:
         return str(path)
 
 
-def _point(link: Path, target: Path) -> None:
+def point_latest(root: Path, folder: Path) -> None:
+    """Point ``root``/results/latest at a run's folder: at the old one or at the new, never at none.
+
+    Raises OSError if it cannot be written, or if something else than a link is in its place.
+    """
+    link = root / LATEST
+    if link.exists() and not link.is_symlink():
+        raise FileExistsError(f"{link}: not a link; move it away")
     beside = link.with_name(f".latest.{secrets.token_hex(4)}")
-    beside.symlink_to(os.path.relpath(target, link.parent))
+    beside.symlink_to(os.path.relpath(folder, link.parent))
     beside.replace(link)

@@ -64,28 +64,32 @@ def run_jobs(
     machines; a second signal kills the workers, and their machines die with them.
     """
     waiting = deque(jobs)
+    done: list[tuple[Job, Outcome]] = []
     workers: list[_Worker] = []
     with _signals() as signals:
         try:
-            for _ in range(min(slots, len(jobs))):
-                workers.append(_Worker.start(setup, folder))
-            while not signals.count:
-                for worker in [w for w in workers if w.job is None]:
-                    if waiting:
-                        started(worker.give(waiting.popleft()))
-                busy = [w for w in workers if w.job is not None]
-                if not busy:
-                    return True
-                ready = wait([signals.reader, *(w.pipe for w in busy)])
-                for worker in [w for w in busy if w.pipe in ready and not signals.count]:
-                    job, outcome = worker.take()
+            while True:
+                gone = [worker for worker in workers if worker.is_gone]
+                workers = [worker for worker in workers if not worker.is_gone]
+                for worker in gone:
+                    worker.end()
+                idle = [worker for worker in workers if worker.job is None]
+                given = []
+                while waiting and not signals.count and (idle or len(workers) < slots):
+                    if not idle:
+                        idle.append(_Worker.start(setup, folder))
+                        workers.append(idle[-1])
+                    given.append(idle.pop().give(waiting.popleft()))
+                # Only now, when every slot has work again: writing takes a moment.
+                for job, outcome in done:
                     finished(job, outcome)
-                    if worker.is_gone:
-                        workers.remove(worker)
-                        worker.end()
-                        if waiting:
-                            workers.append(_Worker.start(setup, folder))
-            return False
+                for job in given:
+                    started(job)
+                busy = [worker for worker in workers if worker.job is not None]
+                if not busy or signals.count:
+                    return not busy and not waiting
+                ready = wait([signals.reader, *(worker.pipe for worker in busy)])
+                done = [worker.take() for worker in busy if worker.pipe in ready]
         finally:
             _end(workers, signals)
 

@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 from conformance.machine.cache import Cache
 from conformance.machine.tool import ArtifactError, ToolError, run, telling_line
@@ -34,7 +35,12 @@ _ALIASES = ("oldoldstable", "oldstable", "stable", "testing", "unstable", "rc-bu
 
 _FIELDS = ("$(SITE)", "$(RELEASE)", "$(CREATED_BY)", "$(ORIGIN)", "$(REPO_URI)")
 
-Run = Callable[[Sequence[str | Path]], bytes]
+
+class Run(Protocol):
+    """Runs a host tool: `tool.run`, or a test's stand-in. Raises ToolError."""
+
+    def __call__(self, argv: Sequence[str | Path], *, cwd: Path | None = None) -> bytes:
+        """Run `argv` in `cwd` and return its standard output."""
 
 
 class AptError(ArtifactError):
@@ -108,7 +114,9 @@ def sources(suite: str, mirrors: Mirrors) -> str:
     Raises AptError for a name that is not one of SUITES.
     """
     if suite not in SUITES:
-        raise AptError(f"{suite!r} is not a Debian suite known here: use one of {', '.join(SUITES)}")
+        raise AptError(
+            f"{suite!r} is not a Debian suite known here: use one of {', '.join(SUITES)}"
+        )
     places = [(mirrors.main, suite)]
     if suite in _STABLE:
         places.append((mirrors.main, f"{suite}-updates"))
@@ -147,27 +155,27 @@ class Apt:
         self.cache.write_note(note, json.dumps([asdict(item) for item in found], indent=1))
         return found
 
+    def forget(self, package: str) -> None:
+        """Forget what `resolve` remembers of a package: it turned out not to be had."""
+        self.cache.forget_note(f"resolved.{self.suite}.{package}")
+
     def download(self, packages: Sequence[Package], directory: Path) -> tuple[Path, ...]:
         """Fetch the packages' .deb files into a directory, verified; their paths, in order.
 
-        Raises AptError when the mirror no longer has that version (resolve with refresh then).
+        Raises AptError when the mirror does not answer, or no longer has that version.
         """
         names = [f"{item.name}={item.version}" for item in packages]
         with self.cache.lock(f"apt.{self.suite}"):
             configuration = self._configure()
             if not any((self._home() / "lists").glob("*Packages*")):
                 self._update(configuration)
-            # apt-get download writes into the working directory and has no option to say where.
-            command = 'cd "$1" && shift && exec "$@"'
             try:
-                self.tool(
-                    ["sh", "-c", command, "sh", directory]
-                    + ["apt-get", "-c", configuration, "download", *names]
-                )
+                # It writes into the working directory and has no option to say where.
+                self.tool(["apt-get", "-c", configuration, "download", *names], cwd=directory)
             except ToolError as error:
                 raise AptError(
                     f"cannot download {', '.join(names)} of {self.suite}: {error}"
-                    " (if the mirror has moved on, ask again with a refresh)"
+                    " (if the mirror has moved on, the next run asks it for what it has now)"
                 ) from error
         return tuple(self._fetched(directory, item) for item in packages)
 

@@ -1,9 +1,9 @@
 """The cache directory: build a thing once, share it between concurrent runs, trust only whole ones.
 
 An entry is a directory, `<root>/<kind>/<key>`. It comes into being by one rename, after everything
-in it was fsynced; so an entry that exists is whole, and the fast path takes no lock at all. Builders
-of the same key serialise on a flock; builders of different keys do not meet. A builder that dies
-leaves a temporary directory that nothing trusts and that the next builder removes.
+in it was fsynced; so an entry that exists is whole, and the fast path takes no lock at all.
+Builders of the same key serialise on a flock; builders of different keys do not meet. A builder
+that dies leaves a temporary directory that nothing trusts and that the next builder removes.
 
 Besides entries, which never change, there are *notes*: small named files, replaced atomically, for
 what may change later (which package version a suite offers today).
@@ -19,7 +19,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,19 +84,18 @@ class Cache:
         entry = self.entry(kind, key)
         if entry.is_dir():
             return entry
-        with _one_line(self.root):
-            with self.lock(f"{kind}.{key}"):
-                if entry.is_dir():
-                    return entry
-                self.remove_stale()
-                with self.scratch() as work:
-                    product = work / "product"
-                    product.mkdir()
-                    builder(product)
-                    _sync_tree(product)
-                    entry.parent.mkdir(parents=True, exist_ok=True)
-                    os.rename(product, entry)
-                    _sync(entry.parent)
+        with _one_line(self.root), self.lock(f"{kind}.{key}"):
+            if entry.is_dir():
+                return entry
+            self.remove_stale()
+            with self.scratch() as work:
+                product = work / "product"
+                product.mkdir()
+                builder(product)
+                _sync_tree(product)
+                entry.parent.mkdir(parents=True, exist_ok=True)
+                product.rename(entry)
+                _sync(entry.parent)
         return entry
 
     def discard(self, kind: str, key: str) -> None:
@@ -104,11 +103,27 @@ class Cache:
         entry = self.entry(kind, key)
         with _one_line(self.root), self.lock(f"{kind}.{key}"), self.scratch() as work:
             if entry.is_dir():
-                os.rename(entry, work / "discarded")
+                entry.rename(work / "discarded")
+
+    def keep_newest(self, kind: str, count: int) -> None:
+        """Of a kind whose entries come and go with every edit, keep those used last.
+
+        An entry counts as used when it was built or `touch`ed.
+        """
+        parent = self.root / _checked(kind)
+        entries = sorted(parent.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+        for entry in entries[: -max(count, 1)]:
+            self.discard(kind, entry.name)
+
+    @staticmethod
+    def touch(entry: Path) -> None:
+        """Mark an entry as used now; a cache that is read-only is used all the same."""
+        with suppress(OSError):
+            os.utime(entry)
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold an exclusive lock of that name; waits for whoever holds it, dies with the process."""
+        """Hold an exclusive lock of that name, once nobody else does; it dies with the process."""
         path = self.root / "locks" / _checked(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -173,9 +188,13 @@ class Cache:
                     stream.write(text)
                     stream.flush()
                     os.fsync(stream.fileno())
-                os.replace(fresh, path)
+                fresh.replace(path)
             finally:
                 fresh.unlink(missing_ok=True)
+
+    def forget_note(self, name: str) -> None:
+        """Remove a note if it is there."""
+        (self.root / "notes" / _checked(name)).unlink(missing_ok=True)
 
     def content_digest(self, path: Path) -> str:
         """The sha256 (hex) of a file's content; a file with an unchanged stamp is not read again.

@@ -10,7 +10,6 @@ reads (big clusters are 5.13's, chunked files 5.15's, fragments and deduplicatio
 
 from __future__ import annotations
 
-import os
 import shutil
 import tomllib
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from pathlib import Path
 from conformance.machine import initramfs
 from conformance.machine.apt import KEYRING, Mirrors, host_mirrors, sources
 from conformance.machine.cache import Cache, digest_of
-from conformance.machine.kernel import Kernel, resolve_kernel
+from conformance.machine.kernel import LOCAL_KEPT, Kernel, resolve_kernel
 from conformance.machine.tool import ArtifactError, ToolError, environment, run
 
 _PROJECT = Path(__file__).resolve().parents[2]
@@ -30,10 +29,13 @@ _ROOT_LAYOUT = "root 1"
 _MODULES_LAYOUT = "modules 1"
 _INITRD_LAYOUT = "initrd 1"
 
-# Every edit of the agent leaves an initramfs behind; this many of the last used are kept.
-_INITRDS_KEPT = 24
+# Every edit of the agent leaves an initramfs behind, every rebuild of a kernel its modules.
+_KEPT = {"initrd": 24, "modules-local": LOCAL_KEPT}
 
 _UUID = "6a9f4a5e-3c1d-4f0b-9d3e-636f6e666f72"  # constant, so that equal input gives equal images
+
+# Images carry no file times, so bytecode must not be judged by them.
+_COMPILE = "python3 -m compileall -qf --invalidation-mode unchecked-hash /usr/lib/python3*"
 
 Progress = Callable[[str], None]
 
@@ -73,15 +75,15 @@ def prepare_boot(
     cache: Cache,
     modules_override: tuple[Path, ...] = (),
     refresh: bool = False,
-    progress: Progress = lambda line: None,
-    files: Sources = Sources(),  # noqa: B008 - frozen
+    progress: Progress = lambda _line: None,
+    files: Sources = Sources(),
     mirrors: Callable[[], Mirrors] = host_mirrors,
 ) -> BootFiles:
     """Everything to boot the kernel a spec names (see kernel.py), built where not cached yet.
 
     A warm call reads the agent and a few small files. `refresh` asks the mirror for the newest
-    kernel and rebuilds the root. Raises ArtifactError (KernelError, ToolError, NoSpaceError, ...),
-    each one line.
+    kernel; the root stays as it is (see root_image). Raises ArtifactError (KernelError, ToolError,
+    NoSpaceError, ...), each one line.
     """
     kernel = resolve_kernel(
         kernel_spec,
@@ -90,9 +92,7 @@ def prepare_boot(
         refresh=refresh,
         progress=progress,
     )
-    root_key, root = root_image(
-        cache=cache, recipe=files.image, refresh=refresh, progress=progress, mirrors=mirrors
-    )
+    root_key, root = root_image(cache=cache, recipe=files.image, progress=progress, mirrors=mirrors)
     modules = modules_image(kernel, cache=cache, progress=progress)
     initrd_key, initrd = initrd_image(kernel, cache=cache, files=files)
     return BootFiles(
@@ -114,7 +114,7 @@ def root_image(
     cache: Cache,
     recipe: Path,
     refresh: bool = False,
-    progress: Progress = lambda line: None,
+    progress: Progress = lambda _line: None,
     mirrors: Callable[[], Mirrors] = host_mirrors,
 ) -> tuple[str, Path]:
     """The guest's root, a read-only erofs, and its key. Built once per text of the recipe.
@@ -138,9 +138,7 @@ def root_image(
     return key, entry / "root.erofs"
 
 
-def _build_root(
-    text: str, recipe: Path, product: Path, mirrors: Callable[[], Mirrors]
-) -> None:
+def _build_root(text: str, recipe: Path, product: Path, mirrors: Callable[[], Mirrors]) -> None:
     try:
         table = tomllib.loads(text)
         suite, packages, exclude = table["suite"], table["packages"], table["exclude"]
@@ -155,11 +153,7 @@ def _build_root(
         + [f"--dpkgopt=path-exclude={pattern}" for pattern in exclude]
         # What the guest holds, for the record of a run.
         + ['--customize-hook=chroot "$1" dpkg-query -W >"$1/etc/conform-packages"']
-        # Images carry no file times, so bytecode must not be judged by them.
-        + [
-            '--customize-hook=chroot "$1" python3 -m compileall -qf'
-            ' --invalidation-mode unchecked-hash /usr/lib/python3*'
-        ]
+        + [f'--customize-hook=chroot "$1" {_COMPILE}']
         + ['--customize-hook=rm -rf "$1"/var/cache/* "$1"/var/lib/apt "$1"/var/lib/dpkg/info']
         + [str(suite), tarball, sources_list]
     )
@@ -180,9 +174,7 @@ def _make_erofs(tree: Path, image: Path) -> None:
 # -- modules -----------------------------------------------------------------------------------
 
 
-def modules_image(
-    kernel: Kernel, *, cache: Cache, progress: Progress = lambda line: None
-) -> Path:
+def modules_image(kernel: Kernel, *, cache: Cache, progress: Progress = lambda _line: None) -> Path:
     """A read-only erofs to be mounted on /usr/lib/modules; empty for a kernel without modules."""
 
     def build(product: Path) -> None:
@@ -195,8 +187,19 @@ def modules_image(
         _make_erofs(empty, product / "modules.erofs")
         shutil.rmtree(empty)
 
-    key = digest_of(_MODULES_LAYOUT, kernel.key)
-    return cache.build_once("modules", key, build) / "modules.erofs"
+    kind = "modules-local" if kernel.local else "modules"
+    return _kept(cache, kind, digest_of(_MODULES_LAYOUT, kernel.key), build) / "modules.erofs"
+
+
+def _kept(cache: Cache, kind: str, key: str, build: Callable[[Path], None]) -> Path:
+    """An entry, built if not there; of the kinds that grow with every edit the latest are kept."""
+    fresh = not cache.entry(kind, key).is_dir()
+    entry = cache.build_once(kind, key, build)
+    if kind in _KEPT:
+        cache.touch(entry)
+        if fresh:
+            cache.keep_newest(kind, _KEPT[kind])
+    return entry
 
 
 # -- initramfs ---------------------------------------------------------------------------------
@@ -235,23 +238,10 @@ def initrd_image(kernel: Kernel, *, cache: Cache, files: Sources) -> tuple[str, 
             )
         )
 
-    fresh = not cache.entry("initrd", key).is_dir()
-    entry = cache.build_once("initrd", key, build)
-    if fresh:
-        _forget_old(cache, entry)
-    else:
-        os.utime(entry)
-    return key, entry / "initrd.img"
+    return key, _kept(cache, "initrd", key, build) / "initrd.img"
 
 
 def _refuse_dynamic(busybox: Path) -> None:
     """A dynamically linked busybox (the package `busybox`) finds no libraries in an initramfs."""
     if b"/lib64/ld-linux" in busybox.read_bytes():
         raise ToolError(f"{busybox} is not statically linked: apt install busybox-static")
-
-
-def _forget_old(cache: Cache, newest: Path) -> None:
-    entries = sorted(newest.parent.iterdir(), key=lambda path: path.stat().st_mtime_ns)
-    for entry in entries[:-_INITRDS_KEPT]:
-        if entry != newest:
-            cache.discard("initrd", entry.name)

@@ -1,4 +1,4 @@
-"""The initramfs: a newc cpio archive with busybox, /init, the modules that find the disks, the agent.
+"""The initramfs: a newc cpio archive of busybox, /init, the disks' modules and the agent.
 
 The archive is written here, not by cpio(1): it needs a device node, which only root may make on
 disk. It is not compressed: under software emulation the guest takes longer to unpack than to read.
@@ -73,25 +73,25 @@ def boot_modules(kernel: Kernel) -> tuple[Path, ...]:
     builtin = builtin_names(kernel.modules) or set()
     order = load_order((kernel.modules / "modules.dep").read_text())
     needed = [need.module for need in NEEDS if need.module is not None]
-    paths: dict[str, None] = {}
+    chosen: dict[str, None] = {}
     for name in (*needed, *OPTIONAL_MODULES):
         if name in builtin or name not in at_hand:
             continue
         for path in order[at_hand[name].relative_to(kernel.modules).as_posix()]:
-            paths[path] = None
-    found = tuple(kernel.modules / path for path in paths)
-    for path in found:
-        if path.suffix != ".ko":
-            raise KernelError(f"{path.name} of {kernel.release} is still compressed")
+            chosen[path] = None
+    found = tuple(kernel.modules / path for path in chosen)
+    packed = [path.name for path in found if path.suffix != ".ko"]
+    if packed:
+        raise KernelError(f"modules of {kernel.release} are still compressed: {', '.join(packed)}")
     return found
 
 
 def load_order(modules_dep: str) -> dict[str, tuple[str, ...]]:
-    """Of each module of a modules.dep file, what to load in which order, itself last.
+    r"""Of each module of a modules.dep file, what to load in which order, itself last.
 
     depmod lists a module's whole closure, the nearest dependency first (modules.dep(5)).
 
-    >>> load_order("a.ko: b.ko c.ko\\nb.ko: c.ko\\nc.ko:")["a.ko"]
+    >>> load_order("a.ko: b.ko c.ko\nb.ko: c.ko\nc.ko:")["a.ko"]
     ('c.ko', 'b.ko', 'a.ko')
     """
     order = {}
@@ -130,8 +130,7 @@ def build(
     members.append(_file("bin/busybox", busybox.read_bytes(), 0o755))
     members.append(_file("init", init.read_bytes(), 0o755))
     members.append(_file("reaper", reaper.read_bytes(), 0o644))
-    for path in modules:
-        members.append(_file(f"modules/{path.name}", path.read_bytes(), 0o644))
+    members += [_file(f"modules/{path.name}", path.read_bytes(), 0o644) for path in modules]
     listing = "".join(f"{path.name}\n" for path in modules)
     members.append(_file("modules/order", listing.encode(), 0o644))
     parents = sorted(

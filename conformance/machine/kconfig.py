@@ -11,7 +11,7 @@ _SET = re.compile(r"^(CONFIG_\w+)=(.*)$", re.MULTILINE)
 
 @dataclass(frozen=True, kw_only=True)
 class Need:
-    """A configuration option the guest needs to reach its agent, and its module if it can be one."""
+    """An option the guest needs to reach its agent, and its module if it can be one."""
 
     option: str
     module: str | None = None
@@ -22,7 +22,7 @@ class Need:
 NEEDS: tuple[Need, ...] = (
     Need(option="CONFIG_64BIT", why="the guest's programs are amd64"),
     Need(option="CONFIG_BINFMT_ELF", why="programs"),
-    Need(option="CONFIG_BINFMT_SCRIPT", module="binfmt_script", why="/init is a script"),
+    Need(option="CONFIG_BINFMT_SCRIPT", why="/init is a script"),
     Need(option="CONFIG_BLK_DEV_INITRD", why="the initramfs"),
     Need(option="CONFIG_PROC_FS", why="/proc"),
     Need(option="CONFIG_SYSFS", why="/sys"),
@@ -69,9 +69,6 @@ def missing(
                 lacks.append(f"{need.option} (set to m, but no {need.module}.ko is at hand)")
             elif value not in ("y", "m"):
                 lacks.append(need.option)
-        elif need.module is not None and not at_hand:
-            # binfmt_script is modular in name only on most kernels, and then nowhere listed.
-            if builtin is not None and need.module not in builtin:
-                if need.option != "CONFIG_BINFMT_SCRIPT":
-                    lacks.append(need.option)
+        elif need.module and not at_hand and builtin is not None and need.module not in builtin:
+            lacks.append(need.option)
     return lacks

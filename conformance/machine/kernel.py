@@ -25,13 +25,14 @@ import shutil
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from conformance.machine import kconfig
-from conformance.machine.apt import Apt
+from conformance.machine.apt import Apt, AptError
 from conformance.machine.bzimage import KernelError, embedded_config, read_release
 from conformance.machine.cache import Cache, digest_of
-from conformance.machine.tool import ArtifactError, ToolError, run
+from conformance.machine.tool import ToolError, run
 
 __all__ = ["Kernel", "KernelError", "kernel_names", "resolve_kernel"]
 
@@ -39,14 +40,16 @@ KERNELS_TOML = Path(__file__).resolve().parents[2] / "vm" / "kernels.toml"
 
 # Part of every key: bump when an entry's layout or content changes.
 _LAYOUT = "kernel 1"
-_KIND = "kernel"
+
+# Kernels built here (and variants with a rebuilt module) come anew with every edit.
+LOCAL_KEPT = 8
 
 # linux-image-* is the kernel; from 7.x it leads to linux-binary-* (vmlinuz), linux-modules-* and
 # linux-base-* (config, modules.builtin), and holds nothing itself.
 _KERNEL_PACKAGES = re.compile(r"linux-(image|binary|modules|base)-.+")
 
 _LISTS = ("modules.builtin", "modules.builtin.modinfo", "modules.order")
-_MODULE = re.compile(r"(?P<name>.+)\.ko(\.(xz|gz|zst))?")
+_MODULE = re.compile(r".+\.ko(\.(xz|gz|zst))?")
 _SIGNED = b"~Module signature appended~\n"
 
 Progress = Callable[[str], None]
@@ -58,7 +61,8 @@ class Kernel:
 
     name is the spec as it was asked for; release what `uname -r` says; modules the tree
     lib/modules/RELEASE with modules.dep, or None for a kernel without modules; config a file, or
-    None when it is not known; key changes when any byte that boots changes.
+    None when it is not known; key changes when any byte that boots changes. local: it was built or
+    changed here, so it is one of many to come, and the cache keeps only the latest of them.
     """
 
     name: str
@@ -67,6 +71,7 @@ class Kernel:
     modules: Path | None
     config: Path | None
     key: str
+    local: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +80,7 @@ class _Source:
 
     identity: tuple[str, ...]
     assemble: Callable[[Path], None]  # leaves vmlinuz, config?, lib/modules/RELEASE? in a directory
+    local: bool = True
 
 
 def resolve_kernel(
@@ -83,7 +89,7 @@ def resolve_kernel(
     cache: Cache,
     modules_override: tuple[Path, ...] = (),
     refresh: bool = False,
-    progress: Progress = lambda line: None,
+    progress: Progress = lambda _line: None,
     names: Path = KERNELS_TOML,
     host_root: Path = Path("/"),
 ) -> Kernel:
@@ -93,7 +99,9 @@ def resolve_kernel(
     guest, or an override was built for another release; ArtifactError when a tool, the mirror or
     the disk fails.
     """
-    source = _source(spec, cache, refresh, progress, names, host_root)
+    source = _source(
+        spec, cache=cache, refresh=refresh, progress=progress, names=names, host_root=host_root
+    )
     key = digest_of(_LAYOUT, *source.identity)
 
     def build(product: Path) -> None:
@@ -102,12 +110,21 @@ def resolve_kernel(
 
     if modules_override:
         # The base must be there, whole, before a variant of it can be made.
-        base = cache.build_once(_KIND, key, build)
+        base = cache.build_once(_kind(local=source.local), key, build)
         key = digest_of(key, *(_override_identity(cache, path) for path in modules_override))
-        entry = cache.build_once(_KIND, key, lambda product: _vary(product, base, modules_override))
-    else:
-        entry = cache.build_once(_KIND, key, build)
-    return _opened(spec, entry, key)
+        build = partial(_vary, base=base, overrides=modules_override)
+    local = source.local or bool(modules_override)
+    fresh = not cache.entry(_kind(local=local), key).is_dir()
+    entry = cache.build_once(_kind(local=local), key, build)
+    if local:
+        cache.touch(entry)
+        if fresh:
+            cache.keep_newest(_kind(local=True), LOCAL_KEPT)
+    return _opened(spec, entry, key, local=local)
+
+
+def _kind(*, local: bool) -> str:
+    return "kernel-local" if local else "kernel"
 
 
 def kernel_names(names: Path = KERNELS_TOML) -> dict[str, tuple[str, str]]:
@@ -120,12 +137,15 @@ def module_names(modules: Path | None) -> dict[str, Path]:
     """Module name (underscores) to file, of a lib/modules/RELEASE tree."""
     if modules is None:
         return {}
-    found = {}
-    for path in sorted(modules.rglob("*.ko*")):
-        match = _MODULE.fullmatch(path.name)
-        if match:
-            found[match["name"].replace("-", "_")] = path
-    return found
+    return {_module_name(path): path for path in _module_files(modules)}
+
+
+def _module_files(tree: Path) -> list[Path]:
+    return sorted(path for path in tree.rglob("*.ko*") if _MODULE.fullmatch(path.name))
+
+
+def _module_name(path: Path) -> str:
+    return path.name.split(".ko")[0].replace("-", "_")
 
 
 def builtin_names(modules: Path | None) -> set[str] | None:
@@ -140,7 +160,13 @@ def builtin_names(modules: Path | None) -> set[str] | None:
 
 
 def _source(
-    spec: str, cache: Cache, refresh: bool, progress: Progress, names: Path, host_root: Path
+    spec: str,
+    *,
+    cache: Cache,
+    refresh: bool,
+    progress: Progress,
+    names: Path,
+    host_root: Path,
 ) -> _Source:
     if spec == "host":
         return _host(cache, host_root)
@@ -171,20 +197,28 @@ def _source(
     return _tree(cache, tree, modules) if tree else _image(cache, path, modules)
 
 
-def _debian(
-    cache: Cache, suite: str, package: str, refresh: bool, progress: Progress
-) -> _Source:
+def _debian(cache: Cache, suite: str, package: str, refresh: bool, progress: Progress) -> _Source:
     apt = Apt(suite=suite, cache=cache)
-    found = apt.resolve(package, follow=_KERNEL_PACKAGES, refresh=refresh)
+    resolved = apt.resolve(package, follow=_KERNEL_PACKAGES, refresh=refresh)
+    # Metapackages (no version in the name) only lead here; a mirror need not even have them.
+    found = [item for item in resolved if re.search(r"-\d", item.name)]
+    if not found:
+        raise KernelError(f"{suite} has {package}, but it leads to no kernel")
 
     def assemble(product: Path) -> None:
         progress(f"downloading {found[-1].name} {found[-1].version} ({suite})")
         with cache.scratch() as work:
-            _unpack(apt.download(found, work), product)
+            try:
+                files = apt.download(found, work)
+            except AptError:
+                apt.forget(package)
+                raise
+            _unpack(files, product)
 
     return _Source(
         identity=("debian", *(f"{item.name}={item.version}={item.sha256}" for item in found)),
         assemble=assemble,
+        local=False,
     )
 
 
@@ -203,13 +237,15 @@ def _unpack(files: Sequence[Path], product: Path) -> None:
     unpacked = product / "unpacked"
     for path in files:
         run(["dpkg-deb", "-x", path, unpacked])
-    images = sorted([*unpacked.glob("boot/vmlinuz-*"), *unpacked.glob("**/lib/modules/*/vmlinuz")])
+    homes = [unpacked / "lib/modules", unpacked / "usr/lib/modules"]
+    images = [*unpacked.glob("boot/vmlinuz-*")]
+    images += [path for home in homes for path in home.glob("*/vmlinuz")]
     if len(images) != 1:
         names = ", ".join(path.name for path in files)
         raise KernelError(f"{len(images)} kernels in {names}: give the packages of exactly one")
     release = read_release(images[0])
     shutil.move(images[0], product / "vmlinuz")
-    trees = [path for path in unpacked.glob(f"**/lib/modules/{release}") if path.is_dir()]
+    trees = [home / release for home in homes if (home / release).is_dir()]
     for config in (unpacked / "boot" / f"config-{release}", *(tree / "config" for tree in trees)):
         if config.exists():
             shutil.move(config, product / "config")
@@ -274,7 +310,7 @@ def _tree(cache: Cache, tree: Path, modules: Path | None) -> _Source:
         for name in _LISTS:
             if (tree / name).exists():
                 shutil.copyfile(tree / name, target / name)
-        _strip([path for path in target.rglob("*.ko")])
+        _strip(list(target.rglob("*.ko")))
 
     return _Source(
         identity=(
@@ -313,11 +349,9 @@ def _image(cache: Cache, image: Path, modules: Path | None) -> _Source:
     return _installed(cache, image, config, tree)
 
 
-def _installed(
-    cache: Cache, vmlinuz: Path, config: Path | None, tree: Path | None
-) -> _Source:
+def _installed(cache: Cache, vmlinuz: Path, config: Path | None, tree: Path | None) -> _Source:
     release = read_release(vmlinuz)
-    files = [] if tree is None else sorted([*tree.rglob("*.ko*"), *tree.glob("modules.builtin*")])
+    files = [] if tree is None else [*_module_files(tree), *sorted(tree.glob("modules.builtin*"))]
 
     def assemble(product: Path) -> None:
         shutil.copyfile(vmlinuz, product / "vmlinuz")
@@ -355,11 +389,10 @@ def _release_dir(directory: Path, release: str) -> Path:
 def _copy_modules(source: Path, target: Path, copy: Callable[[Path, Path], object]) -> None:
     """Copy (or move) the modules and lists of a release; not its links to sources and headers."""
     target.mkdir(parents=True, exist_ok=True)
-    for path in sorted(source.rglob("*.ko*")):
-        if _MODULE.fullmatch(path.name):
-            place = target / path.relative_to(source)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            copy(path, place)
+    for path in _module_files(source):
+        place = target / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        copy(path, place)
     for name in _LISTS:
         if (source / name).exists():
             copy(source / name, target / name)
@@ -403,7 +436,7 @@ def _finish(spec: str, product: Path) -> None:
     release = read_release(product / "vmlinuz")
     modules = product / "lib/modules" / release
     if modules.is_dir():
-        for path in module_names(modules).values():
+        for path in _module_files(modules):
             _decompress(path)
         run(["depmod", "-b", product, release])
     config_file = product / "config"
@@ -418,11 +451,13 @@ def _finish(spec: str, product: Path) -> None:
         modules=module_names(tree),
     )
     if lacks:
-        raise KernelError(f"kernel {spec} ({release}) cannot boot the guest: it lacks {_list(lacks)}")
+        raise KernelError(
+            f"kernel {spec} ({release}) cannot boot the guest: it lacks {_list(lacks)}"
+        )
     (product / "kernel.json").write_text(json.dumps({"release": release}))
 
 
-def _opened(spec: str, entry: Path, key: str) -> Kernel:
+def _opened(spec: str, entry: Path, key: str, *, local: bool) -> Kernel:
     release = str(json.loads((entry / "kernel.json").read_text())["release"])
     modules = entry / "lib/modules" / release
     config = entry / "config"
@@ -433,6 +468,7 @@ def _opened(spec: str, entry: Path, key: str) -> Kernel:
         modules=modules if modules.is_dir() else None,
         config=config if config.exists() else None,
         key=key,
+        local=local,
     )
 
 
@@ -464,7 +500,7 @@ def _vary(product: Path, base: Path, overrides: Sequence[Path]) -> None:
 
 
 def _replace(modules: Path, module: Path, release: str) -> None:
-    name = module.name.split(".ko")[0].replace("-", "_")
+    name = _module_name(module)
     try:
         vermagic = run(["modinfo", "-F", "vermagic", module.resolve()]).decode().split()
     except ToolError as error:

@@ -87,9 +87,9 @@ def run(
 
 
 def telling_line(output: str) -> str:
-    """The line of a tool's error output that names the error: the first E:/error line, or the last.
+    r"""The line of a tool's error output that names the error: the first such, else the last.
 
-    >>> telling_line("W: minor\\nE: Unable to locate package foo\\nI: bye\\n")
+    >>> telling_line("W: minor\nE: Unable to locate package foo\nI: bye\n")
     'E: Unable to locate package foo'
     """
     lines = [line.strip() for line in output.splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""The summary that a run ends with: a table of cases by kernels, then what deviated, then counts."""
+"""The summary that ends a run: a table of cases by kernels, what deviated, and counts."""
 
 from __future__ import annotations
 
@@ -53,7 +53,10 @@ def totals(results: Sequence[Result]) -> Text:
 
 
 def _table(results: Sequence[Result], asked: Asked, *, unicode: bool) -> Table:
-    kernels = {r.verdict.kernel: r.verdict.release for r in results}
+    kernels: dict[str, str] = {}
+    for result in results:
+        verdict = result.verdict
+        kernels[verdict.kernel] = kernels.get(verdict.kernel) or verdict.release
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("case", no_wrap=True)
     for kernel, release in kernels.items():
@@ -106,7 +109,7 @@ class _Told(NamedTuple):
 
 
 def _told(results: Sequence[Result], asked: Asked) -> Iterable[Text]:
-    """One entry for each case, kernel and kind of finding; then whatever has reasons, not findings."""
+    """One entry for each case, kernel and kind of finding; then what has reasons instead."""
     found: dict[_Told, list[tuple[Result, Finding]]] = {}
     for result in results:
         for finding in result.verdict.findings:
@@ -138,9 +141,7 @@ def _told(results: Sequence[Result], asked: Asked) -> Iterable[Text]:
         yield Text(f"  {headline(result)}")
 
 
-def _entry(
-    key: _Told, group: Sequence[tuple[Result, Finding]], asked: Asked
-) -> Iterable[Text]:
+def _entry(key: _Told, group: Sequence[tuple[Result, Finding]], asked: Asked) -> Iterable[Text]:
     result, finding = group[0]
     known = ", as known" if key.outlook is Outlook.KNOWN and finding.level == "must" else ""
     step = f" at {finding.step}" if finding.step else ""

@@ -40,9 +40,7 @@ def results_table(verdicts: Sequence[Verdict]) -> str:
     cells = {(_variant(v), v.kernel): v for v in verdicts}
     rows = sorted({_variant(v) for v in verdicts})
     head = ["variant", *(f"{name}<br>{release}" for name, release in kernels)]
-    body = [
-        [f"`{row}`", *(_cell(cells.get((row, name))) for name, _ in kernels)] for row in rows
-    ]
+    body = [[f"`{row}`", *(_cell(cells.get((row, name))) for name, _ in kernels)] for row in rows]
     return _markdown(head, body)
 
 

@@ -1,7 +1,7 @@
 """A run as JUnit XML, for dashboards. Made with the junit-xml package, extended in ``_Suite``.
 
-One testsuite for each kernel and family; ``docs/decisions/junit.md`` has what becomes of each status
-and why. The text is always well-formed XML 1.0, whatever a kernel log held.
+One testsuite for each kernel and family; docs/decisions/0010-junit.md says what becomes of each
+status and why. The text is always well-formed XML 1.0, whatever a kernel log held.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from conformance.report.short import brief, evidence, short
 
 PACKAGE = "conformance"
 BODY_LIMIT = 64_000
-"""Characters of one body: the annotation tools of GitHub cut there; the middle is what is left out."""
+"""Characters of one body; GitHub's annotation tools cut there. What is left out is the middle."""
 
 _ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
@@ -44,7 +44,7 @@ def document(
     releases: dict[str, str] = {}
     for result in results:
         kernel = result.verdict.kernel
-        releases.setdefault(kernel, result.verdict.release)
+        releases[kernel] = releases.get(kernel) or result.verdict.release
         groups.setdefault((kernel, result.variant.family), []).append(_judged(result, asked))
     for missing in not_run:
         key = (missing.kernel, missing.variant.family)
@@ -54,8 +54,8 @@ def document(
         properties = {"kernel": kernel, "release": releases.get(kernel, "")}
         root.append(_Suite(family, slug(kernel), cases, properties, started).element())
     suites = list(root)
-    for key in ("tests", "failures", "errors"):
-        root.set(key, str(sum(int(suite.get(key, 0)) for suite in suites)))
+    for total in ("tests", "failures", "errors"):
+        root.set(total, str(sum(int(suite.get(total, 0)) for suite in suites)))
     root.set("time", _seconds(sum(float(suite.get("time", 0)) for suite in suites)))
     ET.indent(root)
     text = ET.tostring(root, encoding="unicode")
@@ -152,7 +152,9 @@ def _properties(result: Result) -> list[tuple[str, str]]:
         ("claims", " ".join(variant.claims)),
         ("title", variant.title),
     ]
-    told += [("clause", str(clause)) for clause in dict.fromkeys(f.clause for f in verdict.findings)]
+    told += [
+        ("clause", str(clause)) for clause in dict.fromkeys(f.clause for f in verdict.findings)
+    ]
     told += [("advisory", brief(finding)) for finding in verdict.advisories]
     told += [("known", row) for row in verdict.known]
     told += [("note", note) for note in verdict.notes]

@@ -11,7 +11,7 @@ from conformance.model import Clause, Disposition, Finding, Status, Value, Varia
 
 
 class Outlook(StrEnum):
-    """What a result means to whoever gates on it: the same word for every report and exit status."""
+    """What a result means to whoever gates on it: one word for all reports and the exit status."""
 
     GOOD = "good"  # PASS and RECORDED
     BAD = "bad"  # a deviation that nobody expected, or an advisory under --should

@@ -1,4 +1,4 @@
-"""The short report of one variant: what it claims, what was expected and seen, how to see it again."""
+"""The short report of a variant: its claim, what was expected and seen, how to see it again."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def brief(finding: Finding) -> str:
 
 
 def evidence(result: Result, asked: Asked) -> tuple[str, ...]:
-    """What to open next, each path once: consoles by their path, the record, the judge's pointers."""
+    """What to open next, each once: consoles, the judge's pointers, the record."""
     base = f"{asked.folder}/" if asked.folder else ""
     consoles = [f"{base}{path}" for path in result.consoles if path]
     pointers = [

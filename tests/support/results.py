@@ -113,9 +113,7 @@ def one_of_each() -> list[Result]:
             disposition=Disposition.AS_KNOWN,
             known=known,
         ),
-        result(
-            Status.PASS, of=variant("fixed"), disposition=Disposition.FIXED, known=known
-        ),
+        result(Status.PASS, of=variant("fixed"), disposition=Disposition.FIXED, known=known),
         result(Status.BROKEN, of=variant("broken"), reasons=("the shortage never arrived",)),
         result(
             Status.SKIP,

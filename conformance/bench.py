@@ -1,0 +1,108 @@
+"""The real engine: the machine layer prepares kernels and opens machines; runner runs cases."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from conformance.engine import Progress, Setup
+from conformance.exits import Refused
+from conformance.machine.cache import Cache, cache_directory
+from conformance.machine.image import prepare_boot
+from conformance.machine.launch import open_machine
+from conformance.machine.protocol import Machine, MachineError
+from conformance.machine.tool import ArtifactError
+from conformance.model import Observation, Variant
+from conformance.report.result import slug
+from conformance.runner import Facts, Outcome, run_case
+
+MEMORY_MIB = 1024
+"""The seed's own script keeps 256 MiB of data in a tmpfs, with the page cache beside it."""
+CPUS = 2
+"""Writeback by a kernel worker, and the submitter, run at the same time."""
+
+
+class MachineBench:
+    """A machine, and what its kernel was found to be able to do."""
+
+    def __init__(self, kernel: str, machine: Machine) -> None:
+        self._kernel = kernel
+        self._machine = machine
+        self._facts = Facts()
+
+    def run(self, variant: Variant, *, folder: Path) -> Outcome:
+        """See ``engine.Bench``. Consoles go below ``folder``/consoles/<kernel>/."""
+        base = Path("consoles") / slug(self._kernel)
+        outcome = run_case(variant, self._machine, facts=self._facts, workdir=folder / base)
+        return _rebased(outcome, base)
+
+    def describe(self) -> Mapping[str, object]:
+        """The machine as the record tells of it."""
+        return self._machine.describe()
+
+    def close(self) -> None:
+        """Close the machine: no clone is left."""
+        self._machine.close()
+
+
+class MachineEngine:
+    """Opens machines from the shared cache."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._modules = tuple(Path(name) for name in setup.modules)
+        self._cache = Cache(cache_directory(os.environ))
+
+    def prepare(self, kernel: str, progress: Progress) -> Mapping[str, object]:
+        """Image, kernel and template, so that workers find them. Raises Refused."""
+        bench = self.open(kernel, progress)
+        try:
+            return bench.describe()
+        finally:
+            bench.close()
+
+    def open(self, kernel: str, progress: Progress) -> MachineBench:
+        """Open a machine on ``kernel``. Raises Refused."""
+        with _refusing():
+            boot = prepare_boot(
+                kernel, cache=self._cache, modules_override=self._modules, progress=progress
+            )
+            machine = open_machine(
+                boot, memory_mib=MEMORY_MIB, cpus=CPUS, cache=self._cache, progress=progress
+            )
+        return MachineBench(kernel, machine)
+
+
+def engine(setup: Setup) -> MachineEngine:
+    """The engine that is used unless a test names another."""
+    return MachineEngine(setup)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except (ArtifactError, MachineError, OSError) as error:
+        raise Refused(" ".join(str(error).split())) from error
+
+
+def _rebased(outcome: Outcome, base: Path) -> Outcome:
+    """``outcome`` with its consoles relative to the run's folder, as records promise."""
+    observation = outcome.observation
+    if observation is None:
+        return outcome
+    old = [arm.console for arm in observation.arms if arm.console]
+    moved = {console: str(base / console) for console in old}
+    arms = tuple(
+        arm.model_copy(update={"console": moved.get(arm.console, "")}) for arm in observation.arms
+    )
+    seen: Observation = observation.model_copy(update={"arms": arms})
+    findings = tuple(
+        finding.model_copy(
+            update={"evidence": tuple(moved.get(item, item) for item in finding.evidence)}
+        )
+        for finding in outcome.verdict.findings
+    )
+    verdict = outcome.verdict.model_copy(update={"findings": findings})
+    return Outcome(plan=outcome.plan, observation=seen, verdict=verdict)

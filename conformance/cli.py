@@ -1,0 +1,265 @@
+"""The command line: ``run``, ``test``, ``judge``. README.md has the options and exit statuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from conformance.engine import DEFAULT_KERNEL, Setup, load_engine
+from conformance.exits import BROKEN, INTERRUPTED, NOTHING, REFUSED, Refused, status
+from conformance.progress import display, preparing
+from conformance.report.console import print_summary
+from conformance.report.junit import document
+from conformance.report.result import Asked, label
+from conformance.rundir import new_run, own_run, point_latest, shown, write_atomically
+from conformance.scheduler import Job, run_jobs, slots_from
+from conformance.session import (
+    ROOT,
+    Ending,
+    Recorder,
+    choose,
+    known_rows,
+    now,
+    open_library,
+    rejudge,
+    repeat_options,
+    settled,
+)
+
+_TABLE_WIDTH = 140
+"""Columns of a summary that goes to a file or a pipe, where no terminal says how many there are."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status. Whatever a user got wrong is told in one line."""
+    try:
+        code = cli.main(args=arguments, prog_name="conform", standalone_mode=False)
+    except click.UsageError as error:
+        hint = f" ({error.ctx.command_path} --help tells more)" if error.ctx else ""
+        return _refuse(f"{error.format_message()}{hint}")
+    except click.ClickException as error:
+        return _refuse(error.format_message())
+    except Refused as error:
+        return _refuse(str(error))
+    except OSError as error:  # a full disk, a folder that cannot be written
+        return _refuse(str(error))
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted before the first case; nothing was run")
+        return INTERRUPTED
+    return code if isinstance(code, int) else 0
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name=None, version="0.1.0", prog_name="conform")
+def cli() -> None:
+    """Whether a Linux kernel reports a storage shortage as an I/O error, case by case."""
+
+
+def _shared(command: Callable[..., int]) -> Callable[..., int]:
+    """The options that decide what a result means."""
+    options: list[Callable[[Any], Any]] = [
+        click.option("--strict", is_flag=True, help="Known deviations count like any other."),
+        click.option("--should", is_flag=True, help="Advisories count like deviations."),
+        click.option(
+            "--cases",
+            multiple=True,
+            metavar="DIR",
+            type=click.Path(exists=True, file_okay=False, path_type=Path),
+            help="A folder of cases of your own, beside the suite's. Repeatable.",
+        ),
+        click.option(
+            "--known",
+            metavar="DIR",
+            type=click.Path(exists=True, file_okay=False, path_type=Path),
+            default=None,
+            help="Known deviations in place of results/known/.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@click.option(
+    "-k", "expression", default="", metavar="EXPR", help="Run what matches, as pytest -k."
+)
+@click.option(
+    "--kernel",
+    "kernels",
+    multiple=True,
+    metavar="SPEC",
+    help=f"A name ({DEFAULT_KERNEL} if absent), a build tree, a bzImage, .deb files. Repeatable.",
+)
+@click.option(
+    "--module",
+    "modules",
+    multiple=True,
+    metavar="FILE.ko",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Replace one module of the kernel. Repeatable.",
+)
+@click.option("-n", "slots", default="auto", metavar="N|auto", help="Machines at the same time.")
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write to DIR, which must be new or empty, in place of results/runs/<time>/.",
+)
+@click.option(
+    "--list", "only_list", is_flag=True, help="Show the variants, one a line; run nothing."
+)
+@_shared
+def run(
+    *,
+    expression: str,
+    kernels: tuple[str, ...],
+    modules: tuple[Path, ...],
+    slots: str,
+    out: Path | None,
+    only_list: bool,
+    strict: bool,
+    should: bool,
+    cases: tuple[Path, ...],
+    known: Path | None,
+) -> int:
+    """Run cases on kernels and say how each kernel answers."""
+    library = open_library(cases)
+    variants = choose(library, expression)
+    if only_list:
+        for variant in variants:
+            click.echo(f"{variant.id}  {variant.where.file}:{variant.where.line}  {variant.title}")
+    if not variants:
+        _say(
+            f"-k {expression!r} selects none of the variants"
+            if expression
+            else "there are no cases"
+        )
+        return NOTHING
+    if only_list:
+        return 0
+    try:
+        count = slots_from(slots)
+    except ValueError as error:
+        raise Refused(f"-n: {error}") from error
+    rows = known_rows(known)
+    kernels = tuple(dict.fromkeys(kernels)) or (DEFAULT_KERNEL,)
+    setup = Setup(modules=tuple(str(path.absolute()) for path in modules))
+    engine = load_engine(setup)
+    console, told = _console(sys.stdout), _console(sys.stderr)
+    with preparing(told) as progress:
+        host = {kernel: engine.prepare(kernel, progress) for kernel in kernels}
+    if out:
+        folder = own_run(out)
+    else:
+        folder = new_run(ROOT, now())
+        point_latest(ROOT, folder)
+    asked = Asked(
+        strict=strict,
+        should=should,
+        folder=shown(folder),
+        many_kernels=len(kernels) > 1,
+        options=repeat_options(cases, modules),
+    )
+    jobs = [Job(variant=variant, kernel=kernel) for kernel in kernels for variant in variants]
+    with (
+        Recorder(folder, library=library, jobs=jobs, rows=rows, asked=asked, host=host) as recorder,
+        display(told, len(jobs), asked) as live,
+    ):
+        complete = run_jobs(
+            jobs,
+            slots=count,
+            setup=setup,
+            folder=folder,
+            started=lambda job: live.started(_name(job, asked)),
+            finished=lambda job, outcome: live.finished(
+                _name(job, asked), recorder.add(job, settled(outcome, rows))
+            ),
+        )
+    return _conclude(recorder.ending(), asked, console, complete=complete)
+
+
+@cli.command()
+@click.argument("record", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--junit",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the run as JUnit XML too.",
+)
+@_shared
+def judge(
+    *,
+    record: Path,
+    junit: Path | None,
+    strict: bool,
+    should: bool,
+    cases: tuple[Path, ...],
+    known: Path | None,
+) -> int:
+    """Judge an old run again, by today's cases and judge, without a machine.
+
+    RECORD is a run's folder or its record.jsonl.
+    """
+    path = record / "record.jsonl" if record.is_dir() else record
+    ending = rejudge(path, open_library(cases), known_rows(known))
+    kernels = {result.verdict.kernel for result in ending.results}
+    asked = Asked(
+        strict=strict,
+        should=should,
+        folder=shown(path.parent),
+        many_kernels=len(kernels) > 1,
+        options=repeat_options(cases, ()),
+    )
+    if junit is not None:
+        write_atomically(junit, document(ending.results, asked, not_run=ending.not_run))
+    for warning in ending.warnings:
+        _say(warning)
+    return _conclude(ending, asked, _console(sys.stdout), complete=True)
+
+
+@cli.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def test(*, arguments: tuple[str, ...]) -> int:
+    """Pass the project's own tests: tox, with ARGUMENTS."""
+    command = [sys.executable, "-m", "tox", "run", "--conf", str(ROOT / "tox.ini"), *arguments]
+    return subprocess.run(command, check=False).returncode
+
+
+def _conclude(ending: Ending, asked: Asked, console: Console, *, complete: bool) -> int:
+    print_summary(ending.results, asked, console)
+    for row in ending.stale:
+        console.print(
+            f"stale known deviation: {row}", style="bold red", markup=False, soft_wrap=True
+        )
+    console.print(f"{asked.folder}/record.jsonl", soft_wrap=True)
+    if not complete:
+        missing = len(ending.not_run)
+        _say(f"interrupted: {missing} of {missing + len(ending.results)} variants were not run")
+        return INTERRUPTED
+    code = status(ending.results, asked, stale=bool(ending.stale))
+    return code | BROKEN if ending.incomplete else code
+
+
+def _name(job: Job, asked: Asked) -> str:
+    return label(job.variant, job.kernel, many_kernels=asked.many_kernels)
+
+
+def _console(stream: Any) -> Console:  # noqa: ANN401 - any text stream
+    return Console(file=stream, highlight=False, width=None if stream.isatty() else _TABLE_WIDTH)
+
+
+def _refuse(text: str) -> int:
+    _say(text)
+    return REFUSED
+
+
+def _say(text: str) -> None:
+    click.echo(f"conform: {text}", err=True)
+

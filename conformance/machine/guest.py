@@ -1,0 +1,392 @@
+"""A guest on QEMU: started or restored, asked, watched, and given up.
+
+One asyncio loop belongs to each guest and runs only while the guest is being waited for: qemu.qmp
+needs one, and with it there is no thread that could outlive a guest. Between calls nothing is read;
+what QEMU and the guest send meanwhile waits in the sockets, which are bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from qemu.qmp import QMPClient, QMPError, Runstate
+
+from conformance import wire
+from conformance.machine import sysrq
+from conformance.machine.protocol import (
+    AgentError,
+    GuestGone,
+    GuestHung,
+    GuestLost,
+    GuestPanicked,
+    LaunchFailed,
+    WireGarbage,
+)
+from conformance.machine.qemu import Fds, Process, Spec, argv, state_uri
+
+_T = TypeVar("_T")
+
+_READ = 1 << 18
+_CONSOLE = 1 << 20  # bytes of the console that are shown
+_TAIL = 8192  # characters of the console in evidence
+_EVENTS = 1000  # events kept
+_EXIT_LIMIT = 10.0  # seconds between the end of the agent's socket and that of QEMU
+_QMP_LIMIT = 30.0  # seconds, scaled, for QEMU itself to answer
+_ENTROPY = 64  # bytes
+_PANIC = re.compile(r"Kernel panic - not syncing: ?(.*)")
+_INIT_FAILED = re.compile(r"conform-init: FAILED: (.*)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """What a guest is made from; descriptors that stay the maker's.
+
+    ``memory`` is the template's memory (or where to write it), ``state`` what is restored.
+    """
+
+    root: int
+    modules: int
+    kernel: int
+    initrd: int
+    scratch: IO[bytes]
+    memory: int | None = None
+    state: int | None = None
+
+
+class QemuGuest:
+    """One virtual machine. Made by ``boot`` or ``restore``; see the protocol ``Guest``."""
+
+    def __init__(
+        self, make_spec: Callable[[Fds], Spec], files: Files, console: Path, *, prefix: bytes = b""
+    ) -> None:
+        """Start QEMU. Its console goes on in the file ``console`` after ``prefix``.
+
+        Raises LaunchFailed, OSError.
+        """
+        self._began = time.monotonic()
+        self._console = console
+        self._timing: dict[str, float] = {}
+        self._events: list[dict[str, object]] = []
+        self._lost: GuestLost | None = None
+        self._closed = False
+        self._conversation = wire.Conversation(secrets.token_hex(8))
+        self._decoder = wire.Decoder()
+        self._messages: list[wire.Message] = []
+        self._qmp = QMPClient("conform")
+        with contextlib.ExitStack() as stack:
+            ours, theirs = _pair(stack)
+            qmp_ours, qmp_theirs = _pair(stack)
+            log = os.open(console, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+            stack.callback(os.close, log)
+            _write_all(log, prefix)
+            fds = Fds(
+                qmp=qmp_theirs.fileno(),
+                agent=theirs.fileno(),
+                console=log,
+                root=files.root,
+                modules=files.modules,
+                scratch=files.scratch.fileno(),
+                kernel=files.kernel,
+                initrd=files.initrd,
+                memory=files.memory,
+            )
+            self._spec = make_spec(fds)
+            state = () if files.state is None else (files.state,)
+            self._process = Process(argv(self._spec), fds=(*fds.all(), *state))
+            self._agent = socket.socket(fileno=ours.detach())
+            self._monitor = socket.socket(fileno=qmp_ours.detach())
+        self._agent.setblocking(False)
+        self._loop = asyncio.new_event_loop()
+
+    # -- coming up -----------------------------------------------------------------------------
+
+    def boot(self, *, limit: float) -> Mapping[str, Any]:
+        """Wait for the agent of a booting kernel, and return what it says of itself.
+
+        Raises LaunchFailed.
+        """
+        try:
+            self._within(self._connect(), limit)
+            warm = self._within(self._warm(), limit)
+        except TimeoutError as error:
+            raise self._failed(f"the guest did not come up within {limit:.0f} s") from error
+        except (EOFError, OSError, QMPError) as error:
+            raise self._failed("the guest ended while it came up") from error
+        except wire.WireError as error:
+            raise self._failed(f"the agent sent something else than a greeting: {error}") from error
+        self._lap("boot")
+        if problem := warm.facts.get("problem"):
+            raise self._failed(f"the agent cannot work: {problem}")
+        return warm.facts
+
+    def hello(self, *, limit: float) -> Mapping[str, Any]:
+        """Give a guest that was booted its clock and its nonce. Raises GuestLost."""
+        answer = self.call("hello", self._greeting(), limit=limit)
+        self._lap("answer")
+        return answer if isinstance(answer, dict) else {}
+
+    def restore(self, state: int, *, limit: float) -> Mapping[str, Any]:
+        """Load the template's state, go on, and say hello. Raises LaunchFailed, GuestLost."""
+        try:
+            self._within(self._restore(state), limit)
+        except TimeoutError as error:
+            raise self._failed(f"the template was not restored within {limit:.0f} s") from error
+        except (EOFError, OSError, QMPError) as error:
+            raise self._failed("the template cannot be restored") from error
+        self._lap("restore")
+        return self.hello(limit=limit)
+
+    def save(self, state: int, *, limit: float) -> None:
+        """Stop, and write what is not in the memory file to ``state``. Raises LaunchFailed."""
+        try:
+            self._within(self._save(state), limit)
+        except TimeoutError as error:
+            raise self._failed(f"the template was not saved within {limit:.0f} s") from error
+        except (EOFError, OSError, QMPError) as error:
+            raise self._failed(f"the template cannot be saved: {error}") from error
+
+    async def _connect(self) -> None:
+        await self._qmp.connect(self._monitor)
+        self._lap("spawn")
+
+    async def _warm(self) -> wire.Warm:
+        message = await self._next_message()
+        if not isinstance(message, wire.Warm):
+            raise wire.WrongType(f"a {type(message).__name__.lower()} message")
+        return message
+
+    async def _restore(self, state: int) -> None:
+        await self._connect()
+        await self._ignore_shared()
+        # QEMU runs the guest by itself once all is loaded; if loading fails it exits.
+        await self._qmp.execute("migrate-incoming", {"uri": state_uri(self._spec.version, state)})
+
+    async def _save(self, state: int) -> None:
+        await self._qmp.execute("stop")
+        await self._ignore_shared()
+        await self._qmp.execute("migrate", {"uri": state_uri(self._spec.version, state)})
+        while True:
+            told = await self._qmp.execute("query-migrate")
+            status = told.get("status") if isinstance(told, dict) else None
+            if status == "completed":
+                return
+            if status in ("failed", "cancelled"):
+                raise OSError(str(told))
+            await asyncio.sleep(0.005)
+
+    async def _ignore_shared(self) -> None:
+        capability = {"capability": "x-ignore-shared", "state": True}
+        await self._qmp.execute("migrate-set-capabilities", {"capabilities": [capability]})
+
+    def _greeting(self) -> dict[str, object]:
+        return {
+            "nonce": self._conversation.nonce,
+            "wall_ns": time.time_ns(),
+            "entropy": secrets.token_hex(_ENTROPY),
+        }
+
+    # -- the protocol --------------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process id."""
+        return self._process.pid
+
+    @property
+    def events(self) -> tuple[dict[str, object], ...]:
+        """See ``Guest``."""
+        self._take_events()
+        return tuple(self._events)
+
+    @property
+    def console(self) -> str:
+        """See ``Guest``."""
+        try:
+            with self._console.open("rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _CONSOLE))
+                return file.read(_CONSOLE).decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+    @property
+    def console_path(self) -> Path:
+        """See ``Guest``."""
+        return self._console
+
+    @property
+    def timing(self) -> Mapping[str, float]:
+        """See ``Guest``."""
+        return dict(self._timing)
+
+    def call(self, do: str, args: Mapping[str, object], *, limit: float) -> object:
+        """See ``Guest``."""
+        if self._lost is not None:
+            raise self._lost
+        if self._closed:
+            raise GuestGone("the guest was closed")
+        line = self._conversation.ask(do, args)
+        self._decoder.begin_call()
+        try:
+            answer = self._within(self._exchange(line), limit)
+        except TimeoutError as error:
+            raise self._lose(self._hung(do, limit)) from error
+        except wire.WireError as error:
+            raise self._lose(WireGarbage(f"in answer to {do}: {error}")) from error
+        except (EOFError, OSError) as error:
+            raise self._lose(self._gone(do)) from error
+        if answer.error is not None:
+            failed = answer.error
+            raise AgentError(failed.kind, failed.message, failed.detail)
+        return answer.value
+
+    def evidence(self) -> Mapping[str, str]:
+        """See ``Guest``."""
+        if self._closed or self._lost is not None or self._process.exit_code() is not None:
+            return {}
+        return self._evidence()
+
+    def close(self) -> None:
+        """See ``Guest``."""
+        if self._closed:
+            return
+        self._closed = True
+        self._process.close()
+        try:
+            self._loop.run_until_complete(self._disconnect())
+        finally:
+            self._loop.close()
+            self._agent.close()
+            self._monitor.close()
+
+    def __enter__(self) -> QemuGuest:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # -- being lost ----------------------------------------------------------------------------
+
+    def _lose(self, loss: GuestLost) -> GuestLost:
+        self._lost = loss
+        self._take_events()
+        self._process.close()
+        return loss
+
+    def _hung(self, do: str, limit: float) -> GuestLost:
+        if title := self._panic():
+            return GuestPanicked(title, evidence=self._tail())
+        return GuestHung(f"no answer to {do} within {limit:.1f} s", evidence=self._evidence())
+
+    def _gone(self, do: str) -> GuestLost:
+        code = self._process.exit_code(limit=_EXIT_LIMIT)
+        # What QEMU said last is still in the socket.
+        with contextlib.suppress(Exception):
+            self._within(self._drain(), 1.0)
+        if title := self._panic():
+            return GuestPanicked(title, evidence=self._tail())
+        reason = next(
+            (
+                str(event["data"].get("reason"))
+                for event in reversed(self.events)
+                if event.get("event") == "SHUTDOWN" and isinstance(event.get("data"), dict)
+            ),
+            "",
+        )
+        why = f", {reason}" if reason else ""
+        how = "closed the agent's port" if code is None else f"exited with code {code}"
+        said = {"qemu": self._process.output()} if self._process.output() else {}
+        return GuestGone(f"QEMU {how} during {do}{why}", evidence={**self._tail(), **said})
+
+    async def _drain(self) -> None:
+        while self._qmp.runstate == Runstate.RUNNING:
+            await self._qmp.runstate_changed()
+
+    def _panic(self) -> str:
+        found = _PANIC.search(self.console)
+        return f"Kernel panic - not syncing: {found[1].strip()}"[:300] if found else ""
+
+    def _tail(self) -> dict[str, str]:
+        return {"console": self.console[-_TAIL:]}
+
+    def _evidence(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        with contextlib.suppress(Exception):
+            self._within(sysrq.collect(self._qmp, self._console, found), sysrq.LIMIT)
+        return {**found, **self._tail()}
+
+    def _failed(self, message: str) -> LaunchFailed:
+        console = self.console
+        if found := _INIT_FAILED.search(console):
+            message = f"the guest's init failed: {found[1].strip()}"
+        elif title := self._panic():
+            message = title
+        failure = self._process.failed(message, console=console)
+        self._process.close()
+        return failure
+
+    # -- the loop ------------------------------------------------------------------------------
+
+    def _within(self, work: Coroutine[Any, Any, _T], limit: float) -> _T:
+        """What ``work`` comes to. Raises TimeoutError after ``limit`` seconds."""
+        try:
+            return self._loop.run_until_complete(_timed(work, limit))
+        finally:
+            self._take_events()
+
+    async def _exchange(self, line: bytes) -> wire.Answer:
+        await self._loop.sock_sendall(self._agent, line)
+        return self._conversation.take(await self._next_message())
+
+    async def _next_message(self) -> wire.Message:
+        while not self._messages:
+            data = await self._loop.sock_recv(self._agent, _READ)
+            if not data:
+                raise EOFError
+            self._messages += self._decoder.feed(data)
+        return self._messages.pop(0)
+
+    async def _disconnect(self) -> None:
+        with contextlib.suppress(Exception):
+            await self._qmp.disconnect()
+        mine = asyncio.current_task()
+        left = [task for task in asyncio.all_tasks() if task is not mine]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    def _take_events(self) -> None:
+        for event in self._qmp.events.clear():
+            if len(self._events) < _EVENTS:
+                self._events.append(dict(event))
+
+    def _lap(self, name: str) -> None:
+        spent = time.monotonic() - self._began - sum(self._timing.values())
+        self._timing[name] = round(spent, 4)
+
+
+async def _timed(work: Awaitable[_T], limit: float) -> _T:
+    async with asyncio.timeout(limit):
+        return await work
+
+
+def _pair(stack: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair()
+    stack.enter_context(ours)
+    stack.enter_context(theirs)
+    return ours, theirs
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(fd, left) :]

@@ -1,0 +1,284 @@
+"""The factory: a machine that makes guests from a template, or by booting each where it must."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from conformance.machine import accel, qemu, template
+from conformance.machine.accel import Accelerator
+from conformance.machine.cache import ArtifactError, Cache, digest_of
+from conformance.machine.guest import Files, QemuGuest
+from conformance.machine.image import BootFiles
+from conformance.machine.protocol import Guest, LaunchFailed
+from conformance.machine.template import Frozen, Template, TemplateError
+
+Progress = Callable[[str], None]
+
+REFERENCE_BOOT = 3.0
+"""Seconds from QEMU's start to the agent's greeting on the reference machine: two idle cores, no
+hardware virtualisation, the default kernel. Limits in the suite are meant for it."""
+_SLOWEST = 20.0
+
+BOOT_LIMIT = 180.0
+"""Seconds for a boot. Not scaled: a boot is what the speed is measured by."""
+RESTORE_LIMIT = 30.0
+"""Seconds, scaled, for a clone to answer."""
+_SAVE_LIMIT = 60.0
+
+# The numbers do not matter, as long as a key is made with the same ones each time.
+_ANY_FDS = qemu.Fds(
+    qmp=10, agent=11, console=12, root=13, modules=14, scratch=15, kernel=16, initrd=17, memory=18
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What all guests of a machine have in common."""
+
+    boot: BootFiles
+    version: qemu.Version
+    accelerator: Accelerator
+    memory_mib: int
+    cpus: int
+
+    def spec(self, role: str, fds: qemu.Fds) -> qemu.Spec:
+        """How QEMU is called for a guest in that role."""
+        return qemu.Spec(
+            version=self.version,
+            accel=self.accelerator.name,
+            memory_mib=self.memory_mib,
+            cpus=self.cpus,
+            role=role,  # type: ignore[arg-type]
+            fds=fds,
+        )
+
+    def key(self) -> str:
+        """Changes when a template of this shape would no longer fit."""
+        status = Path(self.version.binary).resolve().stat()
+        return digest_of(
+            f"template {template.FORMAT}",
+            self.boot.key,
+            self.version.text,
+            f"{self.version.binary} {status.st_size} {status.st_mtime_ns}",
+            # With hardware virtualisation the guest has this processor's features, and in any case
+            # its time stamp counter.
+            _processor(),
+            *qemu.argv(self.spec("template", _ANY_FDS)),
+        )
+
+
+class QemuMachine:
+    """Makes guests of one shape. See the protocol ``Machine``."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        template: Template | None,
+        start_why: str,
+        boot_seconds: float | None,
+        release: str,
+    ) -> None:
+        self.shape = shape
+        self._template = template
+        self._start_why = start_why
+        self._boot_seconds = boot_seconds
+        self._release = release
+        self._files = _open_boot_files(shape.boot)
+        self._close = weakref.finalize(self, _close_all, tuple(self._files.values()))
+
+    @property
+    def speed(self) -> float:
+        """See ``Machine``. From the boot of the template, or the last boot of a guest."""
+        return speed_of(self._boot_seconds)
+
+    def describe(self) -> Mapping[str, object]:
+        """See ``Machine``."""
+        shape = self.shape
+        return {
+            "kernel": shape.boot.kernel_name,
+            "release": self._release,
+            "accelerator": shape.accelerator.name,
+            "accelerator_why": shape.accelerator.why,
+            "qemu": shape.version.text,
+            "machine": qemu.MACHINE,
+            "start": "cold boot" if self._template is None else "template",
+            "start_why": self._start_why,
+            "memory_mib": shape.memory_mib,
+            "cpus": shape.cpus,
+            "speed": round(self.speed, 2),
+        }
+
+    @contextmanager
+    def guest(self, *, workdir: Path) -> Iterator[Guest]:
+        """See ``Machine``."""
+        workdir.mkdir(parents=True, exist_ok=True)
+        console = workdir / "console.log"
+        with self._booted(console) if self._template is None else self._cloned(console) as guest:
+            yield guest
+
+    @contextmanager
+    def _cloned(self, console: Path) -> Iterator[QemuGuest]:
+        made_from = self._template
+        assert made_from is not None
+        with qemu.open_scratch(console.parent) as scratch, contextlib.ExitStack() as stack:
+            state = made_from.open_state()
+            stack.callback(os.close, state)
+            files = Files(
+                **self._files, scratch=scratch, memory=made_from.memory, state=state
+            )
+            with QemuGuest(
+                lambda fds: self.shape.spec("clone", fds), files, console, prefix=made_from.console
+            ) as guest:
+                guest.restore(state, limit=RESTORE_LIMIT * self.speed)
+                yield guest
+
+    @contextmanager
+    def _booted(self, console: Path) -> Iterator[QemuGuest]:
+        with (
+            qemu.open_scratch(console.parent) as scratch,
+            QemuGuest(
+                lambda fds: self.shape.spec("boot", fds),
+                Files(**self._files, scratch=scratch),
+                console,
+            ) as guest,
+        ):
+            facts = guest.boot(limit=BOOT_LIMIT)
+            self._boot_seconds = sum(guest.timing.values())
+            self._release = str(facts.get("release", self._release))
+            guest.hello(limit=RESTORE_LIMIT * self.speed)
+            yield guest
+
+    def close(self) -> None:
+        """See ``Machine``."""
+        self._close()
+        if self._template is not None:
+            self._template.close()
+
+
+def open_machine(
+    boot: BootFiles,
+    *,
+    memory_mib: int = 1024,
+    cpus: int = 1,
+    cache: Cache,
+    progress: Progress = lambda line: None,
+) -> QemuMachine:
+    """A machine for ``boot``; makes its template unless the cache has it (seconds, once).
+
+    Raises LaunchFailed if the kernel does not come up, or there is no QEMU.
+    """
+    version = qemu.find_qemu()
+    shape = Shape(
+        boot=boot,
+        version=version,
+        accelerator=accel.choose(boot, version, cache=cache, progress=progress),
+        memory_mib=memory_mib,
+        cpus=cpus,
+    )
+
+    def freeze(directory: Path) -> Frozen:
+        progress(f"booting {boot.kernel_name} once, for a template")
+        return freeze_template(shape, directory)
+
+    found: Template | None = None
+    try:
+        found = template.obtain(cache, shape.key(), freeze)
+        why = ""
+    except (TemplateError, ArtifactError, OSError) as error:
+        why = " ".join(f"no template: {error}".split())
+        progress(f"each guest boots for itself: {why}")
+    manifest = found.manifest if found else None
+    return QemuMachine(
+        shape,
+        template=found,
+        start_why=why,
+        boot_seconds=manifest.boot_seconds if manifest else None,
+        release=str(manifest.facts.get("release", boot.release)) if manifest else boot.release,
+    )
+
+
+def freeze_template(shape: Shape, directory: Path) -> Frozen:
+    """Boot a guest of that shape, and freeze it when its agent is ready.
+
+    Raises LaunchFailed if it does not come up, TemplateError if it cannot be frozen, OSError.
+    """
+    with contextlib.ExitStack() as stack:
+        opened = _open_boot_files(shape.boot)
+        stack.callback(_close_all, tuple(opened.values()))
+        # In memory while it boots: a full disk would end QEMU by SIGBUS, and give no error.
+        memory = os.memfd_create("template-memory")
+        os.ftruncate(memory, shape.memory_mib << 20)
+        state = os.memfd_create("template-state")
+        stack.callback(os.close, state)
+        scratch = stack.enter_context(qemu.open_scratch(directory))
+        console = directory / "console"
+        try:
+            with QemuGuest(
+                lambda fds: shape.spec("template", fds),
+                Files(**opened, scratch=scratch, memory=memory, state=state),
+                console,
+            ) as guest:
+                facts = guest.boot(limit=BOOT_LIMIT)
+                seconds = sum(guest.timing.values())
+                try:
+                    guest.save(state, limit=_SAVE_LIMIT)
+                except LaunchFailed as error:
+                    raise TemplateError(str(error)) from error
+        except BaseException:
+            os.close(memory)
+            raise
+        said = console.read_bytes()
+        console.unlink()
+        return Frozen(
+            memory=memory,
+            state=os.pread(state, os.fstat(state).st_size, 0),
+            console=said,
+            boot_seconds=seconds,
+            facts=facts,
+        )
+
+
+def speed_of(boot_seconds: float | None) -> float:
+    """How many times slower than the reference machine; between 1 and 20. Unknown is 2."""
+    if boot_seconds is None:
+        return 2.0
+    return min(max(1.0, boot_seconds / REFERENCE_BOOT), _SLOWEST)
+
+
+def _open_boot_files(boot: BootFiles) -> dict[str, int]:
+    opened: dict[str, int] = {}
+    try:
+        for name, path in (
+            ("root", boot.root),
+            ("modules", boot.modules),
+            ("kernel", boot.vmlinuz),
+            ("initrd", boot.initrd),
+        ):
+            opened[name] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        _close_all(tuple(opened.values()))
+        raise
+    return opened
+
+
+def _close_all(fds: tuple[int, ...]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0].splitlines()
+    told = ("model name", "flags", "microcode")
+    return "\n".join(line for line in lines if line.startswith(told))
+
+
+__all__ = ["QemuMachine", "open_machine"]
+_ = (json, replace)

@@ -1,0 +1,138 @@
+"""What a throwaway machine offers, whichever way it is made, and how it can be lost.
+
+In order, with what each step may raise:
+
+1. ``open_machine`` makes the template, once: LaunchFailed (the kernel does not get as far as the
+   agent), ArtifactError (the cache cannot be written). When only the template cannot be had, it
+   falls back to booting each guest and says why in ``describe()["start_why"]``.
+2. ``machine.guest(workdir=...)``, on entry: LaunchFailed (QEMU or the kernel did not come up, or the
+   agent said that it cannot work), or a GuestLost (it came up and was lost before it answered).
+3. ``guest.call(...)``, any number of times: AgentError (the guest is well, and answers that it could
+   not do what was asked), or a GuestLost: GuestPanicked, GuestHung, GuestGone, WireGarbage. After a
+   GuestLost the guest is dead and every further call raises the same again.
+4. the end of the ``with``: nothing. QEMU is killed, not asked; no process, socket, memory or disk of
+   it is left. The console's file stays in ``workdir``: it is evidence.
+
+OSError is raised only for what the host lacks: ``workdir`` cannot be written, no more descriptors.
+All limits are seconds that have been scaled with ``Machine.speed`` by the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+
+class MachineError(Exception):
+    """Something befell a machine. The text is one line."""
+
+
+class LaunchFailed(MachineError):
+    """A guest did not come up.
+
+    ``exit_code`` is QEMU's (negative: the signal that ended it; None: it had to be killed), ``output``
+    the end of what QEMU and the guest's console said.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        exit_code: int | None = None,
+        argv: Sequence[str] = (),
+        output: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.argv = tuple(argv)
+        self.output = output
+
+
+class GuestLost(MachineError):
+    """A guest that had come up is of no more use. ``evidence`` is a few bounded texts by name."""
+
+    def __init__(self, message: str, *, evidence: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.evidence: Mapping[str, str] = dict(evidence or {})
+
+
+class GuestPanicked(GuestLost):
+    """Its kernel panicked; the text is the panic's title from the console."""
+
+
+class GuestHung(GuestLost):
+    """It did not answer within the limit. ``evidence`` was taken before it was killed."""
+
+
+class GuestGone(GuestLost):
+    """QEMU exited, and not because of a panic."""
+
+
+class WireGarbage(GuestLost):
+    """It sent something that is no answer to what was asked."""
+
+
+class AgentError(MachineError):
+    """The agent answers that it could not do what was asked; the guest is still of use.
+
+    ``kind`` is the class of the exception in the guest, ``detail`` the end of its traceback.
+    """
+
+    def __init__(self, kind: str, message: str, detail: str = "") -> None:
+        super().__init__(f"{kind}: {message}" if message else kind)
+        self.kind = kind
+        self.message = message
+        self.detail = detail
+
+
+class Guest(Protocol):
+    """One virtual machine that has come up and is thrown away after use. Not for several threads."""
+
+    @property
+    def events(self) -> tuple[dict[str, object], ...]:
+        """What QEMU told unasked, as QMP events, oldest first: resets, block errors, shutdown."""
+
+    @property
+    def console(self) -> str:
+        """The console so far (its last mebibyte), from the first line of the boot."""
+
+    @property
+    def console_path(self) -> Path:
+        """The file in ``workdir`` that the console is written to."""
+
+    @property
+    def timing(self) -> Mapping[str, float]:
+        """Seconds: ``spawn`` (QEMU answers), ``restore`` or ``boot``, ``answer`` (the agent's first
+        answer). They follow one another."""
+
+    def call(self, do: str, args: Mapping[str, object], *, limit: float) -> object:
+        """What the agent answers to ``do`` within ``limit`` seconds; a JSON value.
+
+        Raises AgentError or GuestLost, see above.
+        """
+
+    def evidence(self) -> Mapping[str, str]:
+        """A few bounded texts on what the guest is doing now; {} when it is gone. Takes seconds."""
+
+    def close(self) -> None:
+        """Kill it. May be called again."""
+
+
+class Machine(Protocol):
+    """Makes guests that are all alike: one kernel, one image, one size."""
+
+    @property
+    def speed(self) -> float:
+        """How many times slower than the reference machine this is, at least 1.0. Multiply limits."""
+
+    def guest(self, *, workdir: Path) -> AbstractContextManager[Guest]:
+        """A fresh guest; its console goes to a file in ``workdir``, which is made if need be."""
+
+    def describe(self) -> Mapping[str, object]:
+        """For the record. JSON: kernel, release, accelerator, accelerator_why, qemu, machine, start
+        ("template" or "cold boot"), start_why, memory_mib, cpus, speed."""
+
+    def close(self) -> None:
+        """Give back what the machine holds. Guests that are still open are not affected."""

@@ -1,0 +1,273 @@
+"""Whether an observation answers its variant, and whether the rig did its part.
+
+Everything here makes a verdict BROKEN. *Fatal* reasons leave nothing to be trusted: the observation is
+of something else, the control failed, the shortage never arrived. *Cut short* means that what was seen
+until then stands, so that a deviation that was proven stays one (DESIGN: FAIL > BROKEN).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from conformance.model import (
+    Arm,
+    ArmSeen,
+    Command,
+    Files,
+    Metadata,
+    Observation,
+    Run,
+    StepSeen,
+    Submit,
+    Submitter,
+    Variant,
+    Verify,
+    VerifyFiles,
+    Write,
+)
+from conformance.oracle.scene import FIO, Phase, Scene, Taken, failed_ops, program
+from conformance.oracle.text import merge, op_line, signal_name
+
+KERNELS_OWN = frozenset({"panicked", "hung"})
+"""Ways to lose a guest that are the kernel's doing, once the shortage is in force."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why nothing, or nothing more, is known."""
+
+    text: str
+    fatal: bool = True
+
+
+def unanswered(variant: Variant, observation: Observation) -> list[str]:
+    """How the observation fails to be one of this variant; nothing if it is one."""
+    if observation.case != variant.case or observation.values != variant.values:
+        return ["the observation is of another variant"]
+    asked = [arm.name for arm in variant.arms]
+    seen = [arm.name for arm in observation.arms]
+    if asked != seen:
+        return [f"the arms seen are {seen}, and those asked for {asked}"]
+    pairs = zip(variant.arms, observation.arms, strict=True)
+    return [text for arm, one in pairs for text in _unanswered_arm(arm, one)]
+
+
+def _unanswered_arm(arm: Arm, seen: ArmSeen) -> Iterator[str]:
+    of = f"arm {arm.name}: "
+    if seen.built is None:
+        if seen.steps:
+            yield f"{of}steps were taken on a rig that was not built"
+        elif not seen.problem and seen.lost is None:
+            yield f"{of}the rig was not built, and nobody said why"
+        return
+    asked = [(step.name, step.verb) for step in arm.steps]
+    taken = [(step.name, step.verb) for step in seen.steps]
+    if taken != asked[: len(taken)]:
+        wrong = next(
+            (t for i, t in enumerate(taken) if i >= len(asked) or t != asked[i]), taken[-1]
+        )
+        yield f"{of}step {wrong[0]} ({wrong[1]}) is not the one that was asked for there"
+    elif len(taken) < len(asked) and not _cut_short(seen):
+        yield f"{of}{len(taken)} steps were seen of {len(asked)}, and nobody said why"
+    if any(step.problem for step in seen.steps[:-1]):
+        yield f"{of}steps were taken after one that the rig could not do"
+    if seen.torn_down is None and seen.lost is None:
+        yield f"{of}no tear-down was seen"
+
+
+def _cut_short(seen: ArmSeen) -> bool:
+    return (
+        seen.lost is not None or bool(seen.problem) or any(step.problem for step in seen.steps)
+    )
+
+
+def rig_reasons(scene: Scene) -> Iterator[Reason]:
+    """What went wrong with the rig, the agent, the guest, or the steps that have to work."""
+    of = f"arm {scene.name}: "
+    if scene.seen.problem:
+        yield Reason(text=f"{of}{scene.seen.problem}", fatal=not scene.imposed)
+    yield from _lost(scene)
+    for taken in scene.taken:
+        if taken.seen.problem:
+            text = f"{of}step {taken.name}: {taken.seen.problem}"
+            yield Reason(text=text, fatal=taken.phase is Phase.BEFORE or not scene.imposed)
+            continue
+        yield from (
+            Reason(text=f"{of}step {taken.name}: {text}") for text in _incomplete(taken, scene)
+        )
+        if taken.must_work:
+            what = taken.step.role.value
+            yield from (
+                Reason(text=f"{of}{what} step {taken.name}: {text}")
+                for text in _not_working(taken, scene)
+            )
+    down = scene.seen.torn_down
+    if down is not None and down.problem:
+        yield Reason(text=f"{of}tear-down: {down.problem}", fatal=False)
+    yield from _bystanders(scene)
+
+
+def _lost(scene: Scene) -> Iterator[Reason]:
+    lost = scene.seen.lost
+    if lost is None:
+        return
+    where = f"at {lost.step}: {lost.how}: {lost.title}"
+    if lost.how in KERNELS_OWN and scene.imposed and scene.arm.shortage.kind != "none":
+        yield Reason(text=f"arm {scene.name}: the guest was lost {where}", fatal=False)
+    elif scene.imposed:
+        yield Reason(text=f"arm {scene.name}: the guest was lost {where}", fatal=False)
+    else:
+        text = f"arm {scene.name}: the guest was lost before the shortage was imposed, {where}"
+        yield Reason(text=text)
+
+
+def _bystanders(scene: Scene) -> Iterator[Reason]:
+    wanted = [one.name for one in scene.arm.bystanders]
+    for look in scene.looks:
+        if look.where == "teardown":
+            continue
+        states = look.watch.bystanders
+        if sorted(one.name for one in states) != sorted(wanted):
+            yield Reason(text=f"arm {scene.name}: {look.where}: not every bystander was looked at")
+            return
+        if look.phase is not Phase.BEFORE:
+            continue
+        for one in states:
+            if not one.alive or one.io_errors:
+                text = f"bystander {one.name} was in trouble before the shortage was imposed"
+                yield Reason(text=f"arm {scene.name}: {text}")
+                return
+
+
+# -- steps whose answer has to be whole ---------------------------------------------------------
+
+
+def _incomplete(taken: Taken, scene: Scene) -> Iterator[str]:
+    """How a step's answer is less than what the step does."""
+    match taken.step:
+        case Write():
+            yield from _incomplete_write(taken.step, taken, scene)
+        case Run() | Files() | Metadata() if taken.seen.submitter is None:
+            yield "no submitter was seen"
+        case Verify():
+            yield from _incomplete_verify(taken.step, taken.seen, scene)
+        case VerifyFiles() if len({f.path for f in taken.seen.files}) != len(taken.seen.files):
+            yield "a file was classified twice"
+        case _:
+            pass
+    commands = taken.step.verb in ("unmount", "mount", "check", "reattach")
+    if commands and not taken.seen.commands:
+        yield "no command was seen"
+    if isinstance(taken.step, Files | Metadata) and taken.seen.submitter is not None:
+        yield from _incomplete_files(taken.step, taken.seen, taken.seen.submitter)
+
+
+def _incomplete_write(step: Write, taken: Taken, scene: Scene) -> Iterator[str]:
+    submitter = taken.seen.submitter
+    if submitter is None:
+        yield "no submitter was seen"
+        return
+    if submitter.ended.signal is not None or submitter.ended.timed_out:
+        return
+    if submitter.ended.exit_code is None:
+        yield "the submitter did not end, and nobody said why"
+        return
+    if any(op.result < 0 for op in submitter.ops) or _short(submitter):
+        return
+    if step.submit in FIO and submitter.ended.exit_code != 0:
+        # fio stops at the first error, which it may not have logged as an operation.
+        return
+    end = step.offset + step.length
+    size = scene.device_size(step.target)
+    if size is not None:
+        end = min(end, size)
+    done = merge((op.offset, op.offset + op.result) for op in submitter.ops if op.kind == "write")
+    if end > step.offset and (step.offset, end) not in {
+        (max(a, step.offset), min(b, end)) for a, b in done
+    }:
+        yield "the ledger has no error, and yet not every block was written"
+    elif submitter.ended.exit_code != 0:
+        yield f"the submitter ended with status {submitter.ended.exit_code} and told of no error"
+    elif step.submit in (Submit.BUFFERED, Submit.DIRECT, Submit.MMAP) and not _synced(submitter):
+        yield "the ledger has no error, and yet does not end with a sync"
+
+
+def _short(submitter: Submitter) -> bool:
+    return any(op.kind == "write" and 0 <= op.result < op.length for op in submitter.ops)
+
+
+def _synced(submitter: Submitter) -> bool:
+    kinds = [op.kind for op in submitter.ops if op.kind in ("write", "sync")]
+    return bool(kinds) and kinds[-1] == "sync"
+
+
+def _incomplete_verify(step: Verify, seen: StepSeen, scene: Scene) -> Iterator[str]:
+    end = step.offset + step.length
+    size = scene.device_size(step.target)
+    if size is not None:
+        end = min(end, size)
+    ranges = [(extent.offset, extent.offset + extent.length) for extent in seen.extents]
+    at = step.offset
+    for start, stop in sorted(ranges):
+        if start != at or stop <= start:
+            break
+        at = stop
+    else:
+        if at == end:
+            return
+    yield f"the extents do not add up to bytes {step.offset} to {end - 1}"
+
+
+def _incomplete_files(
+    step: Files | Metadata, seen: StepSeen, submitter: Submitter
+) -> Iterator[str]:
+    ended = submitter.ended
+    if ended.signal is not None or ended.timed_out:
+        return
+    if any(op.result < 0 for op in seen.file_ops):
+        return
+    if ended.exit_code != 0:
+        yield f"the submitter ended with status {ended.exit_code} and told of no error"
+    elif not seen.file_ops:
+        yield "no operation was seen"
+    elif isinstance(step, Files):
+        synced = {op.path for op in seen.file_ops if op.kind == "fsync"}
+        if len(synced) != step.count:
+            yield f"no error, and yet {len(synced)} files were synced of {step.count}"
+
+
+# -- steps that have to work --------------------------------------------------------------------
+
+
+def _not_working(taken: Taken, scene: Scene) -> Iterator[str]:
+    """What failed in a step that has to work: nothing was short yet, or it is the rig's own."""
+    submitter = taken.seen.submitter
+    if submitter is not None:
+        ended = submitter.ended
+        if ended.timed_out:
+            yield "it ran over its limit"
+        elif ended.signal is not None:
+            yield f"its process was ended by {signal_name(ended.signal)}"
+        elif ended.exit_code:
+            yield f"its process ended with status {ended.exit_code}"
+    failed = failed_ops(taken, scene)
+    if failed:
+        yield f"{op_line(failed[0])}"
+    if submitter is not None and not failed and _short(submitter):
+        yield "a write was short"
+    bad = [op for op in taken.seen.file_ops if op.result < 0]
+    if bad:
+        yield f"{bad[0].kind} {bad[0].path} failed"
+    yield from (
+        f"{program(one.argv)} failed: {one.output[-200:].strip() or one.ended.exit_code}"
+        for one in failed_commands(taken.seen.commands)
+    )
+    wrong = [one for one in taken.seen.files if one.state != "whole"]
+    if wrong:
+        yield f"file {wrong[0].path} is {wrong[0].state}"
+
+
+def failed_commands(commands: Iterable[Command]) -> tuple[Command, ...]:
+    """The commands that did not end with status 0."""
+    return tuple(one for one in commands if one.ended.exit_code != 0 or one.ended.timed_out)

@@ -1,0 +1,102 @@
+"""What is to be done for a variant on a kernel, or every reason why it cannot be done there.
+
+A plan is a variant without its expectations: the answer key stays on the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from pydantic import Field
+
+from conformance.model import (
+    Arm,
+    Bystander,
+    FileLayer,
+    FsLayer,
+    LoopLayer,
+    Memcg,
+    NotApplicable,
+    Plan,
+    Submit,
+    TmpfsLayer,
+    Value,
+    Variant,
+    Write,
+)
+
+OUTSIDER = Bystander(name="outsider")
+"""The bystander of every arm: a process in the root cgroup that has nothing to do with the I/O."""
+
+_FIO = frozenset({Submit.FIO_LIBAIO, Submit.FIO_IO_URING, Submit.FIO_MMAP})
+
+
+class Target(Value):
+    """A kernel that is there to be tested, with what was found out about it."""
+
+    kernel: str
+    release: str
+    facts: Mapping[str, str] = Field(
+        description="for each requirement nothing if it is met, else the reason why not"
+    )
+
+
+def requirements(variant: Variant) -> tuple[str, ...]:
+    """Everything that the variant needs: what its case declares, then what its parts imply."""
+    implied = (need for arm in variant.arms for need in _implied(arm))
+    return tuple(dict.fromkeys((*variant.requires, *implied)))
+
+
+def plan(variant: Variant, target: Target) -> Plan | NotApplicable:
+    """The plan for ``variant`` on ``target``, or each requirement that is not met there.
+
+    Raises KeyError if a requirement was never probed: that is the caller's mistake.
+    """
+    needs = requirements(variant)
+    unknown = [need for need in needs if need not in target.facts]
+    if unknown:
+        raise KeyError(f"{variant.id} on {target.kernel}: nobody has probed {', '.join(unknown)}")
+    reasons = tuple(f"{need}: {target.facts[need]}" for need in needs if target.facts[need])
+    if reasons:
+        return NotApplicable(
+            case=variant.case, values=variant.values, kernel=target.kernel, reasons=reasons
+        )
+    return Plan(
+        case=variant.case,
+        values=variant.values,
+        kernel=target.kernel,
+        arms=tuple(_with_outsider(arm) for arm in variant.arms),
+    )
+
+
+def _with_outsider(arm: Arm) -> Arm:
+    if any(bystander.name == OUTSIDER.name for bystander in arm.bystanders):
+        return arm
+    return arm.model_copy(update={"bystanders": (*arm.bystanders, OUTSIDER)})
+
+
+def _implied(arm: Arm) -> Iterator[str]:
+    for layer in arm.layers:
+        match layer:
+            case LoopLayer():
+                yield "module:loop"
+                if layer.direct_io == "on" and _is_on_tmpfs(arm, layer):
+                    yield "probe:tmpfs_direct_io"
+            case FsLayer():
+                yield f"fs:{layer.type}"
+                if layer.quota:
+                    yield f"probe:quota_{layer.type}"
+    if isinstance(arm.shortage, Memcg):
+        # Without +io the loop driver finds no cgroup to charge.
+        yield from ("controller:memory", "controller:io")
+    ways = {step.submit for step in arm.steps if isinstance(step, Write)}
+    if ways & _FIO:
+        yield "tool:fio"
+    if Submit.FIO_IO_URING in ways:
+        yield "probe:io_uring"
+
+
+def _is_on_tmpfs(arm: Arm, loop: LoopLayer) -> bool:
+    layers = {layer.name: layer for layer in arm.layers}
+    file = layers.get(loop.on)
+    return isinstance(file, FileLayer) and isinstance(layers.get(file.on), TmpfsLayer)

@@ -1,0 +1,261 @@
+"""One run from selection to record: what the command line and the pytest plugin have in common."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from conformance.exits import Refused
+from conformance.known import Known, KnownError, parse_known, settle, stale
+from conformance.library import Library, LibraryErrors, SelectionError, load_library, select
+from conformance.model import NotApplicable, Observation, Plan, Variant, Verdict, as_json
+from conformance.oracle import judge
+from conformance.record import (
+    Cases,
+    Header,
+    RecordError,
+    RecordWriter,
+    read_record,
+)
+from conformance.report.junit import NotRun, document
+from conformance.report.result import Asked, Result
+from conformance.rundir import write_atomically
+from conformance.runner import Outcome
+from conformance.scheduler import Job, broken
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The checkout."""
+CASES = ROOT / "cases"
+FIXTURES = ROOT / "fixtures"
+KNOWN = ROOT / "results" / "known"
+
+
+def now() -> datetime:
+    """The time in UTC."""
+    return datetime.now(UTC)
+
+
+def open_library(cases: Sequence[Path]) -> Library:
+    """The suite's cases, and those of ``cases``.
+
+    Raises Refused with a line, ``file:line:column: message``, for everything that is wrong.
+    """
+    try:
+        return load_library([CASES, *cases], FIXTURES)
+    except LibraryErrors as error:
+        raise Refused(str(error)) from error
+
+
+def choose(library: Library, expression: str) -> tuple[Variant, ...]:
+    """The variants that ``-k`` selects, which may be none. Raises Refused if it is no expression."""
+    try:
+        return select(library.variants, expression)
+    except SelectionError as error:
+        raise Refused(f"-k {error}") from error
+
+
+def known_rows(folder: Path | None) -> tuple[Known, ...]:
+    """The known deviations: of ``folder``, or the suite's own. Raises Refused if one is malformed."""
+    try:
+        return parse_known(folder or KNOWN)
+    except KnownError as error:
+        raise Refused(str(error)) from error
+
+
+def repeat_options(cases: Sequence[Path], modules: Sequence[Path]) -> tuple[str, ...]:
+    """The words that a command needs, besides ``-k`` and ``--kernel``, to run the same again."""
+    pairs = [("--cases", path) for path in cases] + [("--module", path) for path in modules]
+    return tuple(word for name, path in pairs for word in (name, str(path)))
+
+
+def settled(outcome: Outcome, rows: Sequence[Known]) -> Outcome:
+    """``outcome`` with the known deviations laid over its verdict."""
+    return replace(outcome, verdict=settle(outcome.verdict, rows))
+
+
+def result_of(variant: Variant, outcome: Outcome) -> Result:
+    """What reports are made of."""
+    arms = outcome.observation.arms if outcome.observation else ()
+    consoles = tuple(arm.console for arm in arms if arm.console)
+    return Result(variant=variant, verdict=outcome.verdict, consoles=consoles)
+
+
+def pack(outcome: Outcome) -> dict[str, str]:
+    """``outcome`` as plain text, for the report that an xdist worker sends."""
+    parts = {
+        "plan": outcome.plan if isinstance(outcome.plan, Plan) else None,
+        "absent": outcome.plan if isinstance(outcome.plan, NotApplicable) else None,
+        "observation": outcome.observation,
+        "verdict": outcome.verdict,
+    }
+    return {key: json.dumps(as_json(part)) for key, part in parts.items() if part is not None}
+
+
+def unpack(packed: Mapping[str, str]) -> Outcome:
+    """What ``pack`` made a text of."""
+    plan: Plan | NotApplicable | None = None
+    if "plan" in packed:
+        plan = Plan.model_validate_json(packed["plan"])
+    elif "absent" in packed:
+        plan = NotApplicable.model_validate_json(packed["absent"])
+    seen = packed.get("observation")
+    return Outcome(
+        plan=plan,
+        observation=None if seen is None else Observation.model_validate_json(seen),
+        verdict=Verdict.model_validate_json(packed["verdict"]),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """All there is to say of a run."""
+
+    results: tuple[Result, ...]
+    not_run: tuple[NotRun, ...] = ()
+    stale: tuple[str, ...] = ()  # rows of known deviations: file:line and why
+    warnings: tuple[str, ...] = ()
+    incomplete: bool = False  # a record that is not whole, or that speaks of cases that are gone
+
+
+def rejudge(path: Path, library: Library, rows: Sequence[Known]) -> Ending:
+    """Judge what a record holds by today's judge, cases and known deviations.
+
+    What was never observed keeps its verdict. A record that is cut short is taken as far as it is
+    whole, with a warning. Raises Refused if it is no record.
+    """
+    try:
+        record = read_record(path, salvage=True)
+    except RecordError as error:
+        raise Refused(str(error)) from error
+    warnings = list(record.problems)
+    if record.header.cases.sha256 != library.sha256:
+        warnings.append(f"{path}: the cases have changed since; they are judged as they are now")
+    variants = {(v.case, tuple(v.values.items())): v for v in library.variants}
+    results = []
+    missing = 0
+    for entry in record.entries:
+        old = entry.verdict
+        variant = variants.get((old.case, tuple(old.values.items())))
+        if variant is None:
+            missing += 1
+            warnings.append(f"{path}: {old.case} {dict(old.values)}: no case has this any more")
+            continue
+        verdict = old
+        if entry.observation is not None:
+            new = judge(variant, entry.observation)
+            verdict = new.model_copy(update={"seconds": old.seconds})
+        outcome = Outcome(
+            plan=entry.plan, observation=entry.observation, verdict=settle(verdict, rows)
+        )
+        results.append(result_of(variant, outcome))
+    return Ending(
+        results=tuple(results),
+        stale=stale_rows([result.verdict for result in results], rows),
+        warnings=tuple(warnings),
+        incomplete=bool(record.problems or missing),
+    )
+
+
+class Recorder:
+    """Writes record.jsonl and junit.xml as results come in. The only writer of a run's folder.
+
+    After every ``add`` both can be read: the record has every line so far, and the JUnit file names
+    what was planned and has not run.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        library: Library,
+        jobs: Sequence[Job],
+        rows: Sequence[Known],
+        asked: Asked,
+        host: Mapping[str, object],
+    ) -> None:
+        """Begin the record. Raises OSError if it cannot be written."""
+        self._folder = folder
+        self._jobs = tuple(jobs)
+        self._rows = tuple(rows)
+        self._asked = asked
+        self._results: list[Result] = []
+        self._left = dict.fromkeys((job.variant.id, job.kernel) for job in jobs)
+        self._started = now().strftime("%Y-%m-%dT%H:%M:%S")
+        header = Header(
+            started=f"{self._started}Z",
+            command=tuple(sys.argv),
+            host=dict(host),
+            cases=Cases(sha256=library.sha256),
+        )
+        self._writer = RecordWriter(folder / "record.jsonl", header, planned=len(jobs))
+        self._render()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def add(self, job: Job, outcome: Outcome) -> Result:
+        """Keep what came of a job, settled. Raises OSError if it cannot be written."""
+        try:
+            self._write(outcome)
+        except RecordError as error:  # more than a record's line takes
+            outcome = broken(job, str(error))
+            self._write(outcome)
+        result = result_of(job.variant, outcome)
+        self._results.append(result)
+        self._left.pop((job.variant.id, job.kernel), None)
+        self._render()
+        return result
+
+    def close(self) -> None:
+        """End the record: with a footer if all that was planned was judged, else without."""
+        if self._left:
+            self._writer.abandon()
+        else:
+            self._writer.finish()
+
+    def _write(self, outcome: Outcome) -> None:
+        self._writer.add(
+            plan=outcome.plan, observation=outcome.observation, verdict=outcome.verdict
+        )
+
+    def ending(self) -> Ending:
+        """What the run came to."""
+        verdicts = [result.verdict for result in self._results]
+        order = {(job.variant.id, job.kernel): number for number, job in enumerate(self._jobs)}
+        return Ending(
+            results=tuple(
+                sorted(self._results, key=lambda r: order[r.variant.id, r.verdict.kernel])
+            ),
+            not_run=self._not_run(),
+            stale=stale_rows(verdicts, self._rows),
+        )
+
+    def _not_run(self) -> tuple[NotRun, ...]:
+        return tuple(
+            NotRun(job.variant, job.kernel)
+            for job in self._jobs
+            if (job.variant.id, job.kernel) in self._left
+        )
+
+    def _render(self) -> None:
+        text = document(
+            self._results,
+            self._asked,
+            not_run=self._not_run(),
+            started=self._started,
+        )
+        write_atomically(self._folder / "junit.xml", text)

@@ -1,0 +1,129 @@
+"""An engine without machines: what becomes of a variant is decided by the id of its case.
+
+``CONFORM_ENGINE=tests.support.fake_engine:engine`` puts it in place of the real one, in the command
+line's workers as in pytest's. Its "machine" is a process that lives until it is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from conformance.engine import Progress, Setup
+from conformance.exits import Refused
+from conformance.model import (
+    ArmSeen,
+    Clause,
+    Finding,
+    Level,
+    Observation,
+    Status,
+    Variant,
+    Verdict,
+)
+from conformance.runner import Outcome
+
+SECONDS_TO_LIVE = "600"
+
+
+class FakeBench:
+    """Answers by the third word of a case's id: ``fake_x_fails`` fails."""
+
+    def __init__(self, kernel: str) -> None:
+        self._kernel = kernel
+
+    def run(self, variant: Variant, *, folder: Path) -> Outcome:
+        release = "6.12.0-fake"
+        console = folder / "consoles" / variant.id / "console.log"
+        console.parent.mkdir(parents=True, exist_ok=True)
+        console.write_text("Linux version 6.12.0-fake\n")
+        must = Finding(
+            clause=Clause.ERROR_SURFACED,
+            level=Level.MUST,
+            expected="an error",
+            observed="silence",
+            claims=("S1",),
+            signature="silent",
+            step="fill",
+        )
+        status, findings, reasons = Status.PASS, (), ()  # type: ignore[var-annotated]
+        match variant.case.split("_")[2]:
+            case "fails":
+                status, findings = Status.FAIL, (must,)
+            case "advised":
+                findings = (
+                    must.model_copy(update={"clause": Clause.ERRNO_PRECISE, "level": Level.SHOULD}),
+                )
+            case "broken":
+                status, reasons = Status.BROKEN, ("the shortage never arrived",)
+            case "skips":
+                status, reasons = Status.SKIP, ("no module dm_thin_pool", "no tool thin_check")
+            case "recorded":
+                status = Status.RECORDED
+            case "raises":
+                raise ValueError("a bug of the suite")
+            case "dies":
+                os._exit(9)
+            case "hangs":
+                self._hang(folder)
+        observation = Observation(
+            case=variant.case,
+            values=variant.values,
+            kernel=self._kernel,
+            release=release,
+            arms=(ArmSeen(name="main", console=str(console.relative_to(folder))),),
+        )
+        verdict = Verdict(
+            case=variant.case,
+            values=variant.values,
+            kernel=self._kernel,
+            release=release,
+            status=status,
+            findings=findings,
+            reasons=reasons,
+            seconds={"total": 0.01},
+        )
+        return Outcome(plan=None, observation=observation, verdict=verdict)
+
+    def close(self) -> None:
+        pass
+
+    def _hang(self, folder: Path) -> None:
+        machine = subprocess.Popen(["sleep", SECONDS_TO_LIVE])
+        try:
+            # Renamed into place: whoever waits for the file reads a whole number.
+            pid = folder / "machine.pid.new"
+            pid.write_text(f"{machine.pid}")
+            pid.rename(folder / "machine.pid")
+            machine.wait()
+        finally:
+            machine.kill()
+            machine.wait()
+
+
+class FakeEngine:
+    """Knows every kernel but those that are called ``missing``."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+
+    def prepare(self, kernel: str, progress: Progress) -> dict[str, object]:
+        progress(f"preparing {kernel}")
+        self._check(kernel)
+        return {"kernel": kernel, "release": "6.12.0-fake"}
+
+    def open(self, kernel: str, progress: Progress) -> FakeBench:
+        self._check(kernel)
+        return FakeBench(kernel)
+
+    def _check(self, kernel: str) -> None:
+        if "missing" in kernel:
+            raise Refused(f"no kernel {kernel}: neither a name nor a file or directory")
+        for module in self._setup.modules:
+            raise Refused(f"{module}: vermagic does not match 6.12.0-fake")
+
+
+def engine(setup: Setup) -> FakeEngine:
+    """What ``CONFORM_ENGINE`` names."""
+    return FakeEngine(setup)

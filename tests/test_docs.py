@@ -1,0 +1,70 @@
+"""The README says what there is, and nothing that is not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from conformance import exits
+from conformance.cli import cli
+from conformance.model import Status
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def options(command: click.Command) -> set[str]:
+    return {
+        option
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        for option in parameter.opts
+        if option not in ("-h", "--help")
+    }
+
+
+def table_options() -> set[str]:
+    section = README.partition("## Options of")[2].partition("## ")[0]
+    rows = re.findall(r"^\| `([^`]+)`", section, re.MULTILINE)
+    return {row.split()[0] for row in rows}
+
+
+def test_every_command_is_mentioned() -> None:
+    for name in cli.commands:
+        assert f"./conform {name}" in README, name
+
+
+def test_the_table_of_options_is_the_truth() -> None:
+    assert table_options() == options(cli.commands["run"])
+
+
+def test_every_option_of_judge_is_mentioned() -> None:
+    for option in options(cli.commands["judge"]):
+        assert option in README, option
+
+
+def test_every_status_and_exit_code_is_told() -> None:
+    for status in Status:
+        assert f"| {status} |" in README
+    for bit in (exits.DEVIATES, exits.BROKEN, exits.STALE, exits.NOTHING):
+        assert re.search(rf"^\| {bit} \|", README, re.MULTILINE)
+    for code in (exits.REFUSED, exits.INTERRUPTED):
+        assert re.search(rf"\b{code}\b", README)
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_links_lead_somewhere(name: str) -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text())
+    assert targets
+    missing = [t for t in targets if "://" not in t and not (ROOT / t).exists()]
+    assert missing == []
+
+
+def test_the_two_commands_are_executable() -> None:
+    for name in ("conform", ".ci/run"):
+        assert (ROOT / name).stat().st_mode & 0o100
+    assert "    ./conform run " in README
+    assert "    ./conform test " in README

@@ -1,0 +1,66 @@
+"""The command line's own share: options, and that what a user got wrong is one line."""
+
+from __future__ import annotations
+
+import pytest
+
+from conformance.cli import main
+from conformance.exits import NOTHING, REFUSED
+from conformance.scheduler import slots_from
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["run", "--nonsense"], "--nonsense"),
+        (["fly"], "fly"),
+        (["run", "--cases", "/no/such"], "/no/such"),
+        (["run", "--module", "/no/such.ko"], "/no/such.ko"),
+        (["run", "-k", "a and"], "column"),
+        (["run", "-n", "0"], "-n: '0' is neither auto nor a whole number from 1"),
+        (["run", "-n", "many"], "'many'"),
+        (["run", "--known", "/no/such"], "/no/such"),
+        (["judge", "/no/such"], "/no/such"),
+        (["judge"], "RECORD"),
+    ],
+)
+def test_usage_errors_are_one_line(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == REFUSED
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert told in err
+    assert err.startswith("conform: ")
+    assert err.count("\n") == 1
+
+
+def test_list_begins_with_the_id(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--list", "-k", "loop_enospc_short_write and direct"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines
+    for line in lines:
+        assert line.startswith("loop_enospc_short_write[direct")
+        assert "cases/loop_enospc/loop_enospc_short_write.yaml:1" in line
+
+
+def test_selecting_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--list", "-k", "no_such_case"]) == NOTHING
+    assert "selects none" in capsys.readouterr().err
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--help"], ["run", "--help"], ["judge", "-h"], ["--version"]):
+        assert main(words) == 0
+    assert "--kernel" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "two", " 2"])
+def test_slots_are_checked(text: str) -> None:
+    with pytest.raises(ValueError, match="neither auto"):
+        slots_from(text)
+
+
+def test_slots() -> None:
+    assert slots_from("3") == 3
+    assert slots_from("auto") >= 1

@@ -1,0 +1,142 @@
+"""A rig in the guest: the layers, the cgroups, the shortage, the bystanders, and what watches them.
+
+Built once, torn down once; steps happen in between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from agent.basics import Clock, Json, RigError, one_line, poll_until
+from agent.cgroups import Tree
+from agent.facts import facts
+from agent.layers import KINDS as LAYERS
+from agent.layers import Layer, Site
+from agent.processes import Child
+from agent.shortages import KINDS as SHORTAGES
+from agent.shortages import Shortage
+from agent.watchers import blocked, oom
+from agent.watchers.kmsg import KernelLog
+from agent.workloads.crew import Crew
+from agent.workloads.files import Synced
+from agent.workloads.pattern import Pattern
+
+SHMEM_LIMIT = 3.0
+"""Seconds that the tmpfs pages of a rig get to be freed after tear-down."""
+SHMEM_SLACK = 64 * 1024
+CGROUP_LIMIT = 3.0
+
+
+@dataclass(kw_only=True)
+class Rig:
+    """What stands in the guest, and what is remembered of it between steps."""
+
+    clock: Clock
+    pattern: Pattern
+    log: KernelLog
+    site: Site
+    layers: dict[str, Layer] = field(default_factory=dict)
+    cgroups: Tree = field(default_factory=Tree)
+    shortage: Shortage | None = None
+    crew: Crew = field(default_factory=Crew)
+    strays: list[Child] = field(default_factory=list)
+    synced: dict[str, list[Synced]] = field(default_factory=dict)
+    """Of each filesystem: the files that were synced with success, for ``verify_files``."""
+    files_begun: int = 1
+    shmem_before: int = 0
+
+    @classmethod
+    def build(cls, args: Json, log: KernelLog) -> Rig:
+        """Build what the arguments of ``build`` ask for. Raises RigError."""
+        before = oom.shmem()
+        clock = Clock.start()
+        log.begin(clock)
+        rig = cls(
+            clock=clock,
+            pattern=Pattern(bytes.fromhex(args["run"])),
+            log=log,
+            site=Site(tick=log.drain),
+            shmem_before=before,
+        )
+        # Once here, and not in every child.
+        rig.pattern.warm()
+        shortage = args["shortage"]
+        paths = list(args["cgroups"])
+        paths += [shortage["cgroup"]] if shortage["kind"] == "memcg" else []
+        rig.cgroups.up(paths)
+        for spec in args["layers"]:
+            make = LAYERS.get(spec["layer"])
+            if make is None:
+                raise RigError(f"the guest's program knows no layer {spec['layer']}")
+            layer = make(spec, rig.layers, rig.site)
+            rig.layers[layer.name] = layer
+            layer.up()
+        kind = SHORTAGES.get(shortage["kind"])
+        if kind is None:
+            raise RigError(f"the guest's program knows no shortage {shortage['kind']}")
+        rig.shortage = kind(shortage, rig.layers, rig.cgroups)
+        rig.crew.start(
+            args["bystanders"], lambda name: rig.layer(name).path, rig.cgroups, rig.pattern, clock
+        )
+        return rig
+
+    def layer(self, name: str) -> Layer:
+        """A layer by its name. Raises RigError."""
+        if name not in self.layers:
+            raise RigError(f"the rig has no layer {name}")
+        return self.layers[name]
+
+    def built(self) -> Json:
+        """The host's ``Built``."""
+        return {
+            "layers": {name: layer.facts() for name, layer in self.layers.items()},
+            "facts": facts(),
+            "watch": self.watch(),
+        }
+
+    def watch(self) -> Json:
+        """The host's ``Watch``: what is to be seen now."""
+        self.log.drain()
+        try:
+            assert self.shortage is not None
+            reading = self.shortage.reading()
+        except OSError as error:
+            # A filesystem that shut itself down may have nothing to say of its space.
+            raise RigError(f"the shortage's gauge cannot be read: {error}") from error
+        cgroups = self.cgroups.watch()
+        bystanders = self.crew.seen()
+        tasks = blocked.blocked()
+        return {
+            "t_us": self.clock.us(),
+            "reading": reading,
+            "oom_kill": oom.kills(),
+            "cgroups": cgroups,
+            "bystanders": bystanders,
+            "blocked": tasks,
+            "taint": oom.taint(),
+            "kernel_log": self.log.take(),
+        }
+
+    def tear_down(self) -> Json:
+        """Take it all down, each part in bounded time: the host's ``TornDown``."""
+        try:
+            watch, problem = self.watch(), ""
+        except RigError as error:
+            watch, problem = None, one_line(error)
+        left = self.crew.end()
+        for child in self.strays:
+            if not child.kill():
+                left.append(f"process {child.pid}")
+        for layer in reversed(self.layers.values()):
+            layer.down()
+        left += [f"cgroup {path}" for path in self.cgroups.down(CGROUP_LIMIT)]
+        for layer in self.layers.values():
+            left += layer.left()
+        poll_until(lambda: oom.shmem() <= self.shmem_before + SHMEM_SLACK, SHMEM_LIMIT)
+        return {
+            "problem": problem,
+            "left": left,
+            "shmem_before": self.shmem_before,
+            "shmem_after": oom.shmem(),
+            "watch": watch,
+        }

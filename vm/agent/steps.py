@@ -1,0 +1,222 @@
+"""What the guest does for each verb of a case: one function a verb.
+
+A step answers with what it saw; the session adds its times and the watchers' view. RigError is the
+rig's own failure. A command that fails is a fact.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+from agent.basics import Json, RigError, one_line
+from agent.layers import Layer, succeeded
+from agent.layers.fs import Filesystem
+from agent.layers.loop import Loop
+from agent.processes import ended
+from agent.rig import Rig
+from agent.workloads import files, ledger, metadata, readback
+from agent.workloads import run as run_command
+
+UNTOLD = 200
+"""Names that were only synced with their directory, and are told because they are not there."""
+
+Verb = Callable[[Rig, Json], Json]
+
+
+def write(rig: Rig, step: Json) -> Json:
+    """The ledger or fio writes a region of a block layer."""
+    path = rig.layer(step["target"]).path
+    if step["submit"] not in ledger.WAYS:
+        raise RigError(f"the guest's program cannot submit by {step['submit']}")
+    submitter, problem = ledger.write(
+        ledger.order_of(step, path), rig.pattern, rig.clock, **_where(rig, step)
+    )
+    return {"submitter": submitter, "problem": problem}
+
+
+def verify(rig: Rig, step: Json) -> Json:
+    """Every block of a region of a block layer is read back."""
+    layer = rig.layer(step["target"])
+    recognise = readback.recogniser(rig.pattern)
+    drop = [*layer.files_below(), layer.path] if step["drop_caches"] else None
+
+    def look() -> Json:
+        seen = readback.read_device(
+            layer.path, step["offset"], step["length"], recognise, drop=drop
+        )
+        return {"extents": [one.extent() for one in seen]}
+
+    return _look(rig, step, look, ["readback", layer.path])
+
+
+def _look(rig: Rig, step: Json, look: Callable[[], Json], what: list[str]) -> Json:
+    found, commands, problem = readback.in_child(
+        look, what=what, limit=step["limit"], tick=rig.log.drain
+    )
+    return {**(found or {}), "commands": commands, "problem": problem}
+
+
+def run(rig: Rig, step: Json) -> Json:
+    """A command as a person would type it."""
+    paths = {name: layer.path for name, layer in rig.layers.items()}
+    submitter, command = run_command.submit(
+        run_command.filled(step["argv"], paths), limit=step["limit"], cgroup=step["cgroup"],
+        procs=_procs(rig, step["cgroup"]), tick=rig.log.drain,
+    )
+    return {"submitter": submitter, "commands": [command]}
+
+
+def write_files(rig: Rig, step: Json) -> Json:
+    """Files of one size are written and each fsynced."""
+    filesystem = _filesystem(rig, step)
+    if not filesystem.mounted:
+        return _not_mounted(rig, step)
+    order = files.Order(
+        root=filesystem.path, directory=step["directory"], size=step["size"],
+        count=step["count"], generation=step["generation"], first=rig.files_begun,
+    )
+    rig.files_begun += step["count"]
+    seen, found = files.write(order, rig.pattern, rig.clock, **_where(rig, step))
+    rig.synced.setdefault(filesystem.name, []).extend(found)
+    return seen
+
+
+def metadata_storm(rig: Rig, step: Json) -> Json:
+    """A load that is all metadata."""
+    filesystem = _filesystem(rig, step)
+    if not filesystem.mounted:
+        return _not_mounted(rig, step)
+    order = metadata.Order(
+        root=filesystem.path, directory=step["directory"], count=step["count"],
+        sync_every=step["sync_every"],
+    )
+    seen, found = metadata.storm(order, rig.clock, **_where(rig, step))
+    rig.synced.setdefault(filesystem.name, []).extend(found)
+    return seen
+
+
+def verify_files(rig: Rig, step: Json) -> Json:
+    """Every file that was synced is read back."""
+    filesystem = _filesystem(rig, step)
+    wanted = rig.synced.get(filesystem.name, [])
+    if not filesystem.mounted:
+        # Nothing of it can be read: that is what a user of the filesystem would find.
+        gone = {"state": "unreadable", "size": 0, "errno": errno.ENODEV, "wrong": []}
+        return {"files": [{"path": one.path, **gone} for one in wanted if one.told]}
+
+    def look() -> Json:
+        if step["drop_caches"]:
+            readback.forget_caches(filesystem.files_below())
+        states, untold = [], 0
+        for one in wanted:
+            state = files.look_at(
+                filesystem.path, one, rig.pattern, drop=step["drop_caches"]
+            )
+            if not one.told and state["state"] != "whole":
+                untold += 1
+            if one.told or (state["state"] != "whole" and untold <= UNTOLD):
+                states.append(state)
+        return {"files": states}
+
+    return _look(rig, step, look, ["readback", filesystem.path])
+
+
+def _not_mounted(rig: Rig, step: Json) -> Json:
+    """A mount that failed before is the kernel's answer, not the rig's failure: told as an error
+    of the first thing that the step would have done."""
+    now = rig.clock.us()
+    return {"file_ops": [["mkdir", step["directory"], 1, 0, -errno.ENODEV, now, now]]}
+
+
+def _where(rig: Rig, step: Json) -> Json:
+    cgroup = step["cgroup"]
+    return {
+        "limit": step["limit"], "cgroup": cgroup, "procs": _procs(rig, cgroup),
+        "anon": lambda: rig.cgroups.anonymous(cgroup), "tick": rig.log.drain,
+    }
+
+
+def impose(rig: Rig, step: Json) -> Json:
+    """The shortage's limit is put in force."""
+    assert rig.shortage is not None
+    rig.shortage.impose()
+    return {}
+
+
+def relieve(rig: Rig, step: Json) -> Json:
+    """The shortage is taken away."""
+    assert rig.shortage is not None
+    rig.shortage.relieve()
+    return {}
+
+
+def unmount(rig: Rig, step: Json) -> Json:
+    """umount(8)."""
+    return {"commands": [_filesystem(rig, step).unmount(step["limit"])]}
+
+
+def mount(rig: Rig, step: Json) -> Json:
+    """mount(8)."""
+    return {"commands": [_filesystem(rig, step).mount(step["limit"])]}
+
+
+def check(rig: Rig, step: Json) -> Json:
+    """The filesystem's own checker, on the unmounted device."""
+    filesystem = _filesystem(rig, step)
+    if filesystem.mounted:
+        raise RigError(f"{filesystem.name} is mounted: its checker would see it in motion")
+    return {"commands": [filesystem.check(step["limit"])]}
+
+
+def reattach(rig: Rig, step: Json) -> Json:
+    """A loop device is detached and attached again; bystanders close it meanwhile."""
+    loop = rig.layer(step["target"])
+    if not isinstance(loop, Loop):
+        raise RigError(f"{loop.name} is no loop device")
+    busy = rig.crew.pause()
+    commands = [loop.detach()]
+    problem = ""
+    if loop.attached():
+        # losetup -d returns 0 although the device stays attached until its last user closes it.
+        how = {**ended(timed_out=True), "killable": True}
+        commands.append({
+            "argv": ["detached", loop.path], "ended": how,
+            "output": f"still attached; bystanders that did not let go: {busy}",
+        })
+    else:
+        commands.append(loop.attach())
+        if not succeeded(commands[-1]) or not loop.attached():
+            problem = f"losetup refused to attach: {one_line(commands[-1]['output'])}"
+    rig.crew.resume()
+    return {"commands": commands, "problem": problem}
+
+
+def _procs(rig: Rig, cgroup: str) -> str:
+    if cgroup and cgroup not in rig.cgroups.paths:
+        raise RigError(f"the case has no cgroup {cgroup}")
+    return rig.cgroups.procs(cgroup)
+
+
+def _filesystem(rig: Rig, step: Json) -> Filesystem:
+    layer: Layer = rig.layer(step["target"])
+    if not isinstance(layer, Filesystem):
+        raise RigError(f"{layer.name} is no filesystem")
+    return layer
+
+
+VERBS: dict[str, Verb] = {
+    "write": write,
+    "verify": verify,
+    "run": run,
+    "files": write_files,
+    "metadata": metadata_storm,
+    "verify_files": verify_files,
+    "impose": impose,
+    "relieve": relieve,
+    "unmount": unmount,
+    "mount": mount,
+    "check": check,
+    "reattach": reattach,
+}
+"""The verbs of the case language, by their names."""

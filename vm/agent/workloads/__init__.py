@@ -1,0 +1,1 @@
+"""What submits I/O to a rig, and what reads it back."""

@@ -1,0 +1,292 @@
+"""The bystanders: processes that do not submit the I/O under test, and must not pay for it.
+
+Each is readied outside the measured path and locks its memory before it enters its cgroup, except
+for the memory that it was given to have there. Their I/O goes round and round in a region of its
+own; blocks carry the ledger's pattern with generation 0, which no writer of a step may use.
+"""
+
+from __future__ import annotations
+
+import gc
+import mmap
+import os
+import struct
+from collections.abc import Callable
+
+from agent import kernel
+from agent.basics import BLOCK, Clock, Json, RigError, poll_until
+from agent.cgroups import Tree
+from agent.processes import Child, state_of
+from agent.workloads.frugal import sleep_on
+from agent.workloads.pattern import Pattern
+
+START_LIMIT = 30.0
+"""Seconds for a bystander to be where it belongs, on the reference machine."""
+PAUSE_MS = 20
+"""Between two rounds of a bystander's I/O, so that one processor has time for the others."""
+GENERATION = 0
+
+_AREA = 8192
+# The parent's wish, the child's state, operations done, longest operation, start of the one in
+# flight (0: none), number of errors.
+_STATE = struct.Struct("<IIQQQI")
+_ERROR = struct.Struct("<IIQQ")  # kind, errno, offset, time
+_ERRORS_AT = 512
+_ERRORS = 64
+_MESSAGE_AT = 64
+_RUN, _PAUSE, _STOP = range(3)
+_STARTING, _RUNNING, _PAUSED, _FAILED = range(4)
+_KINDS = ("write", "open", "sync")
+
+
+class Bystander:
+    """One bystander, as its parent sees it."""
+
+    def __init__(self, spec: Json, target: str, cgroups: Tree, pattern: Pattern, clock: Clock,
+                 ) -> None:
+        self.name: str = spec["name"]
+        self.cgroup: str = spec.get("cgroup", "")
+        self._clock = clock
+        self._area = mmap.mmap(-1, _AREA)
+        self._area.write(bytes(_AREA))
+        self._bell = os.eventfd(0)
+        procs = cgroups.procs(self.cgroup)
+        try:
+            door = os.open(procs, os.O_WRONLY) if procs else -1
+        except OSError as error:
+            raise RigError(f"bystander {self.name}: no cgroup {self.cgroup}: {error}") from error
+        pid = os.fork()
+        if pid == 0:
+            _live(spec, target, pattern, clock, self._area, self._bell, door)
+        if door >= 0:
+            os.close(door)
+        self._child = Child.adopt(pid)
+
+    def settled(self) -> bool:
+        """Whether it is where it belongs, or has failed to get there."""
+        return self._child.look() or self._state()[1] != _STARTING
+
+    def problem(self) -> str:
+        """Why it could not be started, or nothing. To be asked once it has settled."""
+        if self._state()[1] == _FAILED or self._child.look():
+            said = self._area[_MESSAGE_AT:_ERRORS_AT].rstrip(b"\0").decode("utf-8", "replace")
+            return f"bystander {self.name} did not start: {said or self._child.result}"
+        return ""
+
+    def _state(self) -> tuple[int, ...]:
+        return _STATE.unpack_from(self._area)
+
+    def _wish(self, wish: int) -> None:
+        struct.pack_into("<I", self._area, 0, wish)
+        os.eventfd_write(self._bell, 1)
+
+    def pause(self, limit: float) -> bool:
+        """Have it close its device after the operation that it is in. Whether it did in time."""
+        self._wish(_PAUSE)
+        return poll_until(lambda: self._child.look() or self._state()[1] == _PAUSED, limit)
+
+    def resume(self, limit: float) -> bool:
+        """Have it open its device again and go on."""
+        self._wish(_RUN)
+        return poll_until(lambda: self._child.look() or self._state()[1] != _PAUSED, limit)
+
+    def seen(self) -> Json:
+        """The host's ``BystanderState``."""
+        _, _, done, longest, since, errors = self._state()
+        gone = self._child.look()
+        stall = longest
+        if since and not gone:
+            stall = max(stall, self._clock.us() - since)
+        found = []
+        for index in range(min(errors, _ERRORS)):
+            kind, code, offset, when = _ERROR.unpack_from(
+                self._area, _ERRORS_AT + index * _ERROR.size
+            )
+            found.append([_KINDS[kind], offset, code, when])
+        state = "" if gone else state_of(self._child.pid)
+        how = self._child.result or {}
+        return {
+            "name": self.name,
+            "pid": self._child.pid,
+            "cgroup": self.cgroup,
+            "alive": not gone and state not in ("", "Z", "X"),
+            "state": state,
+            "signal": how.get("signal"),
+            "io_done": done,
+            "io_errors": found,
+            "io_stall_us": stall,
+        }
+
+    def end(self, limit: float) -> str:
+        """Have it end, or end it. Its name if it cannot be ended, else nothing."""
+        if not self._child.look():
+            self._wish(_STOP)
+            self._child.wait(limit)
+        left = "" if self._child.kill() else f"bystander {self.name} (pid {self._child.pid})"
+        os.close(self._bell)
+        self._area.close()
+        return left
+
+
+class Crew:
+    """All bystanders of a case."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self._scale = scale
+        self._all: list[Bystander] = []
+
+    def start(self, specs: list[Json], path_of: Callable[[str], str], cgroups: Tree,
+              pattern: Pattern, clock: Clock) -> None:
+        """Start what is listed, and wait until each is where it belongs. Raises RigError."""
+        for spec in specs:
+            target = path_of(spec["io"]["target"]) if spec.get("io") else ""
+            self._all.append(Bystander(spec, target, cgroups, pattern, clock))
+        poll_until(lambda: all(one.settled() for one in self._all), START_LIMIT * self._scale)
+        for one in self._all:
+            if not one.settled():
+                raise RigError(f"bystander {one.name} did not start in time")
+            if one.problem():
+                raise RigError(one.problem())
+
+    def seen(self) -> list[Json]:
+        """The state of each."""
+        return [one.seen() for one in self._all]
+
+    def pause(self) -> list[str]:
+        """Have all close their devices; the names of those that do not in time."""
+        return [one.name for one in self._all if not one.pause(10 * self._scale)]
+
+    def resume(self) -> None:
+        """Have all go on."""
+        for one in self._all:
+            one.resume(10 * self._scale)
+
+    def end(self) -> list[str]:
+        """End all; what could not be ended."""
+        left = [one.end(5 * self._scale) for one in self._all]
+        self._all = []
+        return [text for text in left if text]
+
+
+def _live(spec: Json, target: str, pattern: Pattern, clock: Clock, area: mmap.mmap, bell: int,
+          door: int) -> None:
+    """The bystander's life. Never returns."""
+    code = 70
+    try:
+        gc.disable()
+        kernel.no_huge_pages()
+        life = _Life(spec.get("io"), target, pattern, clock, area, bell)
+        life.rehearse()
+        kernel.mlockall(kernel.MCL_CURRENT | kernel.MCL_FUTURE)
+        if door >= 0:
+            os.write(door, b"0")
+        if spec.get("memory"):
+            # Its own memory in its cgroup: locked mappings are populated when they are made.
+            own = mmap.mmap(-1, spec["memory"], mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            for at in range(0, spec["memory"], BLOCK):
+                own[at] = 1
+        life.live()
+        code = 0
+    except BaseException as error:
+        data = f"{type(error).__name__}: {error}".encode()[: _ERRORS_AT - _MESSAGE_AT]
+        area[_MESSAGE_AT : _MESSAGE_AT + len(data)] = data
+        struct.pack_into("<I", area, 4, _FAILED)
+    finally:
+        os._exit(code)
+
+
+class _Life:
+    """Goes round in its region until told otherwise, and notes what happens in shared memory."""
+
+    def __init__(self, io: Json | None, target: str, pattern: Pattern, clock: Clock,
+                 area: mmap.mmap, bell: int) -> None:
+        self._io = io
+        self._clock = clock
+        self._area = area
+        self._bell = bell
+        self._path = target
+        self._done = self._longest = self._errors = 0
+        self._fd = -1
+        self._flags = os.O_RDWR
+        if io is not None:
+            # What completes is durable, whichever way it takes.
+            self._flags |= os.O_DSYNC | (os.O_DIRECT if io["submit"] == "direct" else 0)
+            self._memory = mmap.mmap(-1, io["length"], mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            self._view = memoryview(self._memory)
+            pattern.warm()
+            pattern.fill(
+                self._view, 0, io["offset"] // BLOCK, io["length"] // BLOCK, GENERATION
+            )
+
+    def rehearse(self) -> None:
+        """The same code on a memory file, with an error."""
+        if self._io is None:
+            return
+        scratch, full = os.memfd_create("rehearsal"), os.open("/dev/full", os.O_RDWR)
+        for self._fd in (scratch, full, scratch, full):
+            self._round(0)
+        os.close(scratch)
+        os.close(full)
+        self._done = self._longest = self._errors = 0
+        self._fd = -1
+        self._area[8:_MESSAGE_AT] = bytes(_MESSAGE_AT - 8)
+        self._open()
+
+    def live(self) -> None:
+        """Until told to stop."""
+        while True:
+            wish = struct.unpack_from("<I", self._area, 0)[0]
+            if wish == _STOP:
+                return
+            if wish == _PAUSE:
+                if self._fd >= 0:
+                    os.close(self._fd)
+                    self._fd = -1
+                struct.pack_into("<I", self._area, 4, _PAUSED)
+            else:
+                if self._io is not None and self._fd < 0:
+                    self._open()
+                struct.pack_into("<I", self._area, 4, _RUNNING)
+                if self._fd >= 0 and self._io is not None:
+                    self._round(self._io["offset"])
+            idle = wish == _PAUSE or self._io is None
+            if sleep_on(self._bell, 1000 if idle else PAUSE_MS):
+                os.eventfd_read(self._bell)
+
+    def _open(self) -> None:
+        try:
+            self._fd = os.open(self._path, self._flags)
+        except OSError as error:
+            self._note(1, 0, error.errno or 0)
+
+    def _round(self, base: int) -> None:
+        io = self._io
+        assert io is not None
+        for at in range(0, io["length"], io["request"]):
+            size = min(io["request"], io["length"] - at)
+            start = self._clock.us()
+            struct.pack_into("<Q", self._area, 24, start)
+            code = 0
+            try:
+                if os.pwrite(self._fd, self._view[at : at + size], base + at) != size:
+                    code = -1
+            except OSError as error:
+                code = error.errno or 0
+            took = self._clock.us() - start
+            if code == 0:
+                self._done += 1
+            elif code > 0:
+                self._note(0, base + at, code)
+            self._longest = max(self._longest, took)
+            struct.pack_into("<QQQ", self._area, 8, self._done, self._longest, 0)
+            if struct.unpack_from("<I", self._area, 0)[0] != _RUN:
+                return
+
+    def _note(self, kind: int, offset: int, code: int) -> None:
+        if self._errors < _ERRORS:
+            _ERROR.pack_into(
+                self._area, _ERRORS_AT + self._errors * _ERROR.size, kind, code, offset,
+                self._clock.us(),
+            )
+        self._errors += 1
+        struct.pack_into("<I", self._area, 32, self._errors)
