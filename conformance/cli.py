@@ -261,5 +261,6 @@ def _refuse(text: str) -> int:
 
 
 def _say(text: str) -> None:
-    click.echo(f"conform: {text}", err=True)
+    for line in text.splitlines() or [""]:
+        click.echo(f"conform: {line}", err=True)
 

@@ -166,8 +166,7 @@ class Face:
         self._planned: list[str] = []
         self._recorder: Recorder | None = None
         self._host: dict[str, object] = {}
-        if self._cases and self._input is None:
-            config.args += [str(path) for path in self._cases]
+        config.args += [str(path) for path in self._cases]
 
     # -- collection ---------------------------------------------------------------------------
 

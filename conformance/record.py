@@ -331,7 +331,8 @@ class _Reader:
     def _valid(self, model: type[V], values: dict[str, Any]) -> V:
         named = {("values" if key == "variant" else key): item for key, item in values.items()}
         try:
-            return model.model_validate_json(json.dumps(named), by_alias=True, by_name=False)
+            # Not from JSON text: kernel logs hold lone surrogates, which that would refuse.
+            return model.model_validate(named, by_alias=True, by_name=False)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = ".".join(str(part) for part in first["loc"])

@@ -24,7 +24,7 @@ from conformance.exits import Refused
 from conformance.model import Status, Variant, Verdict
 from conformance.runner import Outcome
 
-PATIENCE = 30.0
+PATIENCE = 30
 """Seconds that a worker gets to close its machines after it was told to end."""
 
 
@@ -205,17 +205,20 @@ def _how(code: int | None) -> str:
 def _end(workers: Sequence[_Worker], signals: _Signals) -> None:
     """End all workers: those that wait see their pipe close, those at work get a signal."""
     for worker in workers:
-        if worker.job is not None and worker.process.is_alive():
-            worker.process.terminate()
         worker.pipe.close()
+    busy = {worker.process for worker in workers if worker.job is not None}
     alive = [worker.process for worker in workers]
-    patient = True
+    rounds = 0
     while alive:
-        if not patient or signals.count > 1:
-            for process in alive:
+        for process in alive:
+            if rounds >= PATIENCE or signals.count > 1:
                 process.kill()
-        ready = wait([signals.reader, *(process.sentinel for process in alive)], PATIENCE)
-        patient = bool(ready)
+            elif process in busy:
+                # Once more each second: a signal that comes just before a system call blocks is
+                # only seen after it. A worker ignores all but the first.
+                process.terminate()
+        ready = wait([signals.reader, *(process.sentinel for process in alive)], 1.0)
+        rounds += not ready
         signals.drain()
         alive = [process for process in alive if process.sentinel not in ready]
 

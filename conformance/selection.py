@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from conformance.model import Variant
 
-_TOKEN = re.compile(r"[ \t]*(?:(?P<word>(?::?\w|:|\+|-|\.|\[|\]|\\|/)+)|(?P<sign>[()]))")
+_TOKEN = re.compile(r"[\w:+.\[\]\\/-]+|[()]")
 _MAX_NESTING = 100
 
 Matcher = Callable[[str], bool]
@@ -52,7 +52,7 @@ def _part_of(names: str) -> Matcher:
 class _Parser:
     def __init__(self, expr: str) -> None:
         self._expr = expr
-        self._at = 0
+        self._end = 0
         self._depth = 0
         self._next()
 
@@ -63,16 +63,14 @@ class _Parser:
         return result
 
     def _next(self) -> None:
-        rest = self._expr[self._at :]
-        found = _TOKEN.match(rest)
-        if found is None:
-            self._at += len(rest) - len(rest.lstrip(" \t"))
-            self._token = self._expr[self._at : self._at + 1]
-            if self._token:
-                raise self._unexpected("a word")
-            return
-        self._token = found["word"] or found["sign"]
-        self._at += found.end()
+        """Go on to the next token; an empty one is the end."""
+        rest = self._expr[self._end :]
+        self._start = self._end + len(rest) - len(rest.lstrip(" \t"))
+        found = _TOKEN.match(self._expr, self._start)
+        self._token = found[0] if found else self._expr[self._start : self._start + 1]
+        self._end = self._start + len(self._token)
+        if self._token and not found:
+            raise self._unexpected("a word")
 
     def _accept(self, *tokens: str) -> bool:
         if self._token not in tokens:
@@ -114,7 +112,6 @@ class _Parser:
             self._depth -= 1
 
     def _unexpected(self, wanted: str) -> SelectionError:
-        start = max(0, self._at - len(self._token)) + (0 if self._token else 1)
         found = repr(self._token) if self._token else "the end"
-        column = max(1, start + (1 if self._token else 0))
-        return SelectionError(f"{self._expr!r}, column {column}: {found} where {wanted} is wanted")
+        place = f"{self._expr!r}, column {self._start + 1}"
+        return SelectionError(f"{place}: {found} where {wanted} is wanted")

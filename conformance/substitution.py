@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from conformance.model import Where
 from conformance.yaml_marks import (
@@ -49,12 +49,7 @@ class Collector:
         """All of them, in the order of files and lines."""
         return tuple(
             sorted(
-                Problem(
-                    file=problem.file,
-                    line=problem.line,
-                    column=problem.column,
-                    message=f"{problem.message} [in {variant}]" if variant else problem.message,
-                )
+                replace(problem, note=f"{problem.note} [in {variant}]") if variant else problem
                 for problem, variant in self._found.items()
             )
         )

@@ -110,24 +110,30 @@ Message = Request | Answer | Warm
 
 
 def encode(message: Message) -> bytes:
-    """The line of a message. Raises WireError if it could not be read back, TypeError or ValueError
-    if it is not JSON."""
-    match message:
-        case Request(nonce=nonce, id=number, do=do, args=args):
-            body: dict[str, Any] = {"nonce": nonce, "id": number, "do": do, "args": args}
-        case Answer(nonce=nonce, id=number, value=value, error=None):
-            body = {"nonce": nonce, "id": number, "ok": True, "value": value}
-        case Answer(nonce=nonce, id=number, error=Failure() as error):
-            told = {"kind": error.kind, "message": error.message, "detail": error.detail}
-            body = {"nonce": nonce, "id": number, "ok": False, "error": told}
-        case Warm(facts=facts):
-            body = {"warm": True, **facts}
-    text = json.dumps({"v": VERSION, **body}, separators=(",", ":"), allow_nan=False)
+    """The line of a message.
+
+    Raises WireError if it could not be read back, TypeError or ValueError if it is not JSON.
+    """
+    fields = {"v": VERSION, **_fields(message)}
+    text = json.dumps(fields, separators=(",", ":"), allow_nan=False)
     line = text.encode("ascii") + b"\n"
     if len(line) > MAX_LINE:
         raise TooLong(f"a message of {len(line)} bytes was to be sent, {MAX_LINE} are allowed")
     _check_depth(line, MAX_DEPTH)
     return line
+
+
+def _fields(message: Message) -> dict[str, Any]:
+    if isinstance(message, Warm):
+        return {"warm": True, **message.facts}
+    address = {"nonce": message.nonce, "id": message.id}
+    if isinstance(message, Request):
+        return {**address, "do": message.do, "args": message.args}
+    if message.error is None:
+        return {**address, "ok": True, "value": message.value}
+    error = message.error
+    told = {"kind": error.kind, "message": error.message, "detail": error.detail}
+    return {**address, "ok": False, "error": told}
 
 
 class Decoder:
@@ -175,17 +181,17 @@ class Decoder:
         messages = []
         lines = data.split(b"\n")
         for piece in lines[:-1]:
-            self._hold(piece, newline=True)
+            self._hold(piece)
             line = b"".join(self._parts)
             self._parts.clear()
             self._held = 0
             messages.append(decode(line, max_depth=self._max_depth))
-        self._hold(lines[-1], newline=False)
+        self._hold(lines[-1])
         return messages
 
-    def _hold(self, piece: bytes, *, newline: bool) -> None:
+    def _hold(self, piece: bytes) -> None:
         self._held += len(piece)
-        if self._held + newline > self._max_line:
+        if self._held >= self._max_line:  # with its newline it would be longer
             raise TooLong(f"a line is longer than {self._max_line} bytes")
         if piece:
             self._parts.append(piece)

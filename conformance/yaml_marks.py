@@ -82,14 +82,16 @@ class Problem:
     line: int
     column: int
     message: str
+    note: str = field(default="", compare=False)  # where else it shows; no other problem by that
 
     @classmethod
-    def at(cls, where: Where, message: str) -> Problem:
+    def at(cls, where: Where, message: str, note: str = "") -> Problem:
         """A problem at a place."""
-        return cls(file=where.file, line=where.line, column=where.column, message=message)
+        line, column = where.line, where.column
+        return cls(file=where.file, line=line, column=column, message=message, note=note)
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}: {self.message}"
+        return f"{self.file}:{self.line}:{self.column}: {self.message}{self.note}"
 
 
 class ProblemsError(Exception):
@@ -285,9 +287,8 @@ def child(node: Node, *path: str | int) -> Node:
 
 def at(node: Node, message: str) -> Problem:
     """A problem with a node; one that was put in place of a ``${name}`` tells where it is used."""
-    if isinstance(node, Leaf) and node.via is not None and node.via != node.where:
-        message = f"{message} (used at {node.via})"
-    return Problem.at(node.where, message)
+    via = node.via if isinstance(node, Leaf) else None
+    return Problem.at(node.where, message, f" (used at {via})" if via is not None else "")
 
 
 def validate(kind: TypeAdapter[T], node: Node) -> T:
@@ -317,7 +318,7 @@ _TYPES = {
 
 def _explain(error: ValidationError, root: Node) -> list[Problem]:
     """Each error at its place; what the branches of a union say of one place is one problem."""
-    found: dict[tuple[Where, str], list[str]] = {}
+    found: dict[tuple[Where, str, str], list[str]] = {}
     for detail in error.errors(include_url=False):
         kind, loc = detail["type"], detail["loc"]
         node, left = _follow(root, loc)
@@ -339,11 +340,11 @@ def _explain(error: ValidationError, root: Node) -> list[Problem]:
             message = f"must be {_TYPES[kind]}"
         elif kind != "value_error" and isinstance(node, Leaf):
             message = f"{message}, not {node.value!r}"
-        if isinstance(node, Leaf) and where == node.where:
-            message = at(node, message).message
-        found.setdefault((where, key if kind == "missing" else ""), []).append(message)
+        place = (where, at(node, "").note, key if kind == "missing" else "")
+        found.setdefault(place, []).append(message)
     return [
-        Problem.at(where, " or ".join(dict.fromkeys(told))) for (where, _), told in found.items()
+        Problem.at(where, " or ".join(dict.fromkeys(told)), note)
+        for (where, note, _), told in found.items()
     ]
 
 

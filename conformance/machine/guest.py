@@ -75,6 +75,7 @@ class QemuGuest:
         """
         self._began = time.monotonic()
         self._console = console
+        self._prefix = len(prefix)
         self._timing: dict[str, float] = {}
         self._events: list[dict[str, object]] = []
         self._lost: GuestLost | None = None
@@ -147,7 +148,7 @@ class QemuGuest:
         return self.hello(limit=limit)
 
     def save(self, state: int, *, limit: float) -> None:
-        """Stop, and write what is not in the memory file to ``state``. Raises LaunchFailed."""
+        """Stop for good, and write what is not in the memory file to ``state``. Raises LaunchFailed."""
         try:
             self._within(self._save(state), limit)
         except TimeoutError as error:
@@ -169,12 +170,13 @@ class QemuGuest:
         await self._connect()
         await self._ignore_shared()
         # QEMU runs the guest by itself once all is loaded; if loading fails it exits.
-        await self._qmp.execute("migrate-incoming", {"uri": state_uri(self._spec.version, state)})
+        await self._qmp.execute("migrate-incoming", {"uri": await self._state_uri(state)})
 
     async def _save(self, state: int) -> None:
-        await self._qmp.execute("stop")
+        # No stop before: migrating stops the guest by itself when only the state is left, and has a
+        # clone go on running without being told. A guest that was stopped would stay stopped.
         await self._ignore_shared()
-        await self._qmp.execute("migrate", {"uri": state_uri(self._spec.version, state)})
+        await self._qmp.execute("migrate", {"uri": await self._state_uri(state)})
         while True:
             told = await self._qmp.execute("query-migrate")
             status = told.get("status") if isinstance(told, dict) else None
@@ -183,6 +185,13 @@ class QemuGuest:
             if status in ("failed", "cancelled"):
                 raise OSError(str(told))
             await asyncio.sleep(0.005)
+
+    async def _state_uri(self, state: int) -> str:
+        uri = state_uri(self._spec.version, state)
+        if uri.startswith("fd:"):
+            self._qmp.send_fd_scm(state)
+            await self._qmp.execute("getfd", {"fdname": uri.removeprefix("fd:")})
+        return uri
 
     async def _ignore_shared(self) -> None:
         capability = {"capability": "x-ignore-shared", "state": True}
@@ -330,9 +339,19 @@ class QemuGuest:
             message = f"the guest's init failed: {found[1].strip()}"
         elif title := self._panic():
             message = title
-        failure = self._process.failed(message, console=console)
+        code = self._process.exit_code(limit=0.5)
+        said = self._process.output()
         self._process.close()
-        return failure
+        if code is not None:
+            message += f" (exit code {code})"
+        if said and not console[self._prefix :].strip():
+            message += f": {said.splitlines()[-1]}"
+        return LaunchFailed(
+            message[:500],
+            exit_code=code,
+            argv=self._process.argv,
+            output="\n".join(part for part in (said, console[-_TAIL:]) if part),
+        )
 
     # -- the loop ------------------------------------------------------------------------------
 

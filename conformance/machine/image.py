@@ -27,7 +27,7 @@ _PROJECT = Path(__file__).resolve().parents[2]
 # Part of the keys: bump when what the builders below do to their input changes.
 _ROOT_LAYOUT = "root 1"
 _MODULES_LAYOUT = "modules 1"
-_INITRD_LAYOUT = "initrd 1"
+_INITRD_LAYOUT = "initrd 2"
 
 # Every edit of the agent leaves an initramfs behind, every rebuild of a kernel its modules.
 _KEPT = {"initrd": 24, "modules-local": LOCAL_KEPT}

@@ -62,28 +62,98 @@ def _append(out: bytearray, inode: int, member: Member) -> None:
     out += bytes(-len(out) % 4)
 
 
-def boot_modules(kernel: Kernel) -> tuple[Path, ...]:
+@dataclass(frozen=True, kw_only=True)
+class BootModule:
+    """A module to load before the root is up; without `required` a failure is let pass."""
+
+    path: Path
+    required: bool = True
+
+
+def boot_modules(kernel: Kernel) -> tuple[BootModule, ...]:
     """The modules to load before the root is up, dependencies first, each once.
 
-    Raises KernelError when one the guest needs is neither built in nor among the kernel's modules.
+    Raises KernelError when one is in a form the initramfs cannot load.
     """
     if kernel.modules is None:
         return ()
-    at_hand = module_names(kernel.modules)
-    builtin = builtin_names(kernel.modules) or set()
-    order = load_order((kernel.modules / "modules.dep").read_text())
-    needed = [need.module for need in NEEDS if need.module is not None]
-    chosen: dict[str, None] = {}
-    for name in (*needed, *OPTIONAL_MODULES):
-        if name in builtin or name not in at_hand:
-            continue
-        for path in order[at_hand[name].relative_to(kernel.modules).as_posix()]:
-            chosen[path] = None
-    found = tuple(kernel.modules / path for path in chosen)
-    packed = [path.name for path in found if path.suffix != ".ko"]
+    choice = _Choice(tree=kernel.modules)
+    for need in NEEDS:
+        if need.module is not None:
+            choice.add(need.module, required=True)
+    for name in OPTIONAL_MODULES:
+        choice.add(name, required=False)
+    packed = [path for path in choice.chosen if not path.endswith(".ko")]
     if packed:
         raise KernelError(f"modules of {kernel.release} are still compressed: {', '.join(packed)}")
+    return tuple(
+        BootModule(path=kernel.modules / path, required=required)
+        for path, required in choice.chosen.items()
+    )
+
+
+class _Choice:
+    """Modules of a kernel chosen for loading, in order: path in its tree to "must load"."""
+
+    def __init__(self, *, tree: Path) -> None:
+        builtin = builtin_names(tree) or set()
+        self._files = {
+            name: path.relative_to(tree).as_posix()
+            for name, path in module_names(tree).items()
+            if name not in builtin
+        }
+        self._order = load_order((tree / "modules.dep").read_text())
+        self._soft = soft_dependencies(
+            softdep=_text(tree / "modules.softdep"), alias=_text(tree / "modules.alias")
+        )
+        self._entered: set[str] = set()
+        self.chosen: dict[str, bool] = {}
+
+    def add(self, name: str, *, required: bool) -> None:
+        """Choose a module and what it needs, if this kernel has it as a module."""
+        for path in self._order.get(self._files.get(name, ""), ()):
+            if path not in self._entered:
+                self._entered.add(path)
+                # libcrc32c, which erofs needs, finds its checksum only if that was loaded before
+                # ("pre: crc32c"); which of several modules it is, is the processor's matter.
+                for wanted in self._soft.get(Path(path).stem.replace("-", "_"), ()):
+                    self.add(wanted, required=False)
+            self.chosen[path] = required or self.chosen.get(path, False)
+
+
+def soft_dependencies(*, softdep: str, alias: str) -> dict[str, tuple[str, ...]]:
+    r"""Of each module, the names of those that modules.softdep wants loaded before it.
+
+    They are often given by an alias that several modules have; plain ones (`*_generic`) come first.
+
+    >>> soft_dependencies(
+    ...     softdep="softdep libcrc32c pre: crc32c",
+    ...     alias="alias crc32c crc32c_intel\nalias crc32c crc32c_generic",
+    ... )
+    {'libcrc32c': ('crc32c_generic', 'crc32c_intel')}
+    """
+    meant: dict[str, list[str]] = {}
+    for line in alias.splitlines():
+        words = line.split()
+        if len(words) == 3 and words[0] == "alias":
+            meant.setdefault(words[1].replace("-", "_"), []).append(words[2])
+    found = {}
+    for line in softdep.splitlines():
+        words = line.split()
+        if len(words) < 3 or words[0] != "softdep" or words[2] != "pre:":
+            continue
+        wanted: list[str] = []
+        for word in words[3:]:
+            if word == "post:":
+                break
+            name = word.replace("-", "_")
+            wanted += sorted(meant.get(name, [name]), key=lambda one: not one.endswith("_generic"))
+        found[words[1].replace("-", "_")] = tuple(wanted)
     return found
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
 
 
 def load_order(modules_dep: str) -> dict[str, tuple[str, ...]]:
@@ -121,7 +191,7 @@ def build(
     init: Path,
     reaper: Path,
     agent: Mapping[str, bytes],
-    modules: Sequence[Path],
+    modules: Sequence[BootModule],
 ) -> bytes:
     """The bytes of the initramfs."""
     members = [Member(name=name, mode=stat.S_IFDIR | 0o755) for name in _DIRECTORIES]
@@ -130,8 +200,9 @@ def build(
     members.append(_file("bin/busybox", busybox.read_bytes(), 0o755))
     members.append(_file("init", init.read_bytes(), 0o755))
     members.append(_file("reaper", reaper.read_bytes(), 0o644))
-    members += [_file(f"modules/{path.name}", path.read_bytes(), 0o644) for path in modules]
-    listing = "".join(f"{path.name}\n" for path in modules)
+    members += [_file(f"modules/{one.path.name}", one.path.read_bytes(), 0o644) for one in modules]
+    # A line for each, in order: `NAME.ko` or `NAME.ko optional`.
+    listing = "".join(f"{one.path.name}{'' if one.required else ' optional'}\n" for one in modules)
     members.append(_file("modules/order", listing.encode(), 0o644))
     parents = sorted(
         {p.as_posix() for name in agent for p in Path(name).parents if p.as_posix() != "."}

@@ -66,7 +66,7 @@ def missing(
         if config is not None:
             value = config.get(need.option)
             if value == "m" and not at_hand:
-                lacks.append(f"{need.option} (set to m, but no {need.module}.ko is at hand)")
+                lacks.append(f"{need.option} (=m, but {need.module}.ko is not at hand)")
             elif value not in ("y", "m"):
                 lacks.append(need.option)
         elif need.module and not at_hand and builtin is not None and need.module not in builtin:

@@ -438,6 +438,7 @@ def _finish(spec: str, product: Path) -> None:
     if modules.is_dir():
         for path in _module_files(modules):
             _decompress(path)
+        _check_release(modules, release)
         run(["depmod", "-b", product, release])
     config_file = product / "config"
     if not config_file.exists():
@@ -451,10 +452,27 @@ def _finish(spec: str, product: Path) -> None:
         modules=module_names(tree),
     )
     if lacks:
+        hint = "" if tree is not None or not config_file.exists() else "; modules=DIR names modules"
         raise KernelError(
-            f"kernel {spec} ({release}) cannot boot the guest: it lacks {_list(lacks)}"
+            f"kernel {spec} ({release}) cannot boot the guest: it lacks {_list(lacks)}{hint}"
         )
     (product / "kernel.json").write_text(json.dumps({"release": release}))
+
+
+def _check_release(modules: Path, release: str) -> None:
+    """Refuse modules built for another release: the kernel would refuse each of them, at boot."""
+    for path in _module_files(modules)[:1]:
+        built_for = _vermagic(path)
+        if built_for != release:
+            raise KernelError(
+                f"the modules given for {release} were built for {built_for or 'no kernel'}"
+            )
+
+
+def _vermagic(module: Path) -> str:
+    """The release a module was built for; empty when it does not say. Raises ToolError."""
+    words = run(["modinfo", "-F", "vermagic", module.resolve()]).decode().split()
+    return words[0] if words else ""
 
 
 def _opened(spec: str, entry: Path, key: str, *, local: bool) -> Kernel:
@@ -502,13 +520,13 @@ def _vary(product: Path, base: Path, overrides: Sequence[Path]) -> None:
 def _replace(modules: Path, module: Path, release: str) -> None:
     name = _module_name(module)
     try:
-        vermagic = run(["modinfo", "-F", "vermagic", module.resolve()]).decode().split()
+        built_for = _vermagic(module)
     except ToolError as error:
         raise KernelError(f"{module} is not a kernel module: {error}") from error
-    if not vermagic or vermagic[0] != release:
-        built_for = vermagic[0] if vermagic else "no kernel"
+    if built_for != release:
         raise KernelError(
-            f"{module} was built for {built_for}, not for {release}: rebuild it against that kernel"
+            f"{module} was built for {built_for or 'no kernel'}, not for {release}:"
+            " rebuild it against that kernel"
         )
     if name in (builtin_names(modules) or ()):
         raise KernelError(f"{name} is built into {release}: no module can take its place")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from conformance.machine import accel, qemu, template
@@ -48,14 +47,14 @@ class Shape:
     memory_mib: int
     cpus: int
 
-    def spec(self, role: str, fds: qemu.Fds) -> qemu.Spec:
+    def spec(self, role: qemu.Role, fds: qemu.Fds) -> qemu.Spec:
         """How QEMU is called for a guest in that role."""
         return qemu.Spec(
             version=self.version,
             accel=self.accelerator.name,
             memory_mib=self.memory_mib,
             cpus=self.cpus,
-            role=role,  # type: ignore[arg-type]
+            role=role,
             fds=fds,
         )
 
@@ -184,13 +183,13 @@ def open_machine(
         cpus=cpus,
     )
 
-    def freeze(directory: Path) -> Frozen:
+    def build(directory: Path) -> None:
         progress(f"booting {boot.kernel_name} once, for a template")
-        return freeze_template(shape, directory)
+        build_template(shape, directory)
 
     found: Template | None = None
     try:
-        found = template.obtain(cache, shape.key(), freeze)
+        found = template.obtain(cache, shape.key(), build)
         why = ""
     except (TemplateError, ArtifactError, OSError) as error:
         why = " ".join(f"no template: {error}".split())
@@ -205,8 +204,8 @@ def open_machine(
     )
 
 
-def freeze_template(shape: Shape, directory: Path) -> Frozen:
-    """Boot a guest of that shape, and freeze it when its agent is ready.
+def build_template(shape: Shape, directory: Path) -> None:
+    """Boot a guest of that shape, freeze it when its agent is ready, and write the template.
 
     Raises LaunchFailed if it does not come up, TemplateError if it cannot be frozen, OSError.
     """
@@ -215,35 +214,36 @@ def freeze_template(shape: Shape, directory: Path) -> Frozen:
         stack.callback(_close_all, tuple(opened.values()))
         # In memory while it boots: a full disk would end QEMU by SIGBUS, and give no error.
         memory = os.memfd_create("template-memory")
+        stack.callback(os.close, memory)
         os.ftruncate(memory, shape.memory_mib << 20)
         state = os.memfd_create("template-state")
         stack.callback(os.close, state)
         scratch = stack.enter_context(qemu.open_scratch(directory))
-        console = directory / "console"
-        try:
-            with QemuGuest(
+        # Of another name than the template's file: the guest's own goes.
+        console = directory / "booting"
+        stack.callback(console.unlink, missing_ok=True)
+        guest = stack.enter_context(
+            QemuGuest(
                 lambda fds: shape.spec("template", fds),
                 Files(**opened, scratch=scratch, memory=memory, state=state),
                 console,
-            ) as guest:
-                facts = guest.boot(limit=BOOT_LIMIT)
-                seconds = sum(guest.timing.values())
-                try:
-                    guest.save(state, limit=_SAVE_LIMIT)
-                except LaunchFailed as error:
-                    raise TemplateError(str(error)) from error
-        except BaseException:
-            os.close(memory)
-            raise
-        said = console.read_bytes()
-        console.unlink()
-        return Frozen(
+            )
+        )
+        facts = guest.boot(limit=BOOT_LIMIT)
+        seconds = sum(guest.timing.values())
+        try:
+            guest.save(state, limit=_SAVE_LIMIT)
+        except LaunchFailed as error:
+            raise TemplateError(str(error)) from error
+        guest.close()
+        frozen = Frozen(
             memory=memory,
             state=os.pread(state, os.fstat(state).st_size, 0),
-            console=said,
+            console=console.read_bytes(),
             boot_seconds=seconds,
             facts=facts,
         )
+        template.write(directory, frozen)
 
 
 def speed_of(boot_seconds: float | None) -> float:
@@ -279,6 +279,3 @@ def _processor() -> str:
     told = ("model name", "flags", "microcode")
     return "\n".join(line for line in lines if line.startswith(told))
 
-
-__all__ = ["QemuMachine", "open_machine"]
-_ = (json, replace)

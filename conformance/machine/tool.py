@@ -8,6 +8,7 @@ says what is wrong and what to do.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -63,18 +64,24 @@ def run(
     env: Mapping[str, str] | None = None,
     stdin: bytes = b"",
 ) -> bytes:
-    """Run a tool to its end and return its standard output.
+    """Run a tool to its end and return its standard output. It is ended when this process dies.
 
     Raises ToolError (missing tool, non-zero exit) or NoSpaceError (it said the disk is full).
     """
     words = [str(word) for word in argv]
-    try:
-        done = subprocess.run(
-            words, cwd=cwd, env=environment(env), input=stdin, capture_output=True, check=False
-        )
-    except FileNotFoundError as error:
+    surroundings = environment(env)
+    if shutil.which(words[0], path=surroundings["PATH"]) is None:
         package = PACKAGE_OF.get(words[0], words[0])
-        raise ToolError(f"{words[0]} is not installed: apt install {package}") from error
+        raise ToolError(f"{words[0]} is not installed: apt install {package}")
+    done = subprocess.run(
+        # SIGTERM, so that mmdebstrap clears its chroot away; setpriv is essential in Debian.
+        ["setpriv", "--pdeathsig", "TERM", *words],
+        cwd=cwd,
+        env=surroundings,
+        input=stdin,
+        capture_output=True,
+        check=False,
+    )
     if done.returncode == 0:
         return done.stdout
     said = done.stderr.decode(errors="replace")

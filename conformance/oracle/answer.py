@@ -113,9 +113,7 @@ def _lost(scene: Scene) -> Iterator[Reason]:
     if lost is None:
         return
     where = f"at {lost.step}: {lost.how}: {lost.title}"
-    if lost.how in KERNELS_OWN and scene.imposed and scene.arm.shortage.kind != "none":
-        yield Reason(text=f"arm {scene.name}: the guest was lost {where}", fatal=False)
-    elif scene.imposed:
+    if (lost.how in KERNELS_OWN and scene.imposed and scene.arm.shortage.kind != "none") or scene.imposed:
         yield Reason(text=f"arm {scene.name}: the guest was lost {where}", fatal=False)
     else:
         text = f"arm {scene.name}: the guest was lost before the shortage was imposed, {where}"

@@ -39,7 +39,8 @@ def room(reading: Reading) -> int | None:
 
 def request_of(step: AnyStep) -> int:
     """The most bytes that one request of a step asks space for: a reading that is closer to the limit
-    than this shows that the next request could not be served."""
+    than this shows that the next request could not be served.
+    """
     match step:
         case Write():
             return max(BLOCK, step.request)
@@ -81,7 +82,7 @@ def _window(scene: Scene, window: Window) -> Iterator[str]:
             yield f"the limit in force is {at_first.limit} bytes, and {asked} was asked for"
             return
     if not has_arrived(window):
-        closest = min((room(r) for r in window.readings if r.limit is not None), default=None)
+        closest = min((left for r in window.readings if (left := room(r)) is not None), default=None)
         told = "nothing was read" if closest is None else f"{closest} bytes were left at least"
         yield f"the shortage was not shown to have arrived: {told}, and no limit was hit"
     if window.relieve is not None:

@@ -27,7 +27,9 @@ MIRRORS = Mirrors(main="http://mirror.example/debian", security="http://mirror.e
 KERNEL = re.compile(r"linux-(image|binary|modules|base)-.+")
 
 RECORDS = {
-    "linux-image-cloud-amd64": "Depends: linux-base-cloud-amd64 (= 7.2-1), linux-image-7.2 (= 7.2-1)",
+    "linux-image-cloud-amd64": (
+        "Depends: linux-base-cloud-amd64 (= 7.2-1), linux-image-7.2 (= 7.2-1)"
+    ),
     "linux-base-cloud-amd64": "Depends: linux-base-7.2 (= 7.2-1)",
     "linux-base-7.2": "Depends: linux-base (>= 4.3~)",
     "linux-image-7.2": (
@@ -187,13 +189,13 @@ def test_refresh_and_forget_ask_again(tmp_path: Path) -> None:
 
 
 def test_a_failed_update_is_not_remembered(tmp_path: Path) -> None:
-    with pytest.raises(AptError, match="cannot read the package lists of sid.*CONFORM_DEBIAN"):
+    with pytest.raises(AptError, match=r"cannot read the package lists of sid.*CONFORM_DEBIAN"):
         apt(tmp_path, FakeApt(RECORDS, failing="update")).resolve("linux-base-7.2", follow=KERNEL)
     assert apt(tmp_path, FakeApt(RECORDS)).resolve("linux-base-7.2", follow=KERNEL)
 
 
 def test_a_missing_package_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(AptError, match="^sid has no package linux-nothing$"):
+    with pytest.raises(AptError, match=r"^sid has no package linux-nothing$"):
         apt(tmp_path, FakeApt(RECORDS)).resolve("linux-nothing", follow=KERNEL)
 
 
@@ -207,7 +209,7 @@ def test_download_answers_with_the_files(tmp_path: Path) -> None:
 def test_a_failed_download_is_one_line(tmp_path: Path) -> None:
     suite = apt(tmp_path / "cache", FakeApt(RECORDS, failing="download"))
     found = suite.resolve("linux-binary-7.2", follow=KERNEL)
-    with pytest.raises(AptError, match="cannot download linux-binary-7.2=7.2-1 of sid"):
+    with pytest.raises(AptError, match=r"cannot download linux-binary-7.2=7.2-1 of sid"):
         suite.download(found, tmp_path)
 
 
@@ -229,7 +231,7 @@ def test_an_unsigned_mirror_is_refused(tmp_path: Path) -> None:
     (suite / "main/binary-amd64/Packages").write_text("Package: linux-image-x\nVersion: 1\n")
     (suite / "Release").write_text("Origin: Debian\nSuite: sid\nCodename: sid\nComponents: main\n")
     here = Mirrors(main=f"file:{tmp_path}/mirror", security="")
-    with pytest.raises(AptError, match="sid.*is not signed"):
+    with pytest.raises(AptError, match=r"sid.*is not signed"):
         Apt(
             suite="sid", cache=Cache(root=tmp_path / "cache"), mirrors=lambda: here, tool=run
         ).resolve("linux-image-x", follow=KERNEL)
@@ -261,7 +263,7 @@ def test_a_missing_tool_names_its_package(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(
         __import__("conformance.machine.tool", fromlist=["x"]).PACKAGE_OF, "no-such-tool", "pkg"
     )
-    with pytest.raises(ToolError, match="^no-such-tool is not installed: apt install pkg$"):
+    with pytest.raises(ToolError, match=r"^no-such-tool is not installed: apt install pkg$"):
         run(["no-such-tool"])
 
 

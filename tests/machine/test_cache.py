@@ -155,7 +155,7 @@ def test_a_full_disk_is_one_line(cache: Cache) -> None:
 
 def test_an_unusable_directory_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ArtifactError, match="cannot be written .* CONFORM_CACHE"):
+    with pytest.raises(ArtifactError, match=r"cannot be written .* CONFORM_CACHE"):
         Cache(root=tmp_path / "file").build_once("thing", "one", lambda product: None)
 
 

@@ -6,6 +6,8 @@ must be told, and is taken off before the file is written.
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 MARK = "«"
@@ -151,3 +153,30 @@ def plant(root: Path, *edits: Edit) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text.replace(MARK, ""))
     return place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrong:
+    """Edits that make the library wrong, and what must be told."""
+
+    title: str
+    told: str
+    edits: tuple[Edit, ...]
+
+
+def read_wrong(path: Path) -> list[Wrong]:
+    """The blocks of a file of wrong libraries; its head says how they are written."""
+    found: list[Wrong] = []
+    for block in re.split(r"\n\n+", re.sub(r"(?m)^#.*\n", "", path.read_text()).strip()):
+        title, told, *lines = block.split("\n")
+        edits = []
+        for line in lines:
+            which, _, change = line.removeprefix("  ").partition(" | ")
+            old, _, new = change.partition(" =>")
+            edits.append((which, _unescaped(old), _unescaped(new.removeprefix(" "))))
+        found.append(Wrong(title=title[1:-1], told=told, edits=tuple(edits)))
+    return found
+
+
+def _unescaped(text: str) -> str:
+    return text.replace("\\n", "\n").replace("\\t", "\t").replace("\\a", "\a")

@@ -7,7 +7,9 @@ line's workers as in pytest's. Its "machine" is a process that lives until it is
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import threading
 from pathlib import Path
 
 from conformance.engine import Progress, Setup
@@ -25,6 +27,7 @@ from conformance.model import (
 from conformance.runner import Outcome
 
 SECONDS_TO_LIVE = "600"
+FIFO_VARIABLE = "CONFORM_FAKE_FIFO"
 
 
 class FakeBench:
@@ -66,7 +69,9 @@ class FakeBench:
             case "dies":
                 os._exit(9)
             case "hangs":
-                self._hang(folder)
+                self._hang()
+            case "stubborn":
+                self._will_not_close()
         observation = Observation(
             case=variant.case,
             values=variant.values,
@@ -89,17 +94,28 @@ class FakeBench:
     def close(self) -> None:
         pass
 
-    def _hang(self, folder: Path) -> None:
+    def _hang(self) -> None:
         machine = subprocess.Popen(["sleep", SECONDS_TO_LIVE])
         try:
-            # Renamed into place: whoever waits for the file reads a whole number.
-            pid = folder / "machine.pid.new"
-            pid.write_text(f"{machine.pid}")
-            pid.rename(folder / "machine.pid")
+            _tell(f"{machine.pid}")
             machine.wait()
         finally:
             machine.kill()
             machine.wait()
+
+    def _will_not_close(self) -> None:
+        try:
+            _tell("running")
+            signal.pause()
+        finally:
+            _tell("closing")
+            threading.Event().wait()
+
+
+def _tell(word: str) -> None:
+    """A word for the test that waits at the other end of a FIFO."""
+    with Path(os.environ[FIFO_VARIABLE]).open("w") as fifo:
+        fifo.write(f"{word}\n")
 
 
 class FakeEngine:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 RELEASE = "6.9.0-made-up"
@@ -49,51 +50,57 @@ def bzimage(path: Path, release: str = RELEASE, config: str | None = None) -> Pa
 
 
 def module(path: Path, release: str = RELEASE, depends: str = "", note: str = "") -> Path:
-    """A relocatable ELF file with a .modinfo section, which is what kmod reads."""
+    """A relocatable ELF file with what kmod reads of one: .modinfo, exports and undefined symbols.
+
+    depmod goes by symbols, so the module NAME exports sym_NAME and wants those of what it depends
+    on (names separated by commas).
+    """
     name = path.name.split(".")[0].replace("-", "_")
-    info = "".join(
-        f"{line}\0"
-        for line in (
-            f"name={name}",
-            f"vermagic={release} SMP preempt mod_unload ",
-            f"depends={depends}",
-            f"description={note}",
-        )
-    ).encode()
-    names = b"\0.shstrtab\0.modinfo\0.symtab\0.strtab\0"
-    symbols = bytes(24)
-    bodies = [names, info, symbols, b"\0"]
-    offset, placed = 64, []
-    for body in bodies:
-        placed.append(offset)
-        offset += len(body) + (-len(body) % 8)
-    table = offset
-
-    def section(title: bytes, kind: int, index: int, link: int = 0, size: int = 0) -> bytes:
-        where = names.index(b"\0" + title + b"\0") + 1
-        length = len(bodies[index])
-        return struct.pack(
-            "<IIQQQQIIQQ", where, kind, 2 * (kind == 1), 0, placed[index], length, link, 1, 8, size
-        )
-
-    sections = [
-        bytes(64),
-        section(b".shstrtab", 3, 0),
-        section(b".modinfo", 1, 1),
-        section(b".symtab", 2, 2, link=4, size=24),
-        section(b".strtab", 3, 3),
-    ]
-    header = struct.pack(
-        "<16sHHIQQQIHHHHHH",
-        b"\x7fELF\x02\x01\x01",
-        *(1, 62, 1, 0, 0, table, 0, 64, 0, 0, 64, len(sections), 1),
+    info = (
+        f"name={name}\0vermagic={release} SMP mod_unload \0depends={depends}\0description={note}\0"
     )
-    data = bytearray(header)
-    for body in bodies:
-        data += body + bytes(-len(body) % 8)
+    strings, symbols = b"\0", bytes(24)
+    for wanted in filter(None, depends.split(",")):
+        # A global symbol (bind 1) of no section: undefined.
+        symbols += struct.pack("<IBBHQQ", len(strings), 1 << 4, 0, 0, 0, 0)
+        strings += f"sym_{wanted}\0".encode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(bytes(data) + b"".join(sections))
+    path.write_bytes(
+        _elf(
+            _Section(name=".modinfo", kind=1, content=info.encode()),
+            _Section(name="__ksymtab_strings", kind=1, content=f"sym_{name}\0".encode()),
+            _Section(name=".symtab", kind=2, content=symbols, link=4, entry=24),
+            _Section(name=".strtab", kind=3, content=strings),
+        )
+    )
     return path
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Section:
+    name: str
+    kind: int
+    content: bytes
+    link: int = 0
+    entry: int = 0
+
+
+def _elf(*sections: _Section) -> bytes:
+    """An x86-64 relocatable file with these sections, numbered from 1, and their names last."""
+    titles = "\0".join(["", *(section.name for section in sections), ".shstrtab", ""]).encode()
+    everything = [*sections, _Section(name=".shstrtab", kind=3, content=titles)]
+    body, table = b"", bytes(64)
+    for section in everything:
+        title = titles.index(f"\0{section.name}\0".encode()) + 1
+        flags = 2 if section.kind == 1 else 0
+        place, size = 64 + len(body), len(section.content)
+        table += struct.pack("<IIQQQQ", title, section.kind, flags, 0, place, size)
+        table += struct.pack("<IIQQ", section.link, 0, 1, section.entry)
+        body += section.content + bytes(-size % 8)
+    header = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    header += struct.pack("<HHIQQQI", 1, 62, 1, 0, 0, 64 + len(body), 0)
+    header += struct.pack("<HHHHHH", 64, 0, 0, 64, len(everything) + 1, len(everything))
+    return header + body + table
 
 
 def tree(

@@ -15,7 +15,7 @@ _STAT = ("anon", "shmem", "file")
 
 
 def ensure_mounted() -> None:
-    """cgroup v2 is mounted at its usual place. Raises RigError if it cannot be."""
+    """See that cgroup v2 is mounted at its usual place. Raises RigError."""
     if os.path.exists(f"{MOUNT}/cgroup.controllers"):
         return
     try:

@@ -56,24 +56,31 @@ def no_huge_pages() -> None:
     khugepaged would collapse its pages into a huge one, and charge that to the cgroup that the
     process has entered meanwhile: 2 MiB that it never asked for.
     """
-    _checked(_libc.prctl(ctypes.c_int(_PR_SET_THP_DISABLE), *map(ctypes.c_ulong, (1, 0, 0, 0))),
-             "prctl(PR_SET_THP_DISABLE)")
+    _checked(
+        _libc.prctl(ctypes.c_int(_PR_SET_THP_DISABLE), *map(ctypes.c_ulong, (1, 0, 0, 0))),
+        "prctl(PR_SET_THP_DISABLE)",
+    )
 
 
 def mount(source: str, target: str, kind: str, flags: int, data: str) -> None:
-    """mount(2), for filesystems that cannot block (tmpfs, cgroup2)."""
+    """A system call for filesystems whose mounting cannot block: tmpfs, cgroup2."""
     words = [os.fsencode(word) for word in (source, target, kind)]
     call = _libc.mount(*words, ctypes.c_ulong(flags), os.fsencode(data))
     _checked(call, f"mount {kind} on {target}")
 
 
 def umount(target: str) -> None:
-    """umount2(2) without flags."""
+    """Unmount by umount2(2), without flags."""
     _checked(_libc.umount2(os.fsencode(target), ctypes.c_int(0)), f"umount {target}")
 
 
-def _quotactl(command: int, kind: str, device: str, ident: int, data: ctypes.Array[ctypes.c_char],
-              ) -> None:
+def _quotactl(
+    command: int,
+    kind: str,
+    device: str,
+    ident: int,
+    data: ctypes.Array[ctypes.c_char],
+) -> None:
     word = ctypes.c_int(((command << 8) | QUOTA_TYPES[kind]) & 0xFFFFFFFF)
     _checked(_libc.quotactl(word, os.fsencode(device), ctypes.c_int(ident), data), "quotactl")
 

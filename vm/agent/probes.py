@@ -43,7 +43,7 @@ def _module(name: str, site: Site) -> str:
     return f"the kernel has no module {name}"
 
 
-def _controller(name: str, site: Site) -> str:
+def _controller(name: str, _site: Site) -> str:
     cgroups.ensure_mounted()
     failed = cgroups.enable(cgroups.MOUNT)
     if name in cgroups.enabled_in_root():
@@ -64,7 +64,7 @@ def _registered(name: str) -> bool:
         return any(line.split()[-1] == name for line in file)
 
 
-def _tool(name: str, site: Site) -> str:
+def _tool(name: str, _site: Site) -> str:
     return "" if shutil.which(name, path=PATH) else f"the guest has no program {name}"
 
 
@@ -101,7 +101,7 @@ def _loop_rig(size: int) -> list[Json]:
 
 
 def _loop_charges_memcg(site: Site) -> str:
-    """2 MiB written through a loop device from a cgroup: does the cgroup pay for the pages?"""
+    """Whether a cgroup pays for the pages of 2 MiB that it writes through a loop device."""
     for name in ("memory", "io"):
         missing = _controller(name, site)
         if missing:
@@ -127,7 +127,7 @@ def _loop_charges_memcg(site: Site) -> str:
 
 
 def _write_from(procs: str, device: str, length: int) -> str:
-    """Write zeros... of ones by O_DIRECT from a child in a cgroup; a problem, or nothing."""
+    """Write ones by O_DIRECT from a child in a cgroup; a problem, or nothing."""
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -146,7 +146,7 @@ def _write_from(procs: str, device: str, length: int) -> str:
 
 
 def _tmpfs_direct_io(site: Site) -> str:
-    """losetup --direct-io=on over a file on tmpfs: does it stay on?"""
+    """Whether losetup --direct-io=on stays on over a file on tmpfs."""
     with _Stack(_loop_rig(4 * _MIB), site) as layers:
         device = layers["probe_device"]
         assert isinstance(device, Loop)
@@ -181,7 +181,7 @@ def _quota(fs: str) -> Callable[[Site], str]:
     return probe
 
 
-def _io_uring(site: Site) -> str:
+def _io_uring(_site: Site) -> str:
     return kernel.io_uring_works()
 
 

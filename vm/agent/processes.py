@@ -24,6 +24,7 @@ OUTPUT_KEPT = 4000
 _ROOM = 64 * 1024
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ENVIRONMENT = {"PATH": PATH, "LC_ALL": "C", "HOME": "/root"}
 
 Tick = Callable[[], None]
 
@@ -82,6 +83,10 @@ class Child:
         """The child ``pid``, which nobody has reaped."""
         return cls(pid=pid, fd=os.pidfd_open(pid))
 
+    def how(self) -> Json | None:
+        """How it ended, or nothing if it has not, as far as was seen."""
+        return self.result
+
     def look(self) -> bool:
         """Whether it has ended; reaps it if so. Never blocks."""
         if self.result is not None:
@@ -96,11 +101,11 @@ class Child:
         os.close(self.fd)
         return True
 
-    def wait(
-        self, limit: float, *, tick: Tick = no_tick, also: Sequence[int] = ()
-    ) -> int | None:
-        """Wait for its end (returns None), for a descriptor in ``also`` to be readable (returns
-        it), or for ``limit`` seconds (returns None; ``result`` tells which)."""
+    def wait(self, limit: float, *, tick: Tick = no_tick, also: Sequence[int] = ()) -> int | None:
+        """Wait for its end, or for a descriptor in ``also`` to be readable, which is returned.
+
+        After ``limit`` seconds None is returned too; ``how`` tells which.
+        """
         poll = select.poll()
         poll.register(self.fd, select.POLLIN)
         for fd in also:
@@ -121,18 +126,32 @@ class Child:
         if not self.look():
             signal.pidfd_send_signal(self.fd, signal.SIGKILL)
             self.wait(KILL_LIMIT, tick=tick)
-        return self.look()
+        if self.look():
+            return True
+        UNKILLABLE.append(self)
+        return False
 
     def finish(self, limit: float, *, tick: Tick = no_tick) -> Json:
         """Wait for its end; past ``limit`` seconds, take evidence and kill it."""
         self.wait(limit, tick=tick)
-        if self.result is not None:
-            return self.result
+        how = self.how()
+        return self.cut_short(tick=tick) if how is None else how
+
+    def cut_short(self, *, timed_out: bool = True, tick: Tick = no_tick) -> Json:
+        """End it, with evidence taken first."""
         state, stack = evidence(self.pid)
-        killed = self.kill(tick=tick)
-        if self.result is not None:
-            return {**self.result, "timed_out": True, "state": state, "stack": stack}
-        return ended(timed_out=True, killable=killed, state=state, stack=stack)
+        killable = self.kill(tick=tick)
+        return {
+            **(self.how() or ended()),
+            "timed_out": timed_out,
+            "killable": killable,
+            "state": state,
+            "stack": stack,
+        }
+
+
+UNKILLABLE: list[Child] = []
+"""Children that outlived SIGKILL: tear-down tells of them."""
 
 
 class Output:
@@ -170,9 +189,11 @@ def run(
     is in seconds. Raises RigError if the program cannot be started at all.
     """
     output = Output()
-    words = {"PATH": PATH, "LC_ALL": "C", "HOME": "/root", **(env or {})}
-    child = Child.adopt(_fork(argv, words, output.fd, procs) if procs else
-                        _spawn(argv, words, output.fd))
+    if procs:
+        pid = fork_exec(argv, output.fd, env=env, procs=procs)
+    else:
+        pid = _spawn(argv, {**ENVIRONMENT, **(env or {})}, output.fd)
+    child = Child.adopt(pid)
     if started is not None:
         started(child)
     how = child.finish(limit, tick=tick)
@@ -197,22 +218,36 @@ def _spawn(argv: Sequence[str], env: Mapping[str, str], out: int) -> int:
         os.environ["PATH"] = before
 
 
-def _fork(argv: Sequence[str], env: Mapping[str, str], out: int, procs: str) -> int:
-    # A fork of its own, and not subprocess: that waits without a limit for the exec, and an exec in
-    # a cgroup at its limit may take for ever.
-    door = os.open(procs, os.O_WRONLY)
+def fork_exec(
+    argv: Sequence[str],
+    out: int,
+    *,
+    env: Mapping[str, str] | None = None,
+    procs: str = "",
+    folder: str = "/",
+) -> int:
+    """Fork, enter a cgroup (``procs``, its cgroup.procs) and a folder, and execute: the pid.
+
+    A fork of its own, and not subprocess: that waits without a limit for the exec, and an exec in a
+    cgroup at its limit may take for ever. Raises OSError if there is no such cgroup.
+    """
+    words = {**ENVIRONMENT, **(env or {})}
+    door = os.open(procs, os.O_WRONLY) if procs else -1
     pid = os.fork()
     if pid:
-        os.close(door)
+        if door >= 0:
+            os.close(door)
         return pid
     try:
         os.setsid()
+        os.chdir(folder)
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
         os.dup2(out, 1)
         os.dup2(out, 2)
-        os.write(door, b"0")
-        os.execvpe(argv[0], list(argv), dict(env))
-    except BaseException as error:
+        if door >= 0:
+            os.write(door, b"0")
+        os.execvpe(argv[0], list(argv), words)
+    except BaseException as error:  # noqa: BLE001 - a child that returns would be a second agent
         os.write(2, f"cannot start {argv[0]}: {error}\n".encode())
     finally:
         os._exit(127)

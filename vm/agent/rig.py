@@ -12,11 +12,12 @@ from agent.cgroups import Tree
 from agent.facts import facts
 from agent.layers import KINDS as LAYERS
 from agent.layers import Layer, Site
-from agent.processes import Child
+from agent.processes import UNKILLABLE
 from agent.shortages import KINDS as SHORTAGES
 from agent.shortages import Shortage
 from agent.watchers import blocked, oom
 from agent.watchers.kmsg import KernelLog
+from agent.workloads import fio
 from agent.workloads.crew import Crew
 from agent.workloads.files import Synced
 from agent.workloads.pattern import Pattern
@@ -39,10 +40,12 @@ class Rig:
     cgroups: Tree = field(default_factory=Tree)
     shortage: Shortage | None = None
     crew: Crew = field(default_factory=Crew)
-    strays: list[Child] = field(default_factory=list)
+    reading: Json = field(default_factory=dict)
     synced: dict[str, list[Synced]] = field(default_factory=dict)
     """Of each filesystem: the files that were synced with success, for ``verify_files``."""
     files_begun: int = 1
+    by_fio: list[fio.Order] = field(default_factory=list)
+    """What fio was ordered to write: its blocks are recognised by that."""
     shmem_before: int = 0
 
     @classmethod
@@ -87,28 +90,32 @@ class Rig:
         return self.layers[name]
 
     def built(self) -> Json:
-        """The host's ``Built``."""
+        """The host's ``Built``. Raises RigError if the shortage's gauge cannot be read."""
+        watch, problem = self.watch()
+        if problem:
+            raise RigError(problem)
         return {
             "layers": {name: layer.facts() for name, layer in self.layers.items()},
             "facts": facts(),
-            "watch": self.watch(),
+            "watch": watch,
         }
 
-    def watch(self) -> Json:
-        """The host's ``Watch``: what is to be seen now."""
+    def watch(self) -> tuple[Json, str]:
+        """The host's ``Watch`` of what is to be seen now, and a problem (nothing, as a rule)."""
         self.log.drain()
+        problem = ""
         try:
             assert self.shortage is not None
-            reading = self.shortage.reading()
+            self.reading = self.shortage.reading()
         except OSError as error:
-            # A filesystem that shut itself down may have nothing to say of its space.
-            raise RigError(f"the shortage's gauge cannot be read: {error}") from error
+            # Without its gauge nothing is known of the shortage; the last reading is no proof.
+            problem = f"the shortage's gauge cannot be read: {one_line(error)}"
         cgroups = self.cgroups.watch()
         bystanders = self.crew.seen()
         tasks = blocked.blocked()
-        return {
+        watch = {
             "t_us": self.clock.us(),
-            "reading": reading,
+            "reading": self.reading,
             "oom_kill": oom.kills(),
             "cgroups": cgroups,
             "bystanders": bystanders,
@@ -116,17 +123,13 @@ class Rig:
             "taint": oom.taint(),
             "kernel_log": self.log.take(),
         }
+        return watch, problem
 
     def tear_down(self) -> Json:
         """Take it all down, each part in bounded time: the host's ``TornDown``."""
-        try:
-            watch, problem = self.watch(), ""
-        except RigError as error:
-            watch, problem = None, one_line(error)
+        watch, problem = self.watch()
         left = self.crew.end()
-        for child in self.strays:
-            if not child.kill():
-                left.append(f"process {child.pid}")
+        left += [f"process {child.pid}" for child in UNKILLABLE if not child.look()]
         for layer in reversed(self.layers.values()):
             layer.down()
         left += [f"cgroup {path}" for path in self.cgroups.down(CGROUP_LIMIT)]

@@ -251,6 +251,8 @@ def load_handlers() -> tuple[dict[str, Handler], str]:
     """The verbs of agent.session, and what is wrong with it (nothing, if it is not there at all)."""
     try:
         from agent.session import handlers  # noqa: PLC0415 - may be absent, and may be broken
+
+        made = handlers()
     except ModuleNotFoundError as error:
         if error.name == "agent.session":
             return {}, ""
@@ -258,7 +260,7 @@ def load_handlers() -> tuple[dict[str, Handler], str]:
     except Exception as error:  # noqa: BLE001 - the host is to know, whatever it is
         traceback.print_exc()
         return {}, f"agent.session cannot be imported: {type(error).__name__}: {error}"
-    return dict(handlers), ""
+    return dict(made), ""
 
 
 def main() -> int:

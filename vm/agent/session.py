@@ -50,20 +50,21 @@ class Session:
             "problem": "",
         }
         verb = VERBS.get(step["verb"])
+        if verb is None:
+            raise RigError(f"the guest's program knows no verb {step['verb']}")
         try:
-            if verb is None:
-                raise RigError(f"the guest's program knows no verb {step['verb']}")
             seen.update(verb(rig, step))
         except RigError as error:
             seen["problem"] = one_line(error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # A bug of ours must not pass for a lost guest, nor for a kernel's fault.
             seen["problem"] = one_line(f"the agent failed: {type(error).__name__}: {error}")
         seen["end_us"] = rig.clock.us()
-        seen["watch"] = rig.watch()
+        seen["watch"], gauge = rig.watch()
+        seen["problem"] = seen["problem"] or gauge
         return seen
 
-    def teardown(self, args: Json) -> Json:
+    def teardown(self, _args: Json) -> Json:
         """{} -> ``TornDown``."""
         rig, self._rig = self._standing(), None
         return rig.tear_down()

@@ -9,13 +9,13 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 
-from agent.basics import Json, RigError, one_line
+from agent.basics import BLOCK, Json, RigError, one_line
 from agent.layers import Layer, succeeded
 from agent.layers.fs import Filesystem
 from agent.layers.loop import Loop
 from agent.processes import ended
 from agent.rig import Rig
-from agent.workloads import files, ledger, metadata, readback
+from agent.workloads import files, fio, ledger, metadata, readback
 from agent.workloads import run as run_command
 
 UNTOLD = 200
@@ -27,6 +27,8 @@ Verb = Callable[[Rig, Json], Json]
 def write(rig: Rig, step: Json) -> Json:
     """The ledger or fio writes a region of a block layer."""
     path = rig.layer(step["target"]).path
+    if step["submit"] in fio.ENGINES:
+        return _write_by_fio(rig, step, path)
     if step["submit"] not in ledger.WAYS:
         raise RigError(f"the guest's program cannot submit by {step['submit']}")
     submitter, problem = ledger.write(
@@ -35,10 +37,32 @@ def write(rig: Rig, step: Json) -> Json:
     return {"submitter": submitter, "problem": problem}
 
 
+def _write_by_fio(rig: Rig, step: Json, path: str) -> Json:
+    order = fio.order_of(step, path)
+    rig.by_fio.append(order)
+    submitter, problem = fio.write(order, rig.pattern.run, rig.clock, **_where(rig, step))
+    if not problem and submitter["ended"]["exit_code"] is not None:
+        # fio does not sync after an error, and not always after its last request.
+        sync = ledger.Order(
+            path=path,
+            submit="direct",
+            offset=0,
+            length=0,
+            request=BLOCK,
+            generation=order.generation,
+            sync_only=True,
+        )
+        synced, problem = ledger.write(sync, rig.pattern, rig.clock, **_where(rig, step))
+        submitter["ops"] += synced["ops"]
+        if synced["ended"]["exit_code"] != 0:
+            submitter["ended"] = synced["ended"]
+    return {"submitter": submitter, "problem": problem}
+
+
 def verify(rig: Rig, step: Json) -> Json:
     """Every block of a region of a block layer is read back."""
     layer = rig.layer(step["target"])
-    recognise = readback.recogniser(rig.pattern)
+    recognise = readback.recogniser(rig.pattern, fio.recogniser(rig.by_fio, rig.pattern.run))
     drop = [*layer.files_below(), layer.path] if step["drop_caches"] else None
 
     def look() -> Json:
@@ -61,8 +85,11 @@ def run(rig: Rig, step: Json) -> Json:
     """A command as a person would type it."""
     paths = {name: layer.path for name, layer in rig.layers.items()}
     submitter, command = run_command.submit(
-        run_command.filled(step["argv"], paths), limit=step["limit"], cgroup=step["cgroup"],
-        procs=_procs(rig, step["cgroup"]), tick=rig.log.drain,
+        run_command.filled(step["argv"], paths),
+        limit=step["limit"],
+        cgroup=step["cgroup"],
+        procs=_procs(rig, step["cgroup"]),
+        tick=rig.log.drain,
     )
     return {"submitter": submitter, "commands": [command]}
 
@@ -73,8 +100,12 @@ def write_files(rig: Rig, step: Json) -> Json:
     if not filesystem.mounted:
         return _not_mounted(rig, step)
     order = files.Order(
-        root=filesystem.path, directory=step["directory"], size=step["size"],
-        count=step["count"], generation=step["generation"], first=rig.files_begun,
+        root=filesystem.path,
+        directory=step["directory"],
+        size=step["size"],
+        count=step["count"],
+        generation=step["generation"],
+        first=rig.files_begun,
     )
     rig.files_begun += step["count"]
     seen, found = files.write(order, rig.pattern, rig.clock, **_where(rig, step))
@@ -88,7 +119,9 @@ def metadata_storm(rig: Rig, step: Json) -> Json:
     if not filesystem.mounted:
         return _not_mounted(rig, step)
     order = metadata.Order(
-        root=filesystem.path, directory=step["directory"], count=step["count"],
+        root=filesystem.path,
+        directory=step["directory"],
+        count=step["count"],
         sync_every=step["sync_every"],
     )
     seen, found = metadata.storm(order, rig.clock, **_where(rig, step))
@@ -110,9 +143,7 @@ def verify_files(rig: Rig, step: Json) -> Json:
             readback.forget_caches(filesystem.files_below())
         states, untold = [], 0
         for one in wanted:
-            state = files.look_at(
-                filesystem.path, one, rig.pattern, drop=step["drop_caches"]
-            )
+            state = files.look_at(filesystem.path, one, rig.pattern, drop=step["drop_caches"])
             if not one.told and state["state"] != "whole":
                 untold += 1
             if one.told or (state["state"] != "whole" and untold <= UNTOLD):
@@ -124,7 +155,8 @@ def verify_files(rig: Rig, step: Json) -> Json:
 
 def _not_mounted(rig: Rig, step: Json) -> Json:
     """A mount that failed before is the kernel's answer, not the rig's failure: told as an error
-    of the first thing that the step would have done."""
+    of the first thing that the step would have done.
+    """
     now = rig.clock.us()
     return {"file_ops": [["mkdir", step["directory"], 1, 0, -errno.ENODEV, now, now]]}
 
@@ -132,19 +164,22 @@ def _not_mounted(rig: Rig, step: Json) -> Json:
 def _where(rig: Rig, step: Json) -> Json:
     cgroup = step["cgroup"]
     return {
-        "limit": step["limit"], "cgroup": cgroup, "procs": _procs(rig, cgroup),
-        "anon": lambda: rig.cgroups.anonymous(cgroup), "tick": rig.log.drain,
+        "limit": step["limit"],
+        "cgroup": cgroup,
+        "procs": _procs(rig, cgroup),
+        "anon": lambda: rig.cgroups.anonymous(cgroup),
+        "tick": rig.log.drain,
     }
 
 
-def impose(rig: Rig, step: Json) -> Json:
+def impose(rig: Rig, _step: Json) -> Json:
     """The shortage's limit is put in force."""
     assert rig.shortage is not None
     rig.shortage.impose()
     return {}
 
 
-def relieve(rig: Rig, step: Json) -> Json:
+def relieve(rig: Rig, _step: Json) -> Json:
     """The shortage is taken away."""
     assert rig.shortage is not None
     rig.shortage.relieve()
@@ -152,12 +187,12 @@ def relieve(rig: Rig, step: Json) -> Json:
 
 
 def unmount(rig: Rig, step: Json) -> Json:
-    """umount(8)."""
+    """A filesystem is unmounted, as umount(8) does it."""
     return {"commands": [_filesystem(rig, step).unmount(step["limit"])]}
 
 
 def mount(rig: Rig, step: Json) -> Json:
-    """mount(8)."""
+    """A filesystem is mounted again."""
     return {"commands": [_filesystem(rig, step).mount(step["limit"])]}
 
 
@@ -180,10 +215,13 @@ def reattach(rig: Rig, step: Json) -> Json:
     if loop.attached():
         # losetup -d returns 0 although the device stays attached until its last user closes it.
         how = {**ended(timed_out=True), "killable": True}
-        commands.append({
-            "argv": ["detached", loop.path], "ended": how,
-            "output": f"still attached; bystanders that did not let go: {busy}",
-        })
+        commands.append(
+            {
+                "argv": ["detached", loop.path],
+                "ended": how,
+                "output": f"still attached; bystanders that did not let go: {busy}",
+            }
+        )
     else:
         commands.append(loop.attach())
         if not succeeded(commands[-1]) or not loop.attached():

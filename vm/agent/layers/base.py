@@ -19,15 +19,22 @@ class Site:
 
     root: str = "/run/rig"
     tick: Tick = no_tick
-    scale: float = 1.0  # how much slower than the reference machine this one is
 
-    def run(self, argv: list[str], limit: float = 60.0, env: Mapping[str, str] | None = None,
-            ) -> Json:
+    def run(
+        self,
+        argv: list[str],
+        limit: float = 60.0,
+        env: Mapping[str, str] | None = None,
+    ) -> Json:
         """A command of the rig, bounded, as the host's ``Command``."""
-        return run(argv, limit=limit * self.scale, env=env, tick=self.tick)
+        return run(argv, limit=limit, env=env, tick=self.tick)
 
-    def must(self, argv: list[str], limit: float = 60.0, env: Mapping[str, str] | None = None,
-             ) -> Json:
+    def must(
+        self,
+        argv: list[str],
+        limit: float = 60.0,
+        env: Mapping[str, str] | None = None,
+    ) -> Json:
         """A command without which the rig does not stand. Raises RigError."""
         command = self.run(argv, limit, env)
         if not succeeded(command):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from agent import kernel
@@ -13,6 +14,7 @@ class File(Layer):
     """Sparse unless ``allocate``; with an owner and a project id where quotas want them."""
 
     def up(self) -> None:
+        """Make it."""
         self.path = f"{self.base().path}/{self.name}"
         size: int = self.spec["size"]
         try:
@@ -32,14 +34,14 @@ class File(Layer):
             raise RigError(f"cannot make the file {self.name}: {error}") from error
 
     def down(self) -> list[Json]:
+        """Take it away."""
         # A filesystem that shut itself down may refuse; it is unmounted next, and told if not.
-        try:
+        with contextlib.suppress(OSError):
             os.unlink(self.path)
-        except OSError:
-            pass
         return []
 
     def facts(self) -> dict[str, Fact]:
+        """What is in force."""
         found = os.stat(self.path)
         return {
             "path": self.path,
@@ -50,7 +52,9 @@ class File(Layer):
         }
 
     def left(self) -> list[str]:
+        """What is still there of it."""
         return []
 
     def files_below(self) -> list[str]:
+        """Its own file, and what is below."""
         return [self.path, *super().files_below()]

@@ -50,9 +50,7 @@ KINDS = {
     "btrfs": Kind(
         mkfs=("mkfs.btrfs", "-q", "-f", "--nodiscard"), check=("btrfs", "check", "--readonly")
     ),
-    "f2fs": Kind(
-        mkfs=("mkfs.f2fs", "-q", "-f", "-t", "0"), check=("fsck.f2fs", "--dry-run")
-    ),
+    "f2fs": Kind(mkfs=("mkfs.f2fs", "-q", "-f", "-t", "0"), check=("fsck.f2fs", "--dry-run")),
 }
 
 
@@ -60,6 +58,7 @@ class Filesystem(Layer):
     """``path`` is the mount point; ``base().path`` the device."""
 
     def up(self) -> None:
+        """Make it."""
         kind = KINDS[self.spec["type"]]
         device = self.base().path
         if self.spec.get("quota") and kind.module:
@@ -90,13 +89,13 @@ class Filesystem(Layer):
         return ["mount", "-t", self.spec["type"], *words, self.base().path, self.path]
 
     def mount(self, limit: float) -> Json:
-        """mount(8), as it was mounted first."""
+        """As it was mounted first, by the command that people use."""
         command = self.site.run(self._mount_words(), limit)
         self.mounted = mounts_at(self.path)
         return command
 
     def unmount(self, limit: float) -> Json:
-        """umount(8); its exit status is a fact, whatever it is."""
+        """Run umount(8); its exit status is a fact, whatever it is."""
         command = self.site.run(["umount", self.path], limit)
         self.mounted = mounts_at(self.path)
         return command
@@ -109,9 +108,11 @@ class Filesystem(Layer):
         return self.site.run([*KINDS[self.spec["type"]].check, self.base().path], limit)
 
     def down(self) -> list[Json]:
+        """Take it away."""
         return [self.unmount(60)] if self.mounted else []
 
     def facts(self) -> dict[str, Fact]:
+        """What is in force."""
         room = os.statvfs(self.path)
         return {
             "path": self.path,
@@ -122,9 +123,11 @@ class Filesystem(Layer):
         }
 
     def left(self) -> list[str]:
+        """What is still there of it."""
         return [f"mount {self.path}"] if self.path and mounts_at(self.path) else []
 
     def files_below(self) -> list[str]:
+        """Its own file, and what is below."""
         return [self.base().path, *super().files_below()]
 
 

@@ -18,6 +18,7 @@ class Loop(Layer):
     number = -1
 
     def up(self) -> None:
+        """Make it."""
         if not os.path.exists("/dev/loop-control"):
             self.site.must(["modprobe", "loop"])
         try:
@@ -33,14 +34,14 @@ class Loop(Layer):
             raise RigError(f"{self.path} has direct I/O {found}, not {asked}")
 
     def attach(self) -> Json:
-        """losetup over the layer below, with direct I/O as the rig asks."""
+        """Run losetup over the layer below, with direct I/O as the rig asks."""
         switch = f"--direct-io={self.spec.get('direct_io', 'off')}"
         return self.site.run(["losetup", switch, self.path, self.base().path])
 
     def detach(self) -> Json:
-        """losetup -d; the device may hold on to its file while it is open (see ``attached``)."""
+        """Run losetup -d; a device that is open may hold on to its file (see ``attached``)."""
         command = self.site.run(["losetup", "-d", self.path])
-        poll_until(lambda: not self.attached(), DETACH_LIMIT * self.site.scale)
+        poll_until(lambda: not self.attached(), DETACH_LIMIT)
         return command
 
     def attached(self) -> bool:
@@ -52,9 +53,11 @@ class Loop(Layer):
         return "on" if read_text(f"/sys/block/loop{self.number}/loop/dio") == "1" else "off"
 
     def down(self) -> list[Json]:
+        """Take it away."""
         return [self.detach()] if self.number >= 0 and self.attached() else []
 
     def facts(self) -> dict[str, Fact]:
+        """What is in force."""
         return {
             "path": self.path,
             "size": kernel.device_size(self.path),
@@ -65,4 +68,5 @@ class Loop(Layer):
         }
 
     def left(self) -> list[str]:
+        """What is still there of it."""
         return [self.path] if self.number >= 0 and self.attached() else []

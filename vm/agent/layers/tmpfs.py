@@ -13,6 +13,7 @@ class Tmpfs(Layer):
     """A mounted tmpfs with a size= of its own. mount(2) on a tmpfs does not block."""
 
     def up(self) -> None:
+        """Make it."""
         self.path = self.site.directory(self.name)
         try:
             kernel.mount("rig", self.path, "tmpfs", 0, f"size={self.spec['size']}")
@@ -28,6 +29,7 @@ class Tmpfs(Layer):
             raise RigError(f"the tmpfs {self.name} refuses size={size}: {error}") from error
 
     def down(self) -> list[Json]:
+        """Take it away."""
         if not self.mounted:
             return []
         command = self.site.run(["umount", self.path])
@@ -35,8 +37,10 @@ class Tmpfs(Layer):
         return [command]
 
     def facts(self) -> dict[str, Fact]:
+        """What is in force."""
         room = os.statvfs(self.path)
         return {"path": self.path, "size": room.f_blocks * room.f_frsize}
 
     def left(self) -> list[str]:
+        """What is still there of it."""
         return [f"mount {self.path}"] if self.path and mounts_at(self.path) else []

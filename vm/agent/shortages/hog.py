@@ -24,6 +24,7 @@ class Hog(Shortage):
         return room.f_bavail * room.f_frsize
 
     def impose(self) -> None:
+        """Put the limit in force. Raises RigError."""
         leave: int = self.spec["leave"]
         path = f"{self.layer().path}/{NAME}"
         grain = os.statvfs(self.layer().path).f_frsize
@@ -50,6 +51,7 @@ class Hog(Shortage):
             raise RigError(f"{self.layer().name} has {found} bytes left, not {leave}")
 
     def relieve(self) -> None:
+        """Take it away again. Raises RigError."""
         before = self._available()
         try:
             os.unlink(f"{self.layer().path}/{NAME}")
@@ -63,6 +65,7 @@ class Hog(Shortage):
             raise RigError(f"removing the hog freed nothing on {self.layer().name}")
 
     def reading(self) -> Json:
+        """The gauge. Bytes."""
         room = os.statvfs(self.layer().path)
         total = room.f_blocks * room.f_frsize
         return self.gauge(total - room.f_bavail * room.f_frsize, total)

@@ -19,13 +19,16 @@ class Memcg(Shortage):
             raise RigError(f"cannot set memory.max of {self.spec['cgroup']}: {error}") from error
 
     def impose(self) -> None:
+        """Put the limit in force. Raises RigError."""
         self._set(str(self.spec["limit"]))
 
     def relieve(self) -> None:
+        """Take it away again. Raises RigError."""
         relief = self.spec.get("relief")
         self._set("max" if relief is None else str(relief))
 
     def reading(self) -> Json:
+        """The gauge. Bytes."""
         directory = self.cgroups.directory(self.spec["cgroup"])
         limit = read_text(f"{directory}/memory.max", "max")
         hits = keyed_numbers(read_text(f"{directory}/memory.events")).get("max", 0)

@@ -10,10 +10,11 @@ class NoShortage(Shortage):
     """There is nothing to impose, and the gauge stays at 0."""
 
     def impose(self) -> None:
-        pass
+        """Put the limit in force. Raises RigError."""
 
     def relieve(self) -> None:
-        pass
+        """Take it away again. Raises RigError."""
 
     def reading(self) -> Json:
+        """The gauge. Bytes."""
         return self.gauge(0)

@@ -22,12 +22,15 @@ class Quota(Shortage):
             raise RigError(f"the {kind} quota on {layer.name} is {found}, not {limit}")
 
     def impose(self) -> None:
+        """Put the limit in force. Raises RigError."""
         self._limit(self.spec["limit"])
 
     def relieve(self) -> None:
+        """Take it away again. Raises RigError."""
         self._limit(0)
 
     def reading(self) -> Json:
+        """The gauge. Bytes."""
         device = self.layer().base().path
         used, limit = kernel.quota_read(device, self.spec["type"], self.spec["id"])
         return self.gauge(used, limit or None)

@@ -19,13 +19,16 @@ class TmpfsSize(Shortage):
         return layer
 
     def impose(self) -> None:
+        """Put the limit in force. Raises RigError."""
         self._tmpfs().resize(self.spec["size"])
 
     def relieve(self) -> None:
+        """Take it away again. Raises RigError."""
         tmpfs = self._tmpfs()
         tmpfs.resize(tmpfs.spec["size"])
 
     def reading(self) -> Json:
+        """The gauge. Bytes."""
         room = os.statvfs(self.layer().path)
         total = room.f_blocks * room.f_frsize
         return self.gauge(total - room.f_bfree * room.f_frsize, total)

@@ -22,6 +22,8 @@ from agent.workloads.pattern import Pattern
 
 START_LIMIT = 30.0
 """Seconds for a bystander to be where it belongs, on the reference machine."""
+PAUSE_LIMIT = 10.0
+STOP_LIMIT = 5.0
 PAUSE_MS = 20
 """Between two rounds of a bystander's I/O, so that one processor has time for the others."""
 GENERATION = 0
@@ -42,8 +44,14 @@ _KINDS = ("write", "open", "sync")
 class Bystander:
     """One bystander, as its parent sees it."""
 
-    def __init__(self, spec: Json, target: str, cgroups: Tree, pattern: Pattern, clock: Clock,
-                 ) -> None:
+    def __init__(
+        self,
+        spec: Json,
+        target: str,
+        cgroups: Tree,
+        pattern: Pattern,
+        clock: Clock,
+    ) -> None:
         self.name: str = spec["name"]
         self.cgroup: str = spec.get("cgroup", "")
         self._clock = clock
@@ -57,7 +65,12 @@ class Bystander:
             raise RigError(f"bystander {self.name}: no cgroup {self.cgroup}: {error}") from error
         pid = os.fork()
         if pid == 0:
-            _live(spec, target, pattern, clock, self._area, self._bell, door)
+            _live(
+                _Life(spec.get("io"), target, pattern, clock, area=self._area, bell=self._bell),
+                spec.get("memory", 0),
+                self._area,
+                door,
+            )
         if door >= 0:
             os.close(door)
         self._child = Child.adopt(pid)
@@ -131,17 +144,22 @@ class Bystander:
 class Crew:
     """All bystanders of a case."""
 
-    def __init__(self, scale: float = 1.0) -> None:
-        self._scale = scale
+    def __init__(self) -> None:
         self._all: list[Bystander] = []
 
-    def start(self, specs: list[Json], path_of: Callable[[str], str], cgroups: Tree,
-              pattern: Pattern, clock: Clock) -> None:
+    def start(
+        self,
+        specs: list[Json],
+        path_of: Callable[[str], str],
+        cgroups: Tree,
+        pattern: Pattern,
+        clock: Clock,
+    ) -> None:
         """Start what is listed, and wait until each is where it belongs. Raises RigError."""
         for spec in specs:
             target = path_of(spec["io"]["target"]) if spec.get("io") else ""
             self._all.append(Bystander(spec, target, cgroups, pattern, clock))
-        poll_until(lambda: all(one.settled() for one in self._all), START_LIMIT * self._scale)
+        poll_until(lambda: all(one.settled() for one in self._all), START_LIMIT)
         for one in self._all:
             if not one.settled():
                 raise RigError(f"bystander {one.name} did not start in time")
@@ -154,40 +172,38 @@ class Crew:
 
     def pause(self) -> list[str]:
         """Have all close their devices; the names of those that do not in time."""
-        return [one.name for one in self._all if not one.pause(10 * self._scale)]
+        return [one.name for one in self._all if not one.pause(PAUSE_LIMIT)]
 
     def resume(self) -> None:
         """Have all go on."""
         for one in self._all:
-            one.resume(10 * self._scale)
+            one.resume(PAUSE_LIMIT)
 
     def end(self) -> list[str]:
         """End all; what could not be ended."""
-        left = [one.end(5 * self._scale) for one in self._all]
+        left = [one.end(STOP_LIMIT) for one in self._all]
         self._all = []
         return [text for text in left if text]
 
 
-def _live(spec: Json, target: str, pattern: Pattern, clock: Clock, area: mmap.mmap, bell: int,
-          door: int) -> None:
-    """The bystander's life. Never returns."""
+def _live(life: _Life, memory: int, area: mmap.mmap, door: int) -> None:
+    """The bystander's process, with so many bytes of memory of its own. Never returns."""
     code = 70
     try:
         gc.disable()
         kernel.no_huge_pages()
-        life = _Life(spec.get("io"), target, pattern, clock, area, bell)
         life.rehearse()
         kernel.mlockall(kernel.MCL_CURRENT | kernel.MCL_FUTURE)
         if door >= 0:
             os.write(door, b"0")
-        if spec.get("memory"):
+        if memory:
             # Its own memory in its cgroup: locked mappings are populated when they are made.
-            own = mmap.mmap(-1, spec["memory"], mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-            for at in range(0, spec["memory"], BLOCK):
+            own = mmap.mmap(-1, memory, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            for at in range(0, memory, BLOCK):
                 own[at] = 1
         life.live()
         code = 0
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - the parent is told, whatever it is
         data = f"{type(error).__name__}: {error}".encode()[: _ERRORS_AT - _MESSAGE_AT]
         area[_MESSAGE_AT : _MESSAGE_AT + len(data)] = data
         struct.pack_into("<I", area, 4, _FAILED)
@@ -198,8 +214,17 @@ def _live(spec: Json, target: str, pattern: Pattern, clock: Clock, area: mmap.mm
 class _Life:
     """Goes round in its region until told otherwise, and notes what happens in shared memory."""
 
-    def __init__(self, io: Json | None, target: str, pattern: Pattern, clock: Clock,
-                 area: mmap.mmap, bell: int) -> None:
+    def __init__(
+        self,
+        *,
+        io: Json | None,
+        target: str,
+        pattern: Pattern,
+        clock: Clock,
+        *,
+        area: mmap.mmap,
+        bell: int,
+    ) -> None:
         self._io = io
         self._clock = clock
         self._area = area
@@ -214,9 +239,7 @@ class _Life:
             self._memory = mmap.mmap(-1, io["length"], mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             self._view = memoryview(self._memory)
             pattern.warm()
-            pattern.fill(
-                self._view, 0, io["offset"] // BLOCK, io["length"] // BLOCK, GENERATION
-            )
+            pattern.fill(self._view, 0, io["offset"] // BLOCK, io["length"] // BLOCK, GENERATION)
 
     def rehearse(self) -> None:
         """The same code on a memory file, with an error."""
@@ -285,7 +308,11 @@ class _Life:
     def _note(self, kind: int, offset: int, code: int) -> None:
         if self._errors < _ERRORS:
             _ERROR.pack_into(
-                self._area, _ERRORS_AT + self._errors * _ERROR.size, kind, code, offset,
+                self._area,
+                _ERRORS_AT + self._errors * _ERROR.size,
+                kind,
+                code,
+                offset,
                 self._clock.us(),
             )
         self._errors += 1

@@ -92,7 +92,7 @@ class Filer:
         self._directory = directory
         self._names = [directory + b"/f%05d" % index for index in range(count)]
 
-    def work(self, tell: Callable[[], None]) -> None:  # noqa: ARG002: nobody kills this one
+    def work(self, tell: Callable[[], None]) -> None:  # noqa: ARG002 - nobody kills this one
         """The order itself, to its end or to the first error."""
         self._run(self._order.size, self._order.count)
 
@@ -141,7 +141,8 @@ class Filer:
             result = -(error.errno or 0)
         # A descriptor is no byte count; 0 is what the record says of a call that worked.
         shown = result if kind == _WRITE or result < 0 else 0
-        results.end(kind, 0, index + 1, length, shown, start, clock.us())
+        end = clock.us()
+        results.end(kind, 0, index + 1, length, result=shown, start_us=start, end_us=end)
         return result
 
     def _do(self, kind: int, index: int, length: int) -> int:
@@ -165,8 +166,13 @@ class Filer:
 def as_file_op(record: Record, kinds: tuple[str, ...], path: str) -> list[object]:
     """A noted call as the host's ``FileOp``."""
     return [
-        kinds[record.kind], path, record.times, record.length, record.result,
-        record.start_us, record.end_us,
+        kinds[record.kind],
+        path,
+        record.times,
+        record.length,
+        record.result,
+        record.start_us,
+        record.end_us,
     ]
 
 
@@ -179,7 +185,9 @@ def synced(records: Iterable[Record], order: Order) -> list[Synced]:
             done.setdefault(record.offset - 1, set()).add(record.kind)
     return [
         Synced(
-            path=order.path(index), size=order.size, number=order.first + index,
+            path=order.path(index),
+            size=order.size,
+            number=order.first + index,
             generation=order.generation,
         )
         for index, kinds in sorted(done.items())
@@ -203,13 +211,15 @@ def write(
     try:
         run = frugal.start(
             lambda: Filer(order, pattern, clock, results).prepare(),
-            results, cgroup=cgroup, procs=procs, anon=anon,
+            results,
+            cgroup=cgroup,
+            procs=procs,
+            anon=anon,
         )
         run.drive(limit, tick=tick)
         records = results.records()
         ops = [as_file_op(record, KINDS, order.path(record.offset - 1)) for record in records]
-        seen = {"submitter": run.submitter("files", KINDS), "file_ops": ops,
-                "problem": run.problem}
+        seen = {"submitter": run.submitter("files", KINDS), "file_ops": ops, "problem": run.problem}
         return seen, synced(records, order)
     finally:
         results.close()
@@ -242,7 +252,8 @@ def look_at(root: str, one: Synced, pattern: Pattern, *, drop: bool) -> Json:
     if drop:
         forget_caches([path])
     try:
-        fd = os.open(path, os.O_RDONLY)
+        # Reading must not write: an access time is metadata I/O, which may fail.
+        fd = os.open(path, os.O_RDONLY | os.O_NOATIME)
     except OSError as error:
         return {**state, "state": "unreadable", "errno": error.errno}
     try:
@@ -250,8 +261,7 @@ def look_at(root: str, one: Synced, pattern: Pattern, *, drop: bool) -> Json:
     finally:
         os.close(fd)
     wrong = [
-        part for part in seen
-        if (part.content, part.generation) != ("generation", one.generation)
+        part for part in seen if (part.content, part.generation) != ("generation", one.generation)
     ]
     if any(part.content == "unreadable" for part in wrong):
         code = next(part.errno for part in wrong if part.content == "unreadable")

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from agent import kernel
 from agent.basics import Json, RigError
-from agent.processes import Child, Tick, evidence, no_tick
+from agent.processes import Child, Tick, no_tick
 
 READY_LIMIT = 60.0
 """Seconds that a child gets to prepare itself, on the reference machine."""
@@ -70,8 +70,17 @@ class Results:
             self.memory, at, kind, generation, 1, offset, length, IN_FLIGHT, start_us, 0
         )
 
-    def end(self, kind: int, generation: int, offset: int, length: int, result: int,
-            start_us: int, end_us: int) -> None:
+    def end(
+        self,
+        kind: int,
+        generation: int,
+        offset: int,
+        length: int,
+        *,
+        result: int,
+        start_us: int,
+        end_us: int,
+    ) -> None:
         """The call returned. Notes that do not fit are dropped: ``capacity`` is computed to fit."""
         if self._records < self.capacity:
             at = _FIRST + self._records * RECORD.size
@@ -97,7 +106,7 @@ class Results:
             struct.pack_into("<q", self.memory, at + RECORD.size - 8, end_us)
             return
         self._last_kind, self._last_result, self._times = kind, result, 1
-        self.end(kind, 0, offset, 0, result, start_us, end_us)
+        self.end(kind, 0, offset, 0, result=result, start_us=start_us, end_us=end_us)
 
     def forget(self) -> None:
         """Start anew: what was noted so far was a rehearsal."""
@@ -140,8 +149,14 @@ class Results:
     def _record(self, index: int) -> Record:
         words = RECORD.unpack_from(self.memory, _FIRST + index * RECORD.size)
         return Record(
-            kind=words[0], generation=words[1], times=words[2], offset=words[3],
-            length=words[4], result=words[5], start_us=words[6], end_us=words[7],
+            kind=words[0],
+            generation=words[1],
+            times=words[2],
+            offset=words[3],
+            length=words[4],
+            result=words[5],
+            start_us=words[6],
+            end_us=words[7],
         )
 
     def close(self) -> None:
@@ -183,8 +198,8 @@ class Frugal:
         wanted = [self.done, self.mark] if kill_at_mark else [self.done]
         said = self.child.wait(limit, tick=tick, also=wanted)
         if said == self.mark:
-            self.killed_by_rig = self.child.result is None
-            self.child.kill(tick=tick)
+            self.killed_by_rig = not self.child.look()
+            self.ended = self.child.how() or self.child.cut_short(timed_out=False, tick=tick)
             return self._over(tick, "")
         if said == self.done:
             self.anon_after = self.anon()
@@ -194,22 +209,13 @@ class Frugal:
 
     def _over(self, tick: Tick, problem: str) -> Json:
         """It has ended, or is ended now with evidence taken first."""
-        if self.child.result is not None:
-            self.ended = self.child.result
-        else:
-            state, stack = evidence(self.child.pid)
-            killed = self.child.kill(tick=tick)
-            self.ended = {
-                "exit_code": None, "signal": None, **(self.child.result or {}),
-                "timed_out": not self.killed_by_rig, "killable": killed,
-                "state": state, "stack": stack,
-            }
+        if not self.ended:
+            self.ended = self.child.how() or self.child.cut_short(tick=tick)
         said = self.results.complaint()
         self.problem = said or (problem if self.ended["timed_out"] else "")
         for fd in (self.ready, self.go, self.mark, self.done, self.leave):
             os.close(fd)
         return self.ended
-
 
     def submitter(self, tool: str, kinds: tuple[str, ...]) -> Json:
         """The host's ``Submitter``, without operations. To be asked once it has ended."""
@@ -267,8 +273,15 @@ def start(
     if door >= 0:
         os.close(door)
     return Frugal(
-        child=Child.adopt(pid), results=results, cgroup=cgroup, anon=anon,
-        ready=ready, go=go, mark=mark, done=done, leave=leave,
+        child=Child.adopt(pid),
+        results=results,
+        cgroup=cgroup,
+        anon=anon,
+        ready=ready,
+        go=go,
+        mark=mark,
+        done=done,
+        leave=leave,
     )
 
 
@@ -298,7 +311,7 @@ def _work(
         os.eventfd_write(done, 1)
         os.eventfd_read(leave)
         code = 0
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - the parent is told, whatever it is
         results.complain(f"{type(error).__name__}: {error}")
     finally:
         os._exit(code)

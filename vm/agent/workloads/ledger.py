@@ -45,6 +45,7 @@ class Order:
     generation: int
     sync_every: int | None = None
     go_on: bool = False
+    sync_only: bool = False  # no write: an fsync of the device, and no more
     mark_bytes: int | None = None  # tell the parent after so many bytes without an error
     mark_error: bool = False  # tell the parent at the first error
 
@@ -59,10 +60,16 @@ def order_of(step: Json, path: str) -> Order:
     kill = step.get("kill") or {}
     after = kill.get("after")
     return Order(
-        path=path, submit=step["submit"], offset=step["offset"], length=step["length"],
-        request=step["request"], generation=step["generation"],
-        sync_every=step.get("sync_every"), go_on=step.get("after_error") == "continue",
-        mark_bytes=after if isinstance(after, int) else None, mark_error=after == "first_error",
+        path=path,
+        submit=step["submit"],
+        offset=step["offset"],
+        length=step["length"],
+        request=step["request"],
+        generation=step["generation"],
+        sync_every=step.get("sync_every"),
+        go_on=step.get("after_error") == "continue",
+        mark_bytes=after if isinstance(after, int) else None,
+        mark_error=after == "first_error",
     )
 
 
@@ -123,7 +130,8 @@ class Writer:
         order = self._order
         if self._fd < 0:
             now = self._clock.us()
-            self._results.end(_OPEN, 0, 0, 0, -self._open_error, now, now)
+            code = self._open_error
+            self._results.end(_OPEN, 0, 0, 0, result=-code, start_us=now, end_us=now)
             return
         if order.submit == "mmap":
             self._map = mmap.mmap(self._fd, order.length, offset=order.offset)
@@ -167,7 +175,7 @@ class Writer:
                 tell()
             if failed and not order.go_on:
                 break
-        if unsynced and order.submit != "dsync":
+        if (unsynced or order.sync_only) and order.submit != "dsync":
             self._call(_SYNC, 0, 0)
 
     def _call(self, kind: int, offset: int, length: int) -> int:
@@ -180,7 +188,8 @@ class Writer:
             result = self._do(kind, offset, length)
         except OSError as error:
             result = -(error.errno or 0)
-        results.end(kind, generation, offset, length, result, start, clock.us())
+        end = clock.us()
+        results.end(kind, generation, offset, length, result=result, start_us=start, end_us=end)
         return result
 
     def _do(self, kind: int, offset: int, length: int) -> int:
@@ -208,8 +217,13 @@ def _nothing() -> None:
 def as_op(record: Record) -> list[object]:
     """A noted call as the host's ``Op``."""
     return [
-        KINDS[record.kind], record.offset, record.length, record.generation, record.result,
-        record.start_us, record.end_us,
+        KINDS[record.kind],
+        record.offset,
+        record.length,
+        record.generation,
+        record.result,
+        record.start_us,
+        record.end_us,
     ]
 
 
@@ -232,7 +246,10 @@ def write(
     try:
         run = frugal.start(
             lambda: Writer(order, pattern, clock, results).prepare(),
-            results, cgroup=cgroup, procs=procs, anon=anon,
+            results,
+            cgroup=cgroup,
+            procs=procs,
+            anon=anon,
             # A locked mapping of the device would be read in whole at once.
             lock_future=order.submit != "mmap",
         )
@@ -242,4 +259,3 @@ def write(
         return {**run.submitter("ledger", KINDS), "ops": ops}, run.problem
     finally:
         results.close()
-

@@ -1,4 +1,4 @@
-"""A load that is all metadata: empty files, directories, renames, xattrs, and an fsync now and then.
+"""A load that is all metadata: empty files, directories, renames, xattrs; an fsync now and then.
 
 Between two syncs each kind of operation comes in a row, so that a row is one record. A sync is an
 fsync of the file that was made last, and then one of the directory: both are durable then by the
@@ -84,7 +84,7 @@ class Storm:
         self._names = [directory + b"/f%06d" % index for index in range(count)]
         self._dirs = [directory + b"/d%06d" % index for index in range(count)]
 
-    def work(self, tell: Callable[[], None]) -> None:  # noqa: ARG002: nobody kills this one
+    def work(self, tell: Callable[[], None]) -> None:  # noqa: ARG002 - nobody kills this one
         """The order itself, to its end or to the first error."""
         self._run(self._order.row, self._order.rounds)
 
@@ -162,7 +162,8 @@ def name_of(order: Order, kind: int, index: int) -> str:
 
 def synced(records: Iterable[Record], order: Order) -> list[Synced]:
     """What is durable by what the kernel said: the files that were fsynced themselves, then the
-    other names in the directory, which are told only if they are not there."""
+    other names in the directory, which are told only if they are not there.
+    """
     fsynced: list[int] = []
     last = -1
     for record in records:
@@ -199,7 +200,10 @@ def storm(
     try:
         run = frugal.start(
             lambda: Storm(order, clock, results).prepare(),
-            results, cgroup=cgroup, procs=procs, anon=anon,
+            results,
+            cgroup=cgroup,
+            procs=procs,
+            anon=anon,
         )
         run.drive(limit, tick=tick)
         records = results.records()
@@ -207,8 +211,11 @@ def storm(
             as_file_op(record, KINDS, name_of(order, record.kind, record.offset - 1))
             for record in records
         ]
-        seen = {"submitter": run.submitter("metadata", KINDS), "file_ops": ops,
-                "problem": run.problem}
+        seen = {
+            "submitter": run.submitter("metadata", KINDS),
+            "file_ops": ops,
+            "problem": run.problem,
+        }
         return seen, synced(records, order)
     finally:
         results.close()

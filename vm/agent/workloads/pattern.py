@@ -79,7 +79,8 @@ class Pattern:
 
     def recognise(self, data: bytes) -> Ours | None:
         """The block that ``data`` (at most 4096 bytes, from a block's start) is, to the last byte;
-        None if it is none of this run's."""
+        None if it is none of this run's.
+        """
         if len(data) < HEADER:
             return None
         magic, run, number, generation = _HEAD.unpack_from(data)

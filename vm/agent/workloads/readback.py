@@ -88,8 +88,11 @@ def merge(parts: Iterable[Seen]) -> list[Seen]:
             == (part.content, part.generation, part.errno)
         ):
             merged[-1] = Seen(
-                offset=last.offset, length=last.length + part.length, content=last.content,
-                generation=last.generation, errno=last.errno,
+                offset=last.offset,
+                length=last.length + part.length,
+                content=last.content,
+                generation=last.generation,
+                errno=last.errno,
             )
         else:
             merged.append(part)
@@ -100,7 +103,8 @@ def read_region(
     fd: int, offset: int, length: int, recognise: Recogniser, *, first: int | None = None
 ) -> list[Seen]:
     """Read and classify a region. ``first``: the number of its first block, if it is not that of
-    its offset. A read past the end yields nothing."""
+    its offset. A read past the end yields nothing.
+    """
     buffer = mmap.mmap(-1, CHUNK)
     view = memoryview(buffer)
     base = offset // BLOCK if first is None else first
@@ -113,11 +117,14 @@ def read_region(
             try:
                 got = os.preadv(fd, [view[:size]], at)
             except OSError:
-                yield from _block_by_block(fd, at, size, number, recognise, view)
+                yield from _block_by_block(fd, at, view[:size], number, recognise)
                 at += size
                 continue
             if got == 0:
                 return
+            if got < size and got >= BLOCK:
+                # The rest of the last block may be to be had by another read.
+                got -= got % BLOCK
             yield from classify(bytes(view[:got]), at, number, recognise)
             at += got
 
@@ -129,10 +136,10 @@ def read_region(
 
 
 def _block_by_block(
-    fd: int, offset: int, length: int, number: int, recognise: Recogniser, view: memoryview
+    fd: int, offset: int, view: memoryview, number: int, recognise: Recogniser
 ) -> Iterator[Seen]:
-    for at in range(0, length, BLOCK):
-        size = min(BLOCK, length - at)
+    for at in range(0, len(view), BLOCK):
+        size = min(BLOCK, len(view) - at)
         got, code = _twice(fd, view[:size], offset + at)
         if code:
             yield Seen(offset=offset + at, length=size, content="unreadable", errno=code)
@@ -153,10 +160,11 @@ def _twice(fd: int, view: memoryview, offset: int) -> tuple[int, int]:
 
 def forget_caches(paths: Iterable[str]) -> None:
     """Drop the clean cached pages of files and devices, and of nothing else: the guest's own
-    programs stay in memory."""
+    programs stay in memory.
+    """
     for path in paths:
         try:
-            fd = os.open(path, os.O_RDONLY)
+            fd = os.open(path, os.O_RDONLY | os.O_NOATIME)
         except OSError:
             continue
         try:
@@ -169,7 +177,8 @@ def read_device(
     path: str, offset: int, length: int, recognise: Recogniser, *, drop: Iterable[str] | None
 ) -> list[Seen]:
     """A region of a block device: past every cache if ``drop`` (files whose caches are dropped
-    first) is given, else as an ordinary reader sees it."""
+    first) is given, else as an ordinary reader sees it.
+    """
     if drop is not None:
         forget_caches(drop)
     try:
@@ -211,7 +220,7 @@ def _look(look: Callable[[], Json], answer: int) -> None:
     try:
         data = json.dumps(look()).encode()
         code = 0
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - the parent is told, whatever it is
         data = one_line(f"{type(error).__name__}: {error}").encode()
     try:
         while data:

@@ -1,0 +1,483 @@
+"""What became of each block: submitted, acknowledged, and read back.
+
+The ledger's operations and the extents of each verification are joined here, block by block, for one
+layer of one arm. The rules are NORMS', "Acknowledged means" and "What the norm allows":
+
+- a result r > 0 covers [offset, offset + r) and no more, and of that only whole blocks are judged;
+- a write is acknowledged by the next successful sync of its own submitter, or by its own success under
+  O_DSYNC. A completion of O_DIRECT or of an engine acknowledges nothing until such a sync;
+- a sync speaks for the writes since the sync before it: "a success of fsync after a failed one proves
+  nothing" about what the failed one was asked for;
+- a block that was written again after its acknowledgement may hold any of the later generations;
+- of the range of a failed O_DIRECT write nothing may be said, until it is written and acknowledged anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+from conformance.model import (
+    BLOCK,
+    Extent,
+    FsLayer,
+    Op,
+    Run,
+    Submit,
+    Submitter,
+    Verify,
+    Write,
+    parse_size,
+)
+from conformance.oracle.scene import FIO, MMAP, Phase, Scene, Taken, program
+from conformance.oracle.text import Range
+
+Kind = Literal["zeros", "older", "foreign", "unreadable"]
+
+UNSPECIFIED: Final = frozenset({Submit.DIRECT, Submit.FIO_LIBAIO, Submit.FIO_IO_URING})
+"""Ways on which a failed write leaves its range unspecified: open(2), O_DIRECT, and write(2)."""
+
+ACKNOWLEDGED_BY: Final = {
+    Submit.BUFFERED: "write() and fsync()",
+    Submit.DIRECT: "write() and fsync()",
+    Submit.DSYNC: "write() under O_DSYNC",
+    Submit.MMAP: "msync()",
+    Submit.FIO_LIBAIO: "their completion and fsync()",
+    Submit.FIO_IO_URING: "their completion and fsync()",
+    Submit.FIO_MMAP: "msync()",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ack:
+    """A block's acknowledgement: of which generation, at which step, by what."""
+
+    order: int  # the write's place among all that were submitted to the layer
+    generation: int
+    step: int
+    by: str
+    told: bool  # its submitter was told of an error at a later sync, or did not live to be told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One acknowledged block at one verification. ``kind`` is None where it holds what it should."""
+
+    verify: int
+    block: int
+    ack: Ack
+    kind: Kind | None
+    errno: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alien:
+    """A block that holds what nobody submitted for it."""
+
+    verify: int
+    block: int
+    content: str
+    generation: int | None
+
+
+@dataclass(slots=True)
+class _Block:
+    ack: Ack | None = None
+    submitted: list[tuple[int, int]] = field(default_factory=list)  # (order, generation)
+    unspecified: int = -1  # order of the last write that leaves the content open
+
+    @property
+    def open(self) -> bool:
+        return self.unspecified > (self.ack.order if self.ack else -1)
+
+    def may_hold(self, generation: int) -> bool:
+        since = self.ack.order if self.ack else -1
+        return any(g == generation and order >= since for order, g in self.submitted)
+
+    def ever_held(self, generation: int) -> bool:
+        return any(g == generation for _, g in self.submitted)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """All that is known of the blocks of one layer of one arm."""
+
+    target: str
+    found: tuple[Found, ...]
+    alien: tuple[Alien, ...]
+    stored: dict[int, int]  # step index -> bytes of it that the next verification found
+    before: dict[int, frozenset[int]]  # step index -> blocks that had space for certain before it
+
+
+class _Ledger:
+    """Plays the steps of an arm on one layer, in order."""
+
+    def __init__(self, scene: Scene, target: str) -> None:
+        self._scene = scene
+        self._target = target
+        self._blocks: dict[int, _Block] = {}
+        self._order = 0
+        self._zeros = scene.starts_as_zeros(target)
+        # What others write there by design is nobody's to judge.
+        self._excluded = [
+            (one.io.offset, one.io.offset + one.io.length)
+            for one in scene.arm.bystanders
+            if one.io is not None and one.io.target == target
+        ]
+        if any(isinstance(layer, FsLayer) and layer.on == target for layer in scene.arm.layers):
+            self._excluded.append((0, 1 << 62))
+        self._holes: list[Range] = []  # what commands wrote, of which the ledger knows nothing
+        self._found: list[Found] = []
+        self._alien: list[Alien] = []
+        self._stored: dict[int, int] = {}
+        self._waiting: list[int] = []  # steps of writes that no verification has followed yet
+        self._spaced: set[int] = set()  # blocks that the last verification found written
+        self._before: dict[int, frozenset[int]] = {}
+
+    def play(self) -> Account:
+        for taken in self._scene.taken:
+            step = taken.step
+            if isinstance(step, Write) and step.target == self._target:
+                self._before[taken.index] = frozenset(self._spaced)
+                if taken.seen.submitter is not None:
+                    self._write(step, taken.index, taken.seen.submitter)
+                    self._waiting.append(taken.index)
+            elif isinstance(step, Verify) and step.target == self._target:
+                self._verify(taken)
+            elif isinstance(step, Run):
+                self._run(step)
+        return Account(
+            target=self._target,
+            found=tuple(self._found),
+            alien=tuple(self._alien),
+            stored=self._stored,
+            before=self._before,
+        )
+
+    # -- what is submitted ----------------------------------------------------------------------
+
+    def _write(self, step: Write, index: int, submitter: Submitter) -> None:
+        pending: list[tuple[Op, int]] = []
+        acks: list[tuple[Op, int]] = []
+        acked_at: dict[int, int] = {}
+        last_failed = -1
+        for place, op in enumerate(submitter.ops):
+            if op.kind == "write":
+                order = self._submit(step, op)
+                if step.submit is Submit.DSYNC and op.result > 0:
+                    acks.append((op, order))
+                    acked_at[order] = place
+                elif op.result > 0:
+                    pending.append((op, order))
+            elif op.kind == "sync":
+                covered = [one for one in pending if one[0].end_us <= op.start_us]
+                if op.result == 0:
+                    acks += covered
+                    acked_at.update({order: place for _, order in covered})
+                else:
+                    last_failed = place
+                pending = [one for one in pending if one[0].end_us > op.start_us]
+        ended = submitter.ended
+        died = ended.signal is not None or ended.timed_out
+        for op, order in acks:
+            ack = Ack(
+                order=order,
+                generation=op.generation,
+                step=index,
+                by=ACKNOWLEDGED_BY[step.submit],
+                told=died or last_failed > acked_at[order],
+            )
+            for block in _whole(op.offset, op.offset + op.result):
+                self._acknowledge(block, ack)
+                self._spaced.add(block)
+        self._unrecorded(step, submitter)
+
+    def _submit(self, step: Write, op: Op) -> int:
+        self._order += 1
+        start, done, end = op.offset, op.offset + max(0, op.result), op.offset + op.length
+        vague = step.submit in UNSPECIFIED
+        for block in _touched(start, end):
+            first, last = block * BLOCK, (block + 1) * BLOCK
+            kept = self._blocks.setdefault(block, _Block())
+            kept.submitted.append((self._order, op.generation))
+            whole = start <= first and last <= done
+            torn = not (start <= first and last <= end)
+            # A buffered write that came back short may have left a part of its last block.
+            torn = torn or first < done < last
+            if torn or (vague and not whole):
+                kept.unspecified = self._order
+        return self._order
+
+    def _acknowledge(self, block: int, ack: Ack) -> None:
+        kept = self._blocks[block]
+        if kept.ack is None or kept.ack.order < ack.order:
+            kept.ack = ack
+
+    def _unrecorded(self, step: Write, submitter: Submitter) -> None:
+        """A submitter that did not end by itself may have had requests in flight, and fio may stop
+        with some that it did not log: their blocks may hold the generation, or, under O_DIRECT,
+        anything.
+        """
+        ended = submitter.ended
+        cut = ended.signal is not None or ended.timed_out or ended.exit_code is None
+        fio = step.submit in FIO
+        failed = ended.exit_code != 0 or any(op.result < 0 for op in submitter.ops)
+        if not cut and not (fio and failed):
+            return
+        begin, end = step.offset, step.offset + step.length
+        writes = [op for op in submitter.ops if op.kind == "write"]
+        known = {block for op in writes for block in _touched(op.offset, op.offset + op.length)}
+        if not fio and writes:
+            begin = writes[-1].offset + writes[-1].length
+        if not fio:
+            end = min(end, begin + step.request * step.depth)
+        self._order += 1
+        for block in _touched(begin, end):
+            if block in known:
+                continue
+            kept = self._blocks.setdefault(block, _Block())
+            kept.submitted.append((self._order, step.generation))
+            if step.submit in UNSPECIFIED:
+                kept.unspecified = self._order
+
+    def _run(self, step: Run) -> None:
+        for start, end in written_by(step, self._target):
+            self._order += 1
+            self._holes.append((start, end))
+            for block, kept in self._blocks.items():
+                if start < (block + 1) * BLOCK and block * BLOCK < end:
+                    kept.unspecified = self._order
+
+    # -- what is read back ----------------------------------------------------------------------
+
+    def _verify(self, taken: Taken) -> None:
+        written: dict[int, int] = {}
+        for extent in taken.seen.extents:
+            for block in _whole(extent.offset, extent.offset + extent.length):
+                if extent.content == "generation":
+                    self._spaced.add(block)
+                    written[block] = extent.generation or 0
+                elif extent.content == "zero":
+                    self._spaced.discard(block)
+                self._look(taken.index, block, extent)
+        for index in self._waiting:
+            step = self._scene.taken[index].step
+            if isinstance(step, Write):
+                mine = _touched(step.offset, step.offset + step.length)
+                count = sum(written.get(block) == step.generation for block in mine)
+                self._stored[index] = count * BLOCK
+        self._waiting.clear()
+
+    def _look(self, verify: int, block: int, extent: Extent) -> None:
+        at = block * BLOCK
+        if any(start < at + BLOCK and at < end for start, end in self._excluded):
+            return
+        kept = self._blocks.get(block)
+        if kept is None:
+            if self._zeros and not self._in_hole(at) and extent.content in ("generation", "foreign"):
+                self._add_alien(verify, block, extent)
+            return
+        if kept.open:
+            return
+        if extent.content == "foreign":
+            if self._zeros or kept.ack is not None:
+                self._add_alien(verify, block, extent)
+        elif extent.content == "generation" and not kept.ever_held(extent.generation or 0):
+            self._add_alien(verify, block, extent)
+        if kept.ack is not None:
+            self._found.append(
+                Found(
+                    verify=verify,
+                    block=block,
+                    ack=kept.ack,
+                    kind=_kind(kept, extent),
+                    errno=extent.errno,
+                )
+            )
+
+    def _in_hole(self, at: int) -> bool:
+        return any(start < at + BLOCK and at < end for start, end in self._holes)
+
+    def _add_alien(self, verify: int, block: int, extent: Extent) -> None:
+        self._alien.append(
+            Alien(
+                verify=verify, block=block, content=extent.content, generation=extent.generation
+            )
+        )
+
+
+def _kind(kept: _Block, extent: Extent) -> Kind | None:
+    match extent.content:
+        case "generation":
+            generation = extent.generation or 0
+            if kept.may_hold(generation):
+                return None
+            return "older" if kept.ever_held(generation) else "foreign"
+        case "zero":
+            return "zeros"
+        case "foreign":
+            return "foreign"
+        case _:
+            return "unreadable"
+
+
+def _whole(start: int, end: int) -> range:
+    """The blocks that lie wholly within."""
+    return range(-(-start // BLOCK), max(-(-start // BLOCK), end // BLOCK))
+
+
+def _touched(start: int, end: int) -> range:
+    """The blocks that have a byte within."""
+    return range(start // BLOCK, -(-end // BLOCK) if end > start else start // BLOCK)
+
+
+# -- what a command writes ----------------------------------------------------------------------
+
+
+def written_by(step: Run, target: str) -> tuple[Range, ...]:
+    """Where on a layer a command may write: dd's own range, else all of it if it names the layer."""
+    placeholder = f"{{{target}}}"
+    named = [word for word in step.argv if placeholder in word]
+    if not named:
+        return ()
+    if program(step.argv) == "dd":
+        if f"of={placeholder}" not in step.argv:
+            return ()
+        return _dd_range(dict(_operands(step.argv[1:])))
+    return ((0, 1 << 62),)
+
+
+def _operands(words: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for word in words:
+        name, equals, value = word.partition("=")
+        if equals:
+            yield name, value
+
+
+def _dd_range(operands: dict[str, str]) -> tuple[Range, ...]:
+    try:
+        block = _size(operands.get("bs") or operands.get("obs") or "512")
+        start = _size(operands.get("seek", "0")) * block
+        count = operands.get("count")
+        # count= counts input blocks, which bs= alone makes as large as output blocks.
+        known = count is not None and "bs" in operands
+        end = start + _size(count or "0") * block if known else 1 << 62
+    except ValueError:
+        return ((0, 1 << 62),)
+    return ((start, end),) if end > start else ()
+
+
+def _size(text: str) -> int:
+    return parse_size(int(text) if text.isdigit() else text)
+
+
+# -- all layers of an arm -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """Acknowledged blocks that do not read back, alike in how, and in how much that weighs."""
+
+    kind: Kind
+    lasting: bool  # not only while the shortage lasted
+    target: str
+    verify: int
+    found: tuple[Found, ...]
+
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        """The bytes that are lost, in order."""
+        return block_ranges(one.block for one in self.found)
+
+
+def block_ranges(blocks: Iterable[int]) -> tuple[Range, ...]:
+    """Blocks as ranges of bytes, in order."""
+    ranges: list[Range] = []
+    for block in sorted(set(blocks)):
+        if ranges and ranges[-1][1] == block * BLOCK:
+            ranges[-1] = (ranges[-1][0], (block + 1) * BLOCK)
+        else:
+            ranges.append((block * BLOCK, (block + 1) * BLOCK))
+    return tuple(ranges)
+
+
+def accounts(scene: Scene) -> tuple[Account, ...]:
+    """One account for each layer that the ledger wrote or read."""
+    targets = dict.fromkeys(
+        t.step.target for t in scene.taken if isinstance(t.step, Write | Verify)
+    )
+    return tuple(_Ledger(scene, target).play() for target in targets)
+
+
+def losses(scene: Scene, account: Account) -> tuple[Loss, ...]:
+    """What was acknowledged and is lost: for good, or while the shortage lasted.
+
+    Lasting is what reads wrong after relief. What reads wrong during the shortage and was not read
+    again under the same acknowledgement is lasting too if its content was wrong (nothing brings it
+    back once it is overwritten), or if the case does not read after relief at all; what merely
+    could not be read is not.
+    """
+    by_ack: dict[tuple[int, int], list[Found]] = {}
+    for one in account.found:
+        by_ack.setdefault((one.block, one.ack.order), []).append(one)
+    groups: dict[tuple[Kind, bool], list[Found]] = {}
+    for history in by_ack.values():
+        worst = _worst(scene, history)
+        if worst is not None:
+            one, lasting = worst
+            assert one.kind is not None
+            groups.setdefault((one.kind, lasting), []).append(one)
+    return tuple(
+        Loss(
+            kind=kind,
+            lasting=lasting,
+            target=account.target,
+            verify=min(one.verify for one in members),
+            found=tuple(members),
+        )
+        for (kind, lasting), members in sorted(groups.items())
+    )
+
+
+def _worst(scene: Scene, history: list[Found]) -> tuple[Found, bool] | None:
+    wrong = [one for one in history if one.kind is not None]
+    if not wrong:
+        return None
+    after = [one for one in history if scene.taken[one.verify].phase is Phase.AFTER]
+    wrong_after = [one for one in after if one.kind is not None]
+    if wrong_after:
+        return replace(wrong_after[0], verify=wrong[0].verify), True
+    if after:
+        return wrong[0], False
+    content = [one for one in wrong if one.kind != "unreadable"]
+    if not scene.plans_after_look:
+        return (content or wrong)[0], True
+    cut_short = len(scene.taken) < len(scene.arm.steps)
+    return (content or wrong)[0], bool(content) and not cut_short
+
+
+def unsurfaced(scene: Scene, account: Account) -> tuple[Found, ...]:
+    """Blocks that were never stored, and whose submitter was told that they were, and nothing else.
+
+    Never stored is what the first verification after the write does not find.
+    """
+    first: dict[tuple[int, int], Found] = {}
+    for one in account.found:
+        first.setdefault((one.block, one.ack.order), one)
+    lasting = {
+        (one.block, one.ack.order)
+        for loss in losses(scene, account)
+        if loss.lasting
+        for one in loss.found
+    }
+    return tuple(
+        one
+        for key, one in first.items()
+        if key in lasting and one.kind not in (None, "unreadable") and not one.ack.told
+    )
+
+
+def cached(step: Write) -> bool:
+    """Whether a step writes through the page cache, so that an error may be told to who comes next."""
+    return step.submit in (Submit.BUFFERED, Submit.DSYNC) or step.submit in MMAP

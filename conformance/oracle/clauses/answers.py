@@ -1,0 +1,200 @@
+"""Clauses on the answer itself: ``errno_precise``, ``limit_enforced``, ``attributed``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from conformance.model import (
+    CARRIES_STATUS,
+    Clause,
+    Finding,
+    Memcg,
+    Op,
+    Reading,
+    Role,
+    Run,
+    Write,
+)
+from conformance.oracle.arrival import request_of
+from conformance.oracle.later import leftover, may_be_told_late
+from conformance.oracle.scene import Phase, Scene, Taken, failed_ops, windows
+from conformance.oracle.text import (
+    amount,
+    errno_name,
+    op_line,
+    plural,
+    printed_errno,
+    span,
+)
+from conformance.oracle.trial import Act, Trial
+
+SLACK: Final = 1 << 20
+"""Bytes by which a gauge may pass a limit: metadata of a filesystem, counters kept for each CPU."""
+SLACK_SHARE: Final = 8
+"""Or this part of the limit (12.5%), whichever is more."""
+
+IN_SHORTAGE: Final = frozenset({Role.PROVOKE, Role.OVERWRITE, Role.REUSE})
+
+
+def errno_precise(trial: Trial) -> Iterator[Finding]:
+    """The errno is one that the case names, where the path can carry it (NORMS, S2 S3; ``should``).
+
+    Writes beyond the end of the device are no shortage and are left out.
+    """
+    wanted = trial.variant.expect.errno
+    for act in trial.acts:
+        wrong: dict[str, list[tuple[Taken, Op]]] = {}
+        for taken in act.scene.taken:
+            if taken.phase is not Phase.SHORT or taken.step.role not in IN_SHORTAGE:
+                continue
+            if not isinstance(taken.step, Write) or taken.step.submit not in CARRIES_STATUS:
+                continue
+            for op in failed_ops(taken, act.scene):
+                name = errno_name(op.result)
+                if op.kind == "write" and name not in wanted:
+                    wrong.setdefault(name, []).append((taken, op))
+        for name, members in sorted(wrong.items()):
+            first, op = members[0]
+            yield trial.finding(
+                Clause.ERRNO_PRECISE,
+                act.scene,
+                signature=name,
+                expected=" or ".join(wanted),
+                observed=f"{name}, for {plural(len(members), 'write')}, the first of them "
+                f"{span((op.offset, op.offset + op.length))}",
+                step=first.name,
+                evidence=[f"{t.name}: {op_line(o)}" for t, o in members],
+            )
+
+
+def limit_enforced(trial: Trial) -> Iterator[Finding]:
+    """No more space is taken than the limit gives; past it there is an error (NORMS, S2 S3).
+
+    Judged by the shortage's own gauge, and by what a writer that saw no error is found to have stored.
+    """
+    for act in trial.acts:
+        for window in windows(act.scene):
+            for taken in window.during:
+                observed = _beyond(act, taken) if taken.step.role is Role.PROVOKE else ""
+                if observed:
+                    yield trial.finding(
+                        Clause.LIMIT_ENFORCED,
+                        act.scene,
+                        signature="limit-not-enforced",
+                        expected="the space taken stays within the limit; past it, an error",
+                        observed=observed,
+                        step=taken.name,
+                        evidence=[_told(taken.seen.watch.reading)],
+                    )
+                    break
+
+
+def _told(reading: Reading) -> str:
+    limit = "none" if reading.limit is None else str(reading.limit)
+    return f"{reading.kind}: used {reading.used}, limit {limit}, hits {reading.hits}"
+
+
+def _beyond(act: Act, taken: Taken) -> str:
+    """How a step went past the limit, or nothing."""
+    reading = taken.seen.watch.reading
+    if reading.limit is None:
+        return ""
+    most = reading.limit + request_of(taken.step) + max(SLACK, reading.limit // SLACK_SHARE)
+    limit = f"the limit of {amount(reading.limit)}"
+    if reading.used > most:
+        return f"{amount(reading.used)} were in use after {taken.name}, against {limit}"
+    stored = max((a.stored.get(taken.index, 0) for a in act.accounts), default=0)
+    if stored > most and answer_of(taken) == "none":
+        return f"{amount(stored)} were stored by {taken.name} without an error, against {limit}"
+    return ""
+
+
+def answer_of(taken: Taken) -> str:
+    """What a step's submitter was told: ``kill``, ``blocked``, ``error`` or ``none``."""
+    submitter = taken.seen.submitter
+    if taken.signal is not None:
+        return "kill"
+    if submitter is not None and (submitter.ended.timed_out or not submitter.ended.killable):
+        return "blocked"
+    results = [op.result for op in taken.ops] + [op.result for op in taken.seen.file_ops]
+    short = any(op.kind == "write" and 0 <= op.result < op.length for op in taken.ops)
+    command = isinstance(taken.step, Run) and submitter is not None
+    failed = submitter is not None and command and submitter.ended.exit_code != 0
+    fio = isinstance(taken.step, Write) and submitter is not None and submitter.ended.exit_code
+    return "error" if short or failed or fio or any(r < 0 for r in results) else "none"
+
+
+def attributed(trial: Trial) -> Iterator[Finding]:
+    """The error goes to whose I/O failed, and to nobody else (NORMS, S11 S14).
+
+    A limit on a cgroup is nobody else's: whoever submits from another cgroup has space, and an error
+    told there is another's. That holds for an error of the page cache that the next to sync the
+    device is told (errseq, documented) as well; the finding says so. Shortages that are not a
+    cgroup's (a full tmpfs, a quota on the file) are everybody's.
+    """
+    for act in trial.acts:
+        shortage = act.scene.arm.shortage
+        if not isinstance(shortage, Memcg):
+            continue
+        for taken in act.scene.taken:
+            if taken.phase is Phase.SHORT and taken.step.role in IN_SHORTAGE:
+                yield from _another_s(trial, act.scene, taken)
+        yield from _bystanders(trial, act.scene)
+
+
+def _another_s(trial: Trial, scene: Scene, taken: Taken) -> Iterator[Finding]:
+    step, submitter = taken.step, taken.seen.submitter
+    cgroup = getattr(step, "cgroup", None)
+    if submitter is None or cgroup is None or scene.limited(cgroup):
+        return
+    name, what = _error(scene, taken)
+    if not name:
+        return
+    late = may_be_told_late(scene, taken)
+    whose = next((t.name for t in reversed(scene.taken[: taken.index]) if leftover(t)), "")
+    yield trial.finding(
+        Clause.ATTRIBUTED,
+        scene,
+        signature=f"{'late-' if late else ''}error-of-another:{name}",
+        expected="no error for a submitter whose cgroup is not at its limit",
+        observed=f"{what} in step {taken.name}, from {'the root cgroup' if not cgroup else cgroup}"
+        + (f": an error of {whose}, of which nobody had been told" if late and whose else ""),
+        step=taken.name,
+        evidence=[*(op_line(op) for op in failed_ops(taken, scene)), submitter.output[-300:]],
+    )
+
+
+def _error(scene: Scene, taken: Taken) -> tuple[str, str]:
+    """The first error that a step's submitter was told: its errno, and in words."""
+    submitter = taken.seen.submitter
+    failed = failed_ops(taken, scene)
+    if failed:
+        return errno_name(failed[0].result), op_line(failed[0])
+    bad = [op for op in taken.seen.file_ops if op.result < 0]
+    if bad:
+        return errno_name(bad[0].result), f"{bad[0].kind} of {bad[0].path} failed"
+    if isinstance(taken.step, Run) and submitter and submitter.ended.exit_code:
+        name = printed_errno(submitter.output) or "unknown"
+        last = submitter.output.strip().splitlines()
+        told = next((line for line in last if printed_errno(line)), "")
+        return name, told or f"exit status {submitter.ended.exit_code}"
+    return "", ""
+
+
+def _bystanders(trial: Trial, scene: Scene) -> Iterator[Finding]:
+    told: dict[tuple[str, str], str] = {}
+    for look in scene.looks:
+        for one in look.watch.bystanders:
+            if not scene.limited(one.cgroup):
+                for error in one.io_errors:
+                    told.setdefault((one.name, errno_name(error.errno)), look.where)
+    for (name, code), where in told.items():
+        yield trial.finding(
+            Clause.ATTRIBUTED,
+            scene,
+            signature=f"bystander:{name}:{code}",
+            expected="no error for a submitter whose cgroup is not at its limit",
+            observed=f"{code} for bystander {name}, whose cgroup has no limit",
+            step=where,
+        )

@@ -1,0 +1,123 @@
+"""Clauses on time and on sameness: ``bounded``, ``equivalent``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from conformance.model import Clause, Ended, Finding, Role
+from conformance.oracle.answer import KERNELS_OWN
+from conformance.oracle.clauses.answers import answer_of, limit_enforced
+from conformance.oracle.kernel_log import task_name
+from conformance.oracle.scene import Phase, Scene, Taken, program
+from conformance.oracle.trial import Act, Trial
+
+IN_TIME = "every operation, kill, unmount and detach ends within its limit"
+ANSWERS = ("kill", "silent_loss", "no_limit", "blocked", "error", "none")
+"""Classes of answer to a shortage, the one that counts first."""
+
+
+def bounded(trial: Trial) -> Iterator[Finding]:
+    """Each operation, unmount and detach ends within its limit; no task stays in D state (S13).
+
+    The agent ends what runs over its limit, which it scales by the machine's speed; the judge does not
+    measure. A task that is in uninterruptible sleep at one look and not at the next was merely busy.
+    """
+    for act in trial.acts:
+        told: dict[str, Finding] = {}
+        for step, signature, observed, evidence in _late(act.scene):
+            if signature not in told:
+                told[signature] = trial.finding(
+                    Clause.BOUNDED,
+                    act.scene,
+                    signature=signature,
+                    expected=IN_TIME,
+                    observed=observed,
+                    step=step,
+                    evidence=[line for line in evidence if line],
+                )
+        yield from told.values()
+
+
+Late = tuple[str, str, str, list[str]]
+
+
+def _late(scene: Scene) -> Iterator[Late]:
+    for taken in scene.taken:
+        if taken.must_work and taken.phase is Phase.BEFORE:
+            continue
+        yield from _over(taken)
+    yield from _stuck(scene)
+    lost = scene.seen.lost
+    if lost is not None and lost.how == "hung" and scene.imposed:
+        evidence = [f"{name}: {text[-2000:]}" for name, text in lost.evidence.items()]
+        text = f"the guest answered no more at {lost.step}: {lost.title}"
+        yield lost.step, "guest-hung", text, evidence
+
+
+def _over(taken: Taken) -> Iterator[Late]:
+    ended: list[tuple[str, Ended]] = []
+    if taken.seen.submitter is not None:
+        ended.append(("", taken.seen.submitter.ended))
+    ended += [(program(one.argv), one.ended) for one in taken.seen.commands]
+    for name, end in ended:
+        suffix = f":{name}" if name else f":{taken.step.verb}"
+        what = f"{name or 'the submitter'} in step {taken.name}"
+        evidence = [f"state {end.state}" if end.state else "", end.stack]
+        if not end.killable:
+            text = f"{what} did not end within its limit, nor by SIGKILL"
+            yield taken.name, f"unkillable{suffix}", text, evidence
+        elif end.timed_out:
+            text = f"{what} did not end within its limit"
+            yield taken.name, f"timed-out{suffix}", text, evidence
+
+
+def _stuck(scene: Scene) -> Iterator[Late]:
+    looks = [look for look in scene.looks if look.phase is not Phase.BEFORE]
+    busy = {b.pid for look in scene.looks for b in look.watch.bystanders}
+    for place, look in enumerate(looks):
+        following = looks[place + 1] if place + 1 < len(looks) else None
+        for one in look.watch.blocked:
+            stays = following is None or any(o.pid == one.pid for o in following.watch.blocked)
+            if stays and one.pid not in busy:
+                text = f"{one.comm} (pid {one.pid}) stays in uninterruptible sleep"
+                yield look.where, f"blocked:{task_name(one.comm)}", text, [one.stack]
+
+
+def equivalent(trial: Trial) -> Iterator[Finding]:
+    """The class of answer is the same for every cause that the case names (NORMS, S10)."""
+    if len(trial.acts) < 2:
+        return
+    beyond = {finding.arm for finding in limit_enforced(trial)}
+    classes = {act.scene.name: _class(act, past=act.scene.name in beyond) for act in trial.acts}
+    if len(set(classes.values())) < 2:
+        return
+    told = ", ".join(f"{arm}: {answer}" for arm, answer in classes.items())
+    yield trial.finding(
+        Clause.EQUIVALENT,
+        None,
+        signature=",".join(f"{arm}={answer}" for arm, answer in sorted(classes.items())),
+        expected="one class of answer, whatever the cause of the shortage",
+        observed=told,
+    )
+
+
+def _class(act: Act, *, past: bool) -> str:
+    answers = {
+        answer_of(taken)
+        for taken in act.scene.taken
+        if taken.step.role is Role.PROVOKE and taken.phase is Phase.SHORT
+    }
+    provoked = {t.name for t in act.scene.taken if t.step.role is Role.PROVOKE}
+    if any(kill.look.where in provoked for kill in act.kills.logged) or any(
+        look.where in provoked for look in act.kills.grew_at
+    ):
+        answers.add("kill")
+    indices = {t.index for t in act.scene.taken if t.step.role is Role.PROVOKE}
+    lost = [one for loss in act.losses if loss.lasting for one in loss.found]
+    if any(one.ack.step in indices for one in lost):
+        answers.add("silent_loss")
+    if past:
+        answers.add("no_limit")
+    if act.scene.seen.lost is not None and act.scene.seen.lost.how in KERNELS_OWN:
+        answers.add("blocked")
+    return next((answer for answer in ANSWERS if answer in answers), "none")

@@ -1,0 +1,327 @@
+"""What the kernel log says: who invoked the OOM killer, who was killed, and reports of its own faults.
+
+The form of an OOM report is that of ``dump_header()`` and ``__oom_kill_process()`` in mm/oom_kill.c, the
+same from 5.10 to 7.3 but for details: a first line that names the invoker, its call trace, figures,
+``oom-kill:constraint=...`` (one line, with the cgroup at its limit and the victim), and one line for
+each process killed. The header is rate-limited, the last is not, so a kill may stand alone.
+
+NORMS: "The kernel log names the task and its call trace. A kernel worker in the device's write path means
+that the shortage was reported by a kill."
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from conformance.oracle.text import stable
+
+_PREFIX = re.compile(r"^(?:<\d+>)?(?:\[\s*\d+\.\d+\]\s*)?(?:\[\s*[TC]\d+\]\s*)?")
+_INVOKED = re.compile(r"^(?P<comm>.+?) invoked oom-killer: (?P<rest>.*)$")
+_GFP = re.compile(r"gfp_mask=\w+\((?P<gfp>[^)]*)\)")
+_CPU = re.compile(r"^CPU: \d+ (?:UID: \d+ )?PID: (?P<pid>\d+) Comm: (?P<comm>.+?) (?:Not t|T)ainted")
+_WORKQUEUE = re.compile(r"^Workqueue: (?P<queue>.+)$")
+_FRAME = re.compile(r"^(?:\? )?(?P<function>[A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+")
+_CONSTRAINT = re.compile(r"^oom-kill:constraint=(?P<constraint>\w+)")
+_FIELD = re.compile(r"(?P<name>oom_memcg|task_memcg|task|pid)=(?P<value>[^,]*)")
+_KILLED = re.compile(
+    r"^(?:Memory cgroup o|O)ut of memory[^:]*: Kill(?:ed)? process (?P<pid>\d+),? \((?P<comm>.*?)\)(?:[ ,]|$)"
+)
+
+WORKER_FUNCTIONS: Final = (
+    "loop_process_work",
+    "loop_workfn",
+    "loop_rootcg_workfn",
+    "loop_handle_cmd",
+    "lo_rw_aio",
+    "lo_write_bvec",
+    "lo_write_simple",
+    "lo_req_flush",
+    "lo_fallocate",
+    "do_req_filebacked",
+)
+"""Functions of drivers/block/loop.c that run in its worker only, most telling first."""
+
+_WORKER_NAMES = re.compile(
+    r"kworker/|loop\d+$|jbd2/|xfsaild/|btrfs-|f2fs_|kdmflush|dm-|kswapd|flush-|writeback"
+)
+"""Kernel threads that write for a device or a filesystem."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Killed:
+    """A process that the OOM killer ended."""
+
+    pid: int
+    comm: str
+    memcg: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation:
+    """One report of the OOM killer: who invoked it, from where, and whom it killed.
+
+    ``invoker`` is empty for kills whose report the log does not hold.
+    """
+
+    invoker: str = ""
+    pid: int | None = None
+    gfp: str = ""
+    workqueue: str = ""
+    trace: tuple[str, ...] = ()
+    constraint: str = ""
+    memcg: str = ""
+    killed: tuple[Killed, ...] = ()
+    at: int = 0  # index of its first line
+    lines: tuple[str, ...] = ()  # the telling ones
+
+    @property
+    def by_kernel_worker(self) -> bool:
+        """Whether a kernel thread invoked it: by its name, its work queue, or where its stack ends.
+
+        The worker functions of the loop driver settle it too: no submitter ever runs them. An
+        io_uring worker (``iou-wrk-PID``) is a thread of its process and ends in no ``kthread``.
+        """
+        return bool(
+            self.invoker
+            and (
+                _WORKER_NAMES.match(self.invoker)
+                or self.workqueue
+                or "kthread" in self.trace
+                or self.where
+            )
+        )
+
+    @property
+    def where(self) -> str:
+        """The function of the loop driver's worker on the stack, or nothing."""
+        return next((name for name in WORKER_FUNCTIONS if name in self.trace), "")
+
+    @property
+    def text(self) -> str:
+        """``kworker/u2:1 invoked the OOM killer (GFP_NOIO) in loop_process_work; killed dd (pid 9) in
+        /case/limited``.
+        """
+        gfp = f" ({self.gfp})" if self.gfp else ""
+        where = f" in {self.where}" if self.where else ""
+        told = f"{self.invoker or 'somebody'} invoked the OOM killer{gfp}{where}"
+        if self.killed:
+            names = ", ".join(f"{one.comm} (pid {one.pid})" for one in self.killed[:3])
+            memcg = self.killed[0].memcg or self.memcg
+            told += f"; killed {names}" + (f" in {memcg}" if memcg else "")
+        return told
+
+
+@dataclass(slots=True)
+class _Open:
+    """A report that is being read."""
+
+    invoker: str
+    gfp: str
+    at: int
+    lines: list[str]
+    pid: int | None = None
+    workqueue: str = ""
+    constraint: str = ""
+    memcg: str = ""
+    victim_memcg: str = ""
+    in_trace: bool = False
+
+    def done(self, trace: Sequence[str], killed: Sequence[Killed]) -> Invocation:
+        return Invocation(
+            invoker=self.invoker,
+            pid=self.pid,
+            gfp=self.gfp,
+            workqueue=self.workqueue,
+            trace=tuple(trace),
+            constraint=self.constraint,
+            memcg=self.memcg,
+            killed=tuple(killed),
+            at=self.at,
+            lines=tuple(self.lines),
+        )
+
+
+class _Reader:
+    """Reads OOM reports line by line. Other reports may stand between them."""
+
+    def __init__(self) -> None:
+        self.reports: list[Invocation] = []
+        self._open: _Open | None = None
+        self._trace: list[str] = []
+        self._killed: list[Killed] = []
+
+    def line(self, at: int, text: str) -> None:
+        invoked = _INVOKED.match(text)
+        if invoked:
+            self.close()
+            gfp = _GFP.search(invoked["rest"])
+            self._open = _Open(
+                invoker=invoked["comm"], gfp=gfp["gfp"] if gfp else "", at=at, lines=[text]
+            )
+            return
+        killed = _KILLED.match(text)
+        if killed:
+            self._kill(at, text, Killed(pid=int(killed["pid"]), comm=killed["comm"]))
+        elif self._open is not None:
+            self._detail(self._open, text)
+
+    def _kill(self, at: int, text: str, victim: Killed) -> None:
+        if self._open is None:
+            self.reports.append(Invocation(killed=(victim,), at=at, lines=(text,)))
+            return
+        self._open.lines.append(text)
+        memcg = self._open.victim_memcg or self._open.memcg
+        self._killed.append(Killed(pid=victim.pid, comm=victim.comm, memcg=memcg))
+
+    def _detail(self, report: _Open, text: str) -> None:
+        cpu = _CPU.match(text)
+        if cpu and report.pid is None:
+            report.pid = int(cpu["pid"])
+            report.lines.append(text)
+            return
+        queue = _WORKQUEUE.match(text)
+        if queue:
+            report.workqueue = queue["queue"]
+            report.lines.append(text)
+            return
+        constraint = _CONSTRAINT.match(text)
+        if constraint:
+            fields = {m["name"]: m["value"] for m in _FIELD.finditer(text)}
+            report.constraint = constraint["constraint"]
+            report.memcg = fields.get("oom_memcg", "")
+            report.victim_memcg = fields.get("task_memcg", "")
+            report.lines.append(text)
+            return
+        if text.startswith("Call Trace"):
+            report.in_trace = True
+            return
+        frame = _FRAME.match(text)
+        if frame and report.in_trace and not text.startswith("? "):
+            function = frame["function"].partition(".")[0]
+            self._trace.append(function)
+            if function in WORKER_FUNCTIONS:
+                report.lines.append(text)
+        elif report.in_trace and text.startswith(("memory:", "Mem-Info")):
+            report.in_trace = False
+
+    def close(self) -> None:
+        if self._open is not None:
+            self.reports.append(self._open.done(self._trace, self._killed))
+        self._open, self._trace, self._killed = None, [], []
+
+
+def clean(text: str) -> str:
+    """A line of the log without level, time and context, as some kernels and readers prefix them."""
+    return _PREFIX.sub("", text).strip()
+
+
+def invocations(lines: Iterable[str]) -> tuple[Invocation, ...]:
+    """The reports of the OOM killer in a log, in order; those without a kill too."""
+    reader = _Reader()
+    for at, line in enumerate(lines):
+        reader.line(at, clean(line))
+    reader.close()
+    return tuple(reader.reports)
+
+
+# -- faults of the kernel's own -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A line with which the kernel reports a fault of its own."""
+
+    signature: str
+    title: str
+
+
+_FAULTS: Final = (
+    (r"Kernel panic - not syncing: (?P<what>.*)", "panic"),
+    (r"(?:watchdog: )?BUG: soft lockup", "soft-lockup"),
+    (r"(?:NMI )?watchdog: .*hard LOCKUP|Watchdog detected hard LOCKUP", "hard-lockup"),
+    (r"INFO: task (?P<task>.+?):\d+ blocked (?:for more than|in I/O wait for more than)", "hung-task"),
+    (r"(?:rcu: )?INFO: rcu\w* .*(?:detected|stall)", "rcu-stall"),
+    (r"BUG: workqueue lockup", "workqueue-lockup"),
+    (r"BUG: (?P<tool>KASAN|KCSAN|KFENCE|KMSAN): (?P<what>.+?)(?: in (?P<where>[\w.]+).*)?", "sanitizer"),
+    (r"UBSAN: (?P<what>[\w-]+) in (?P<where>[\w./-]+)", "ubsan"),
+    (
+        r"WARNING: (?P<what>(?:possible|inconsistent|bad unlock|suspicious|held lock|"
+        r"lock held|nested lock|.*lock dependency|.*-unsafe lock).*)",
+        "lockdep",
+    ),
+    (r"INFO: (?P<what>possible|inconsistent|trying to register).*", "lockdep"),
+    (r"DEBUG_LOCKS_WARN_ON", "lockdep"),
+    (r"WARNING: .*?\bat (?P<where>[\w.]+)\+0x.*", "warning"),
+    (r"WARNING: .*? (?P<where>[\w.]+)\+0x.*", "warning"),
+    (r"WARNING: (?P<what>.*)", "warning"),
+    (r"kernel BUG at (?P<file>\S+?):\d+", "kernel-bug"),
+    (r"(?:Oops: )?general protection fault", "general-protection-fault"),
+    (r"Oops:? ", "oops"),
+    (r"Unable to handle kernel (?P<what>.*?)(?: at virtual address.*)?", "oops"),
+    (r"BUG: (?P<what>.*)", "bug"),
+    (r"list_(?:add|del) corruption", "list-corruption"),
+    (r"refcount_t: (?P<what>.*)", "refcount"),
+)
+FAULTS: Final = tuple((re.compile(f"^(?:{pattern})"), kind) for pattern, kind in _FAULTS)
+
+STALLS: Final = frozenset({"rcu-stall", "soft-lockup", "hung-task", "workqueue-lockup"})
+"""Faults that a slow machine below the guest can bring about too."""
+
+_DETAIL: Final = ("tool", "task", "file", "where", "what")
+
+
+def fault(line: str) -> Fault | None:
+    """The fault that a line reports, or None. OOM reports and I/O errors are none.
+
+    ``signature`` has no address, number or process id in it: it is the same in each run.
+    """
+    text = clean(line)
+    for pattern, kind in FAULTS:
+        match = pattern.match(text)
+        if match:
+            return Fault(signature=_signature(kind, match), title=text)
+    return None
+
+
+def _signature(kind: str, match: re.Match[str]) -> str:
+    groups = match.groupdict()
+    parts = [groups[name] for name in _DETAIL if groups.get(name)]
+    if kind == "hung-task":
+        parts = [task_name(part) for part in parts]
+    if kind == "warning" and groups.get("where"):
+        # A compiler's clones (name.constprop.0) differ between builds.
+        parts = [str(groups["where"]).partition(".")[0]]
+    if kind == "sanitizer":
+        kind = parts.pop(0).lower()
+    if kind == "bug" and parts:
+        # "unable to handle page fault for address: N", "Bad page state in process dd  pfn:N"
+        parts = [re.sub(r"(?: in process .*| on CPU.*|,? address:? .*|: .*)$", "", parts[0])]
+    words = [kind, *(stable(part.strip()) for part in parts if part)]
+    return ":".join(word for word in words if word)[:80]
+
+
+def task_name(comm: str) -> str:
+    """A task's name without what differs between runs: ``kworker/u2:1`` is ``kworker``."""
+    if comm.startswith("kworker"):
+        return "kworker"
+    return stable(comm)
+
+
+TAINTS: Final = "PFSRMBUDAWCIOELKXTN"
+"""Letters of the bits of /proc/sys/kernel/tainted: Documentation/admin-guide/tainted-kernels.rst."""
+TAINTED_BY: Final = {
+    "W": ("warning", "lockdep", "refcount", "sanitizer", "kasan", "ubsan"),
+    "D": ("oops", "kernel-bug", "bug", "general-protection-fault", "list-corruption"),
+    "L": ("soft-lockup", "hard-lockup"),
+    "B": ("bug", "kasan", "kfence", "kcsan", "kmsan"),
+}
+"""Faults that set a taint bit, which is then no news of its own."""
+
+
+def taints(bits: int) -> tuple[str, ...]:
+    """The letters of the bits that are set."""
+    found = [letter for place, letter in enumerate(TAINTS) if bits >> place & 1]
+    return (*found, *(["?"] if bits >> len(TAINTS) else []))

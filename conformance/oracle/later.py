@@ -1,0 +1,78 @@
+"""Errors of the page cache that are told to whoever comes next, and are no fault of the kernel's.
+
+A write through the page cache may fail after its submitter is gone. errseq_t keeps such an error until
+it was reported once: "if the error has not been reported, the next opener's fsync reports it"
+(Documentation/core-api/errseq.rst, Documentation/filesystems/vfs.rst). Any sync of the device by
+anybody who came later writes back all that was left over, and has it reported.
+
+So the first sync after such a leftover may fail, once, although its own writes are stored.
+"""
+
+from __future__ import annotations
+
+from conformance.model import Op, Run, Submit, Write
+from conformance.oracle.account import cached, written_by
+from conformance.oracle.scene import Scene, Taken
+
+SYNCING = frozenset({"conv=fsync", "conv=fdatasync", "oflag=sync", "oflag=dsync"})
+"""Words with which dd syncs what it writes."""
+
+
+def leftover(taken: Taken) -> bool:
+    """Whether a step left writes in the page cache whose fate no sync of its own was asked for."""
+    step, submitter = taken.step, taken.seen.submitter
+    if submitter is None:
+        return False
+    cut = submitter.ended.signal is not None or submitter.ended.timed_out
+    if isinstance(step, Run):
+        return cut or not _syncs(step)
+    if not isinstance(step, Write) or not cached(step):
+        return False
+    kinds = [op.kind for op in submitter.ops if op.kind in ("write", "sync")]
+    if cut:
+        return True
+    return step.submit is not Submit.DSYNC and bool(kinds) and kinds[-1] == "write"
+
+
+def _syncs(step: Run) -> bool:
+    words = {word for argument in step.argv for word in argument.split()}
+    return bool(words & SYNCING) or bool(words & {"sync", "fsync"})
+
+
+def _asked(taken: Taken) -> bool:
+    """Whether a step synced at all, so that what was left over before it has been told."""
+    submitter = taken.seen.submitter
+    if submitter is None:
+        return False
+    if isinstance(taken.step, Run):
+        return _syncs(taken.step) and submitter.ended.exit_code is not None
+    if isinstance(taken.step, Write) and taken.step.submit is Submit.DSYNC and submitter.ops:
+        return True
+    return any(op.kind == "sync" for op in submitter.ops)
+
+
+def may_be_told_late(scene: Scene, taken: Taken) -> bool:
+    """Whether the first sync of a step may rightly report an error of a step before it."""
+    target = getattr(taken.step, "target", None)
+    for earlier in reversed(scene.taken[: taken.index]):
+        step = earlier.step
+        if isinstance(step, Write) and target is not None and step.target != target:
+            continue
+        if isinstance(step, Run) and target is not None and not written_by(step, target):
+            continue
+        if leftover(earlier):
+            return True
+        if _asked(earlier):
+            return False
+    return False
+
+
+def excused(scene: Scene, taken: Taken) -> Op | None:
+    """The failed operation of a step that is legitimately another's error, or None: its first sync,
+    or under O_DSYNC its first write, which syncs too.
+    """
+    if not isinstance(taken.step, Write) or not may_be_told_late(scene, taken):
+        return None
+    kind = "write" if taken.step.submit is Submit.DSYNC else "sync"
+    first = next((op for op in taken.ops if op.kind == kind), None)
+    return first if first is not None and first.result < 0 else None

@@ -1,0 +1,137 @@
+"""The OOM kills of one arm: what the counters say, what the log says, and who invoked them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from conformance.model import Files, Metadata, Run, Write
+from conformance.oracle.kernel_log import Invocation, invocations
+from conformance.oracle.scene import Look, Phase, Scene, program
+
+TOOLS = frozenset({"dd", "fio", "python3", "python", "ledger"})
+"""Names that a submitter or a child of one goes by."""
+COMM_LENGTH = 15
+"""A task's name is cut to this: TASK_COMM_LEN - 1."""
+
+
+class Invoker(StrEnum):
+    """Who invoked the OOM killer; the value is the finding's signature."""
+
+    WORKER = "invoked-by-kworker"
+    SUBMITTER = "invoked-by-submitter"
+    OTHER = "invoked-by-other"
+    UNKNOWN = "invoked-by-unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kill:
+    """A report of the OOM killer that names a process killed."""
+
+    look: Look
+    invoker: Invoker
+    report: Invocation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kills:
+    """All OOM kills of an arm since the shortage was imposed."""
+
+    counted: int  # by the kernel's counters
+    logged: tuple[Kill, ...]
+    grew_at: tuple[Look, ...]  # the looks that found a counter grown
+
+    @property
+    def any(self) -> bool:
+        """Whether there was one."""
+        return bool(self.counted or self.logged)
+
+    @property
+    def victims(self) -> frozenset[int]:
+        """The process ids that the log names as killed."""
+        return frozenset(one.pid for kill in self.logged for one in kill.report.killed)
+
+    @property
+    def by_worker(self) -> bool:
+        """Whether one was invoked by a kernel worker, or nobody can say by whom."""
+        kinds = {kill.invoker for kill in self.logged}
+        named = kinds - {Invoker.UNKNOWN}
+        return Invoker.WORKER in named or (self.any and not named)
+
+    def of(self, pid: int) -> Kill | None:
+        """The kill of a process."""
+        return next((k for k in self.logged if any(v.pid == pid for v in k.report.killed)), None)
+
+
+def kills(scene: Scene) -> Kills:
+    """The OOM kills of an arm, without those before the shortage was in force."""
+    looks = scene.looks
+    before = [look for look in looks if look.phase is Phase.BEFORE]
+    short = [look for look in looks if look.phase is not Phase.BEFORE]
+    start = before[-1] if before else None
+    grew = []
+    last = start
+    for look in short:
+        if _grown(last, look) > 0:
+            grew.append(look)
+        last = look
+    lines = [(look, line.text) for look, line in scene.kernel_log if look.phase is not Phase.BEFORE]
+    reports = [one for one in invocations(text for _, text in lines) if one.killed]
+    return Kills(
+        counted=sum(_grown(a, b) for a, b in _steps(start, short)),
+        logged=tuple(
+            Kill(look=lines[one.at][0], invoker=_invoker(scene, one), report=one)
+            for one in reports
+        ),
+        grew_at=tuple(grew),
+    )
+
+
+def killed_early(scene: Scene) -> bool:
+    """Whether there was an OOM kill between the rig's building and the shortage's imposition."""
+    before = [look for look in scene.looks if look.phase is Phase.BEFORE]
+    return any(_grown(a, b) > 0 for a, b in _steps(before[0], before[1:])) if before else False
+
+
+def _steps(start: Look | None, looks: Iterable[Look]) -> Iterable[tuple[Look | None, Look]]:
+    last = start
+    for look in looks:
+        yield last, look
+        last = look
+
+
+def _grown(before: Look | None, now: Look) -> int:
+    """By how many kills a counter grew. A cgroup's events count those of its children too."""
+    was = before.watch if before else None
+    grown = [now.watch.oom_kill - (was.oom_kill if was else 0)]
+    for path, events in now.watch.cgroups.items():
+        old = was.cgroups.get(path) if was else None
+        grown.append(events.oom_kill - (old.oom_kill if old else 0))
+    return max(0, *grown)
+
+
+def _invoker(scene: Scene, report: Invocation) -> Invoker:
+    if not report.invoker:
+        return Invoker.UNKNOWN
+    if report.by_kernel_worker:
+        return Invoker.WORKER
+    if report.pid in {one.pid for look in scene.looks for one in look.watch.bystanders}:
+        return Invoker.OTHER
+    submitters = {t.seen.submitter.pid for t in scene.taken if t.seen.submitter is not None}
+    engine = report.invoker.removeprefix("iou-wrk-")
+    if report.pid in submitters or (engine.isdigit() and int(engine) in submitters):
+        return Invoker.SUBMITTER
+    return Invoker.SUBMITTER if report.invoker in submitter_names(scene) else Invoker.OTHER
+
+
+def submitter_names(scene: Scene) -> frozenset[str]:
+    """What submitters, and the children of commands, are called."""
+    names = set(TOOLS)
+    for taken in scene.taken:
+        if isinstance(taken.step, Run):
+            names.update(word.rpartition("/")[2][:COMM_LENGTH] for word in taken.step.argv)
+            names.add(program(taken.step.argv)[:COMM_LENGTH])
+        elif isinstance(taken.step, Write | Files | Metadata) and taken.seen.submitter:
+            names.update(taken.seen.submitter.tool.split()[:1])
+    return frozenset(names - {""})

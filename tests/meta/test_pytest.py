@@ -1,0 +1,145 @@
+"""``pytest`` from the checkout: items, outcomes, reports, xdist, --lf, the record."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+
+from conformance.model import Status
+from tests.meta.conftest import CASE, ROOT, User
+
+ALL = ("fake_a_passes", "fake_b_fails", "fake_c_broken", "fake_d_skips", "fake_e_advised",
+       "fake_f_recorded")  # fmt: skip
+
+
+def outcomes(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    last = done.stdout.strip().splitlines()[-1]
+    found = re.findall(r"(\d+) (passed|failed|skipped|xfailed|error)s?\b", last)
+    return {word: int(number) for number, word in found}
+
+
+@pytest.mark.parametrize("words", [(), ("-n", "2")])
+def test_each_status_has_its_outcome(user: User, words: tuple[str, ...]) -> None:
+    user.has(*ALL)
+    done = user.pytest(*words)
+    assert done.returncode == 1, done.stdout
+    assert outcomes(done) == {"passed": 3, "failed": 1, "skipped": 1, "error": 1}
+    record = user.record()
+    assert sorted(entry.verdict.case for entry in record.entries) == sorted(ALL)
+    assert record.footer is not None
+    assert record.footer.counts[Status.PASS] == 2
+    assert (user.out / "junit.xml").is_file()
+    assert all(entry.observation for entry in record.entries)
+
+
+def test_a_failure_is_a_short_report_and_no_traceback(user: User) -> None:
+    user.has("fake_b_fails")
+    done = user.pytest()
+    for told in (
+        f"{user.place('fake_b_fails')}:1: FAIL fake_b_fails on debian/trixie (6.12.0-fake)",
+        '  norm      write(2): "an error is an error"',
+        "  clause    error_surfaced (must, S1), step fill",
+        "  expected  an error",
+        "  observed  silence",
+        f"  evidence  {user.out}/consoles/fake_b_fails/console.log",
+        "  again     ./conform run -k fake_b_fails --kernel debian/trixie",
+    ):
+        assert told in done.stdout
+    assert "Traceback" not in done.stdout
+    assert "plugin.py" not in done.stdout
+    assert "FAILED fake_b_fails - error_surfaced at fill: expected an error" in done.stdout
+
+
+def test_skip_tells_reasons_at_the_case(user: User) -> None:
+    user.has("fake_d_skips")
+    done = user.pytest("-rs")
+    assert "fake_d_skips.yaml:1: no module dm_thin_pool; no tool thin_check" in done.stdout
+
+
+def test_ids_begin_with_the_case(user: User) -> None:
+    user.has("fake_a_passes")
+    done = user.pytest("--co", "-q", k="fake_a_passes or loop_enospc_short_write")
+    ids = done.stdout.split("\n\n")[0].splitlines()
+    assert "fake_a_passes" in ids
+    assert len(ids) > 1
+    assert all(re.match(r"(fake_a_passes|loop_enospc_short_write)(\[|$)", name) for name in ids)
+    assert not user.out.exists()
+
+
+def test_pytest_selects_what_the_command_line_selects(user: User) -> None:
+    user.has("fake_a_passes")
+    for expression in ("loop_enospc", "memcg and not fio", "direct or fake_a", "LOOP_QUOTA"):
+        ids = user.pytest("--co", "-q", k=expression).stdout.split("\n\n")[0].splitlines()
+        done = user.conform("run", "--list", "-k", expression, "--cases", str(user.cases))
+        assert sorted(ids) == sorted(line.split()[0] for line in done.stdout.splitlines())
+
+
+def test_last_failed(user: User) -> None:
+    user.has("fake_a_passes", "fake_b_fails", "fake_c_broken")
+    user.pytest()
+    done = user.pytest("--lf", "--co", "-q")
+    assert done.stdout.split("\n\n")[0].splitlines() == ["fake_b_fails", "fake_c_broken"]
+
+
+def test_an_item_for_each_kernel(user: User) -> None:
+    user.has("fake_a_passes")
+    done = user.pytest("--kernel", "one", "--kernel", "../two/bzImage", "-v")
+    assert outcomes(done) == {"passed": 2}
+    assert "fake_a_passes@one" in done.stdout
+    assert "fake_a_passes@two_bzImage" in done.stdout
+
+
+def test_a_path_after_kernel_does_not_move_the_configuration(user: User) -> None:
+    user.has("fake_a_passes")
+    done = user.pytest("--kernel", str(user.cases))
+    assert outcomes(done) == {"passed": 1}, done.stdout + done.stderr
+
+
+def test_one_variant_by_path_and_name(user: User) -> None:
+    path = "cases/loop_enospc/loop_enospc_short_write.yaml"
+    done = user.pytest("--co", "-q", path, k="4K")
+    assert "loop_enospc_short_write[4K-off]" in done.stdout
+
+
+@pytest.mark.parametrize("words", [(), ("-n", "2")])
+def test_a_kernel_that_is_none_ends_the_session(user: User, words: tuple[str, ...]) -> None:
+    user.has("fake_a_passes")
+    done = user.pytest("--kernel", "missing", *words)
+    assert done.returncode == 64
+    assert "no kernel missing" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (user.out / "record.jsonl").exists()
+
+
+@pytest.mark.parametrize("words", [(), ("-n", "2")])
+def test_a_bad_case_is_a_usage_error_with_its_place(user: User, words: tuple[str, ...]) -> None:
+    user.has("fake_a_passes", text=CASE.replace("claims:", "clams: [S1]\nclaims:"))
+    done = user.pytest(*words)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert f"ERROR: {user.place('fake_a_passes')}:3:1: " in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_no_such_folder_of_cases(user: User) -> None:
+    done = user.pytest("--cases", "/no/such/folder")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "/no/such/folder" in done.stderr
+
+
+@pytest.mark.parametrize("words", [(), ("-n", "2")])
+def test_the_projects_own_tests_make_no_run(user: User, words: tuple[str, ...]) -> None:
+    runs = ROOT / "results" / "runs"
+    before = set(runs.iterdir()) if runs.exists() else set()
+    done = user._run(
+        [*user.command, "-q", "-k", "test_span", *words, "tests/unit/test_progress.py"]
+    )
+    assert done.returncode == 0, done.stdout
+    assert "conformance ==" not in done.stdout
+    assert (set(runs.iterdir()) if runs.exists() else set()) == before
+
+
+def test_nothing_selected(user: User) -> None:
+    done = user.pytest(k="no_such_case")
+    assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
