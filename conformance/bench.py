@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from conformance.engine import Progress, Setup
 from conformance.exits import Refused
-from conformance.machine.cache import Cache, cache_directory
+from conformance.machine.cache import Cache
 from conformance.machine.image import prepare_boot
 from conformance.machine.machines import open_machine
 from conformance.machine.protocol import Machine, MachineError
@@ -52,7 +51,7 @@ class MachineEngine:
 
     def __init__(self, setup: Setup) -> None:
         self._modules = tuple(Path(name) for name in setup.modules)
-        self._cache = Cache(cache_directory(os.environ))
+        self._cache = Cache.from_environ()
 
     def prepare(self, kernel: str, progress: Progress) -> Mapping[str, object]:
         """Image, kernel and template, so that workers find them. Raises Refused."""

@@ -24,6 +24,7 @@ from conformance.session import (
     Ending,
     Recorder,
     choose,
+    distinct,
     known_rows,
     now,
     open_library,
@@ -149,12 +150,12 @@ def run(
     except ValueError as error:
         raise Refused(f"-n: {error}") from error
     rows = known_rows(known)
-    kernels = tuple(dict.fromkeys(kernels)) or (DEFAULT_KERNEL,)
+    kernels = distinct(kernels)
     setup = Setup(modules=tuple(str(path.absolute()) for path in modules))
     engine = load_engine(setup)
     console, told = _console(sys.stdout), _console(sys.stderr)
     with preparing(told) as progress:
-        host = {kernel: engine.prepare(kernel, progress) for kernel in kernels}
+        described = {kernel: engine.prepare(kernel, progress) for kernel in kernels}
     if out:
         folder = own_run(out)
     else:
@@ -165,11 +166,19 @@ def run(
         should=should,
         folder=shown(folder),
         many_kernels=len(kernels) > 1,
-        options=repeat_options(cases, modules),
+        options=repeat_options(cases, [Path(name) for name in setup.modules]),
     )
     jobs = [Job(variant=variant, kernel=kernel) for kernel in kernels for variant in variants]
     with (
-        Recorder(folder, library=library, jobs=jobs, rows=rows, asked=asked, host=host) as recorder,
+        Recorder(
+            folder,
+            library=library,
+            jobs=jobs,
+            rows=rows,
+            asked=asked,
+            kernels=described,
+            modules=setup.modules,
+        ) as recorder,
         display(told, len(jobs), asked) as live,
     ):
         complete = run_jobs(
@@ -215,10 +224,10 @@ def judge(
         should=should,
         folder=shown(path.parent),
         many_kernels=len(kernels) > 1,
-        options=repeat_options(cases, ()),
+        options=repeat_options(cases, ending.modules),
     )
     if junit is not None:
-        write_atomically(junit, document(ending.results, asked, not_run=ending.not_run))
+        write_atomically(junit, document(ending.results, asked, started=ending.started))
     for warning in ending.warnings:
         _say(warning)
     return _conclude(ending, asked, _console(sys.stdout), complete=True)
@@ -263,4 +272,3 @@ def _refuse(text: str) -> int:
 def _say(text: str) -> None:
     for line in text.splitlines() or [""]:
         click.echo(f"conform: {line}", err=True)
-

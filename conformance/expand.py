@@ -114,6 +114,8 @@ class Fixtures:
 
     rigs: Mapping[str, Fixture | None]
     procedures: Mapping[str, Fixture | None]
+    met: dict[tuple[str, str, str], set[str]] = field(default_factory=dict)
+    """For a fixture's kind and name, and a name that its conditions ask for: every value met."""
 
 
 @dataclass(kw_only=True)
@@ -343,7 +345,7 @@ class Expansion:
         mine = leaves(self._root, "with")
         for arm in arms:
             for name in arm.own:
-                told = [a.own.get(name, mine.get(name)) for a in arms]
+                told = [{**a.rig.params, **mine, **a.own}.get(name) for a in arms]
                 domain[name] = {text_of(leaf.value) for leaf in told if leaf is not None}
         for part in steps:
             for name, wanted in part.when.items():
@@ -436,6 +438,9 @@ class Expansion:
         chosen = {n: leaf for n, leaf in filled.items() if isinstance(leaf, Leaf)}
         values = {**defaults, **chosen, **cell}
         for fixture in filter(None, (arm.rig, arm.procedure)):
+            for name in {name for part in fixture.parts for name in part.when} & set(values):
+                met = self._fixtures.met.setdefault((fixture.kind, fixture.name, name), set())
+                met.add(text_of(values[name].value))
             for name, known in fixture.switches.items():
                 text = text_of(values[name].value)
                 if text not in known:

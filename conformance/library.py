@@ -52,6 +52,8 @@ class Library:
     sources: Mapping[str, Source]
     """Each case with its places."""
     fixtures: tuple[Fixture, ...]
+    met: Mapping[tuple[str, str, str], set[str]]
+    """For a fixture's kind and name, and a name that its conditions ask for: every value met."""
     texts: Mapping[str, str]
     """Every file that was read, by its name as errors show it."""
     sha256: str
@@ -115,6 +117,7 @@ def load_library(case_dirs: Sequence[Path], fixtures_dir: Path) -> Library:
         cases=MappingProxyType({n: (s.case, s.root.where) for n, s in sources.items()}),
         sources=MappingProxyType(sources),
         fixtures=tuple(f for kind in fixtures.values() for f in kind.values() if f is not None),
+        met=MappingProxyType(known.met),
         texts=MappingProxyType(texts),
         sha256=digest.hexdigest(),
     )

@@ -13,7 +13,7 @@ from typing import Protocol
 from conformance.expand import Source
 from conformance.library import Library
 from conformance.model import CLAIMS, STARRED, Level, Memcg, Where
-from conformance.yaml_marks import child
+from conformance.yaml_marks import child, text_of
 
 MAX_TITLE = 120
 MAX_NOTE_LINE = 100
@@ -170,6 +170,15 @@ def _fixtures_are_used(library: Library) -> Iterator[Said]:
     for fixture in library.fixtures:
         if (fixture.kind, fixture.name) not in used:
             yield fixture.root.where, f"no case uses the {fixture.kind} {fixture.name!r}"
+
+
+def _conditions_are_met(library: Library) -> Iterator[Said]:
+    for fixture in library.fixtures:
+        for name, wanted in (item for part in fixture.parts for item in part.when.items()):
+            met = library.met.get((fixture.kind, fixture.name, name))
+            if met is not None and not met & {text_of(leaf.value) for leaf in wanted}:
+                values = " or ".join(text_of(leaf.value) for leaf in wanted)
+                yield wanted[0].where, f"in no case is {name!r} {values}"
 
 
 def _claims_something(library: Library) -> Iterator[Said]:
@@ -336,6 +345,12 @@ RULES: tuple[Rule, ...] = (
         description="Every cgroup of a case has somebody in it, or a limit on it.",
         to_fix="leave it out",
         check=_cgroups_are_used,
+    ),
+    Rule(
+        id="L032",
+        description="What a fixture has under a condition is there in some case.",
+        to_fix="correct the value, or delete what nobody uses",
+        check=_conditions_are_met,
     ),
     Rule(
         id="L040",

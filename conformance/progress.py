@@ -130,9 +130,7 @@ class Live:
         names = list(self._running)
         more = f" +{len(names) - 1}" if len(names) > 1 else ""
         running = escape(f"running {names[0]}{more}") if names else ""
-        self.bar.update(
-            self._task, left=self._clock.left(), running=running, refresh=True
-        )
+        self.bar.update(self._task, left=self._clock.left(), running=running, refresh=True)
 
 
 class Lines:

@@ -6,6 +6,7 @@ it. The main process alone sees results, so that it alone writes the record.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -14,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -162,7 +164,9 @@ class _Worker:
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(setup, folder, theirs), daemon=True)
         # Ctrl-C reaches the whole process group. A child inherits the mask, and so do its machines:
-        # the main process alone decides what ends.
+        # the main process alone decides what ends. The tracker comes first, since starting it
+        # unblocks SIGINT (ensure_running in multiprocessing/resource_tracker.py of Python 3.11).
+        resource_tracker.ensure_running()
         previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()
@@ -266,6 +270,8 @@ def _serve(setup: Setup, folder: Path, pipe: Connection) -> None:
 
     def end(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once only: closing is not to be cut short
+        # An event loop that is broken off would tell at length what became of its tasks.
+        logging.getLogger("asyncio").disabled = True
         raise _Ended
 
     signal.signal(signal.SIGTERM, end)

@@ -7,8 +7,11 @@ there are, what a ``${name}`` stands for, the order of steps.
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +24,22 @@ from conformance.model import (
     Bystander,
     BystanderIo,
     Case,
+    Clause,
     Expect,
     Kill,
+    Level,
     Norm,
     Procedure,
     Requirement,
     Rig,
+    Role,
+    Submit,
     Value,
     parse_size,
 )
 from conformance.parts import LAYERS, SHORTAGES, STEPS
 
-FILES = {
+FILES: Mapping[str, type[Value]] = {
     "cases/case.schema.json": Case,
     "fixtures/rig.schema.json": Rig,
     "fixtures/procedure.schema.json": Procedure,
@@ -59,6 +66,10 @@ _WHEN: Json = {
 }
 
 
+_IS_SIZE = "is-size"
+"""Stands in generated schemas until a reference to the definition takes its place."""
+
+
 class _Generator(GenerateJsonSchema):
     """pydantic's generator, which also knows that a size may be written with a unit."""
 
@@ -66,7 +77,7 @@ class _Generator(GenerateJsonSchema):
         self, schema: core_schema.BeforeValidatorFunctionSchema
     ) -> JsonSchemaValue:
         if schema["function"]["function"] is parse_size:
-            return {"$ref": "#/$defs/Size"}
+            return {_IS_SIZE: True}
         return super().function_before_schema(schema)
 
 
@@ -121,23 +132,30 @@ def schema_for(model: type[Value]) -> Json:
 
 
 def _generated(model: type[Value]) -> Json:
+    """What pydantic makes of a model, tidied; the caller's own copy."""
+    return copy.deepcopy(_generated_once(model))
+
+
+@functools.cache
+def _generated_once(model: type[Value]) -> Json:
     schema = TypeAdapter(model).json_schema(by_alias=True, schema_generator=_Generator)
-    untitled = _without_titles(schema)
-    assert isinstance(untitled, dict)
-    return untitled
+    tidied = _tidied(schema)
+    assert isinstance(tidied, dict)
+    return tidied
 
 
-def _without_titles(node: object, *, named: bool = False) -> object:
-    """Take off the titles that pydantic makes of names; a property called title stays."""
+def _tidied(node: object, *, named: bool = False) -> object:
+    """Sizes by reference; no titles that pydantic made of names (a property called title stays)."""
     if isinstance(node, list):
-        return [_without_titles(item) for item in node]
+        return [_tidied(item) for item in node]
     if not isinstance(node, dict):
         return node
-    return {
-        key: _without_titles(item, named=key in ("properties", "$defs", "patternProperties"))
+    tidied = {
+        key: _tidied(item, named=key in ("properties", "$defs", "patternProperties"))
         for key, item in node.items()
-        if named or key != "title"
+        if named or key not in ("title", _IS_SIZE)
     }
+    return {"$ref": "#/$defs/Size", **tidied} if _IS_SIZE in node else tidied
 
 
 def _part(part: type[Value], field: str, defs: Json, *, conditional: bool) -> Json:
@@ -170,7 +188,7 @@ def _fillable(schema: Json) -> Json:
 def _filled(schema: Json) -> Json:
     """The same, or a text with a ``${name}`` in it."""
     schema = dict(schema)
-    about = {key: schema.pop(key) for key in ("description", "default") if key in schema}
+    about: Json = {key: schema.pop(key) for key in ("description", "default") if key in schema}
     if "items" in schema:
         schema["items"] = _filled(schema["items"])
     return {**about, "anyOf": [schema, {"$ref": "#/$defs/Filled"}]}
@@ -323,7 +341,7 @@ def reference_page() -> str:
         parts.append(f"## {title}\n")
         if common:
             first = next(iter(words.values()))
-            parts.append("Each of them has:\n\n" + _table(first, tuple(_fields(first)), common))
+            parts.append("Each of them has:\n\n" + _table(first, common))
         for word, part in words.items():
             parts.append(_section(f"`{word}`", part, field, common))
     parts.append("## Bystanders\n")
@@ -331,14 +349,20 @@ def reference_page() -> str:
     parts.append(_section("`io` of a bystander", BystanderIo, ""))
     parts.append("## Further\n")
     parts.append(_section("`kill` of a write", Kill, ""))
-    return "\n".join(parts)
+    parts.append("### Words\n\nWhat `level`, `role`, `submit` and `clause` above stand for.\n")
+    parts.append("| word | one of |\n|---|---|")
+    for words_of in (Level, Role, Submit, Clause):
+        values = ", ".join(f"`{word.value}`" for word in words_of)
+        parts.append(f"| {words_of.__name__.lower()} | {values} |")
+    return "\n".join(parts) + "\n"
 
 
 def _section(title: str, model: type[Value], field: str, common: tuple[str, ...] = ()) -> str:
     left = (field, *common)
     fields = [name for name in _fields(model) if name not in left]
-    table = _table(model, tuple(_fields(model)), tuple(fields)) if fields else ""
-    return f"### {title}\n\n{_first_paragraph(model)}\n" + (f"\n{table}" if table else "")
+    table = _table(model, fields) if fields else ""
+    about = re.sub(r"\S+/<\S+\.yaml", r"`\g<0>`", _first_paragraph(model)).replace("``", "`")
+    return f"### {title}\n\n{about}\n" + (f"\n{table}" if table else "")
 
 
 def _fields(model: type[Value]) -> Json:
@@ -347,7 +371,7 @@ def _fields(model: type[Value]) -> Json:
     return properties
 
 
-def _table(model: type[Value], _order: tuple[str, ...], names: tuple[str, ...]) -> str:
+def _table(model: type[Value], names: Sequence[str]) -> str:
     required = _generated(model).get("required", [])
     rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
     for name, schema in _fields(model).items():
@@ -378,32 +402,30 @@ def _default(value: object) -> str:
     return f"`{json.dumps(value) if not isinstance(value, str) else value}`"
 
 
+_TYPES = {
+    "string": "text",
+    "boolean": "true or false",
+    "object": "mapping",
+    "integer": "integer",
+    "number": "number",
+}
+
+
 def _kind(schema: Json) -> str:
     """A schema in a few words."""
-    match schema:
-        case {"$ref": "#/$defs/Size"}:
-            return "size"
-        case {"$ref": str(name)}:
-            return name.removeprefix("#/$defs/").lower()
-        case {"enum": values}:
-            return ", ".join(f"`{value}`" for value in values)
-        case {"const": value}:
-            return f"`{value}`"
-        case {"anyOf": branches}:
-            kinds = [_kind(branch) for branch in branches if branch.get("type") != "null"]
-            scalar = ["text", "integer", "number", "true or false"]
-            return "scalar" if kinds == scalar else " or ".join(dict.fromkeys(kinds))
-        case {"type": "array", "items": items}:
-            return f"list of: {_kind(items)}"
-        case {"type": "object"}:
-            return "mapping"
-        case {"type": "string"}:
-            return "text"
-        case {"type": "boolean"}:
-            return "true or false"
-        case {"type": kind}:
-            return str(kind)
-    return "any"
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if "anyOf" in schema:
+        kinds = [_kind(branch) for branch in schema["anyOf"] if branch.get("type") != "null"]
+        scalar = ["text", "integer", "number", "true or false"]
+        return "scalar" if kinds == scalar else " or ".join(dict.fromkeys(kinds))
+    if schema.get("type") == "array":
+        return f"list of: {_kind(schema['items'])}"
+    if "$ref" in schema:
+        return str(schema["$ref"]).removeprefix("#/$defs/").lower()
+    return _TYPES[schema["type"]]
 
 
 def _first_paragraph(model: type[Value]) -> str:

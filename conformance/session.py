@@ -11,8 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from conformance.engine import DEFAULT_KERNEL
 from conformance.exits import Refused
-from conformance.known import Known, KnownError, parse_known, settle, stale
+from conformance.known import Known, parse_known, settle, stale
 from conformance.library import Library, LibraryErrors, SelectionError, load_library, select
 from conformance.model import NotApplicable, Observation, Plan, Variant, Verdict, as_json
 from conformance.oracle import judge
@@ -24,8 +25,8 @@ from conformance.record import (
     read_record,
 )
 from conformance.report.junit import NotRun, document
-from conformance.report.result import Asked, Result
-from conformance.rundir import write_atomically
+from conformance.report.result import Asked, Result, slug
+from conformance.rundir import shown, write_atomically
 from conformance.runner import Outcome
 from conformance.scheduler import Job, broken
 
@@ -53,7 +54,7 @@ def open_library(cases: Sequence[Path]) -> Library:
 
 
 def choose(library: Library, expression: str) -> tuple[Variant, ...]:
-    """The variants that ``-k`` selects, which may be none. Raises Refused if it is no expression."""
+    """What ``-k`` selects, which may be nothing. Raises Refused if it is no expression."""
     try:
         return select(library.variants, expression)
     except SelectionError as error:
@@ -61,11 +62,32 @@ def choose(library: Library, expression: str) -> tuple[Variant, ...]:
 
 
 def known_rows(folder: Path | None) -> tuple[Known, ...]:
-    """The known deviations: of ``folder``, or the suite's own. Raises Refused if one is malformed."""
-    try:
-        return parse_known(folder or KNOWN)
-    except KnownError as error:
-        raise Refused(str(error)) from error
+    """The known deviations of ``folder``, or the suite's own.
+
+    Raises Refused, with the place, if one is malformed, and OSError if a file cannot be read.
+    """
+    rows: list[Known] = []
+    for path in sorted((folder or KNOWN).glob("*.toml")):
+        try:
+            rows += parse_known(path.read_text(encoding="utf-8"), shown(path))
+        except ValueError as error:  # the parser's own, and text that is not UTF-8
+            place = "" if str(error).startswith(shown(path)) else f"{shown(path)}: "
+            raise Refused(f"{place}{error}") from error
+    return tuple(rows)
+
+
+def distinct(specs: Sequence[str]) -> tuple[str, ...]:
+    """The kernels to run on, each once; the default if none is named.
+
+    Raises Refused if two cannot be told apart by their names in results.
+    """
+    kernels = tuple(dict.fromkeys(specs)) or (DEFAULT_KERNEL,)
+    named: dict[str, str] = {}
+    for kernel in kernels:
+        other = named.setdefault(slug(kernel), kernel)
+        if other != kernel:
+            raise Refused(f"--kernel {other} and {kernel}: results would be called {slug(kernel)}")
+    return kernels
 
 
 def repeat_options(cases: Sequence[Path], modules: Sequence[Path]) -> tuple[str, ...]:
@@ -120,6 +142,8 @@ class Ending:
     not_run: tuple[NotRun, ...] = ()
     stale: tuple[str, ...] = ()  # rows of known deviations: file:line and why
     warnings: tuple[str, ...] = ()
+    started: str = ""  # ISO 8601, UTC
+    modules: tuple[Path, ...] = ()  # that took the place of the kernels' own
     incomplete: bool = False  # a record that is not whole, or that speaks of cases that are gone
 
 
@@ -154,10 +178,17 @@ def rejudge(path: Path, library: Library, rows: Sequence[Known]) -> Ending:
             plan=entry.plan, observation=entry.observation, verdict=settle(verdict, rows)
         )
         results.append(result_of(variant, outcome))
+    # A record's order is that in which slots were done; a report's is that of the plan.
+    host = record.header.host
+    kernels = [*host.get("kernels", ()), *(entry.verdict.kernel for entry in record.entries)]
+    order = {variant.id: number for number, variant in enumerate(library.variants)}
+    results.sort(key=lambda r: (kernels.index(r.verdict.kernel), order[r.variant.id]))
     return Ending(
         results=tuple(results),
-        stale=stale_rows([result.verdict for result in results], rows),
+        stale=_stale([result.verdict for result in results], rows),
         warnings=tuple(warnings),
+        started=record.header.started.removesuffix("Z"),
+        modules=tuple(Path(name) for name in host.get("modules", ())),
         incomplete=bool(record.problems or missing),
     )
 
@@ -177,9 +208,13 @@ class Recorder:
         jobs: Sequence[Job],
         rows: Sequence[Known],
         asked: Asked,
-        host: Mapping[str, object],
+        kernels: Mapping[str, Mapping[str, object]],
+        modules: Sequence[str],
     ) -> None:
-        """Begin the record. Raises OSError if it cannot be written."""
+        """Begin the record: ``kernels`` as their engine describes them, modules put in their place.
+
+        Raises OSError if it cannot be written.
+        """
         self._folder = folder
         self._jobs = tuple(jobs)
         self._rows = tuple(rows)
@@ -190,7 +225,7 @@ class Recorder:
         header = Header(
             started=f"{self._started}Z",
             command=tuple(sys.argv),
-            host=dict(host),
+            host={"kernels": dict(kernels), "modules": list(modules)},
             cases=Cases(sha256=library.sha256),
         )
         self._writer = RecordWriter(folder / "record.jsonl", header, planned=len(jobs))
@@ -235,14 +270,16 @@ class Recorder:
     def ending(self) -> Ending:
         """What the run came to."""
         verdicts = [result.verdict for result in self._results]
-        order = {(job.variant.id, job.kernel): number for number, job in enumerate(self._jobs)}
         return Ending(
-            results=tuple(
-                sorted(self._results, key=lambda r: order[r.variant.id, r.verdict.kernel])
-            ),
+            results=self._in_order(),
             not_run=self._not_run(),
-            stale=stale_rows(verdicts, self._rows),
+            started=self._started,
+            stale=_stale(verdicts, self._rows),
         )
+
+    def _in_order(self) -> tuple[Result, ...]:
+        order = {(job.variant.id, job.kernel): number for number, job in enumerate(self._jobs)}
+        return tuple(sorted(self._results, key=lambda r: order[r.variant.id, r.verdict.kernel]))
 
     def _not_run(self) -> tuple[NotRun, ...]:
         return tuple(
@@ -253,9 +290,13 @@ class Recorder:
 
     def _render(self) -> None:
         text = document(
-            self._results,
+            self._in_order(),
             self._asked,
             not_run=self._not_run(),
             started=self._started,
         )
         write_atomically(self._folder / "junit.xml", text)
+
+
+def _stale(verdicts: Sequence[Verdict], rows: Sequence[Known]) -> tuple[str, ...]:
+    return tuple(str(row) for row in stale(verdicts, rows))

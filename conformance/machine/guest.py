@@ -212,6 +212,11 @@ class QemuGuest:
         return self._process.pid
 
     @property
+    def cpu_seconds(self) -> float:
+        """Processor time that QEMU has used so far."""
+        return self._process.cpu_seconds()
+
+    @property
     def events(self) -> tuple[dict[str, object], ...]:
         """See ``Guest``."""
         self._take_events()

@@ -20,7 +20,7 @@ from conformance.machine import initramfs
 from conformance.machine.apt import KEYRING, Mirrors, host_mirrors, sources
 from conformance.machine.cache import Cache, digest_of
 from conformance.machine.kernel import LOCAL_KEPT, Kernel, resolve_kernel
-from conformance.machine.tool import ArtifactError, ToolError, environment, run
+from conformance.machine.tool import ArtifactError, ToolError, require, run
 
 _PROJECT = Path(__file__).resolve().parents[2]
 
@@ -147,24 +147,52 @@ def _build_root(text: str, recipe: Path, product: Path, mirrors: Callable[[], Mi
     sources_list = product / "sources.list"
     sources_list.write_text(sources(str(suite), mirrors()))
     tarball = product / "root.tar"
-    run(
-        ["mmdebstrap", "--quiet", "--variant=essential", "--format=tar", "--architectures=amd64"]
-        + [f"--keyring={KEYRING}", f"--include={','.join(packages)}"]
-        + [f"--dpkgopt=path-exclude={pattern}" for pattern in exclude]
-        # What the guest holds, for the record of a run.
-        + ['--customize-hook=chroot "$1" dpkg-query -W >"$1/etc/conform-packages"']
-        + [f'--customize-hook=chroot "$1" {_COMPILE}']
-        + ['--customize-hook=rm -rf "$1"/var/cache/* "$1"/var/lib/apt "$1"/var/lib/dpkg/info']
-        + [str(suite), tarball, sources_list]
-    )
     tree = product / "tree"
     tree.mkdir()
+    require("mmdebstrap")
+    cage = _cage()
+    command = [
+        *cage,
+        *("mmdebstrap", "--quiet", "--variant=essential", "--format=tar", "--architectures=amd64"),
+        *(f"--keyring={KEYRING}", f"--include={','.join(packages)}"),
+        *(f"--dpkgopt=path-exclude={pattern}" for pattern in exclude),
+        # What the guest holds, for the record of a run.
+        '--customize-hook=chroot "$1" dpkg-query -W >"$1/etc/conform-packages"',
+        f'--customize-hook=chroot "$1" {_COMPILE}',
+        '--customize-hook=rm -rf "$1"/var/cache/* "$1"/var/lib/apt "$1"/var/lib/dpkg/info',
+        *(str(suite), tarball, sources_list),
+    ]
+    try:
+        # In the cage it is root and can reach the cache; what it leaves there is cleared away.
+        run(command, env={"TMPDIR": str(product)} if cage else None)
+    except ToolError as error:
+        if "unable to pick chroot mode" in str(error):
+            raise ToolError(
+                "the guest's root can be built by root, or by a user with a range in /etc/subuid"
+                " and the package uidmap: run this once as one of them"
+            ) from error
+        raise
     run(["tar", "-C", tree, "-xf", tarball, "--exclude=./dev/*", "--no-same-owner", "-p"])
     tarball.unlink()
     sources_list.unlink()
     _make_erofs(tree, product / "root.erofs")
     shutil.copyfile(tree / "etc/conform-packages", product / "packages.txt")
     shutil.rmtree(tree)
+
+
+def _cage() -> list[str | Path]:
+    """Words to put before mmdebstrap so that it ends with this process, its mounts with it.
+
+    As root it mounts /proc, /sys and /dev/pts in its chroot, for all the host to see, and outlives
+    a builder that was killed. Without root it makes namespaces of its own, and these words fail.
+    """
+    cage: list[str | Path] = ["setpriv", "--pdeathsig", "KILL"]
+    cage += ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    try:
+        run([*cage, "true"])
+    except ToolError:
+        return []
+    return cage
 
 
 def _make_erofs(tree: Path, image: Path) -> None:
@@ -207,10 +235,7 @@ def _kept(cache: Cache, kind: str, key: str, build: Callable[[Path], None]) -> P
 
 def initrd_image(kernel: Kernel, *, cache: Cache, files: Sources) -> tuple[str, Path]:
     """The initramfs for a kernel with the agent as it is now, and its key. Raises ArtifactError."""
-    found = shutil.which("busybox", path=environment()["PATH"])
-    if found is None:
-        raise ToolError("busybox is not installed: apt install busybox-static")
-    busybox = Path(found)
+    busybox = require("busybox")
     try:
         agent = initramfs.agent_files(files.agent, files.wire)
         fixed = (files.init.read_bytes(), files.reaper.read_bytes())

@@ -240,6 +240,14 @@ class Process:
             return self._process.wait(limit) if limit else self._process.poll()
         return None
 
+    def cpu_seconds(self) -> float:
+        """The processor time that it has used, however long it had to wait for a processor."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def output(self) -> str:
         """The end of what QEMU printed."""
         if self._said.closed:

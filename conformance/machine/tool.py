@@ -64,23 +64,14 @@ def run(
     env: Mapping[str, str] | None = None,
     stdin: bytes = b"",
 ) -> bytes:
-    """Run a tool to its end and return its standard output. It is ended when this process dies.
+    """Run a tool to its end and return its standard output.
 
     Raises ToolError (missing tool, non-zero exit) or NoSpaceError (it said the disk is full).
     """
     words = [str(word) for word in argv]
-    surroundings = environment(env)
-    if shutil.which(words[0], path=surroundings["PATH"]) is None:
-        package = PACKAGE_OF.get(words[0], words[0])
-        raise ToolError(f"{words[0]} is not installed: apt install {package}")
+    require(words[0])
     done = subprocess.run(
-        # SIGTERM, so that mmdebstrap clears its chroot away; setpriv is essential in Debian.
-        ["setpriv", "--pdeathsig", "TERM", *words],
-        cwd=cwd,
-        env=surroundings,
-        input=stdin,
-        capture_output=True,
-        check=False,
+        words, cwd=cwd, env=environment(env), input=stdin, capture_output=True, check=False
     )
     if done.returncode == 0:
         return done.stdout
@@ -91,6 +82,14 @@ def run(
             " or point CONFORM_CACHE (and TMPDIR) at a larger file system"
         )
     raise ToolError(f"{words[0]} failed (exit {done.returncode}): {telling_line(said)}")
+
+
+def require(tool: str) -> Path:
+    """Where a tool is. Raises ToolError, naming the package to install, when it is nowhere."""
+    found = shutil.which(tool, path=environment()["PATH"])
+    if found is None:
+        raise ToolError(f"{tool} is not installed: apt install {PACKAGE_OF.get(tool, tool)}")
+    return Path(found)
 
 
 def telling_line(output: str) -> str:

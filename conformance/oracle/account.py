@@ -1,15 +1,16 @@
 """What became of each block: submitted, acknowledged, and read back.
 
-The ledger's operations and the extents of each verification are joined here, block by block, for one
-layer of one arm. The rules are NORMS', "Acknowledged means" and "What the norm allows":
+The ledger's operations and the extents of each verification are joined here, block by block, for
+one layer of one arm. The rules are NORMS', "Acknowledged means" and "What the norm allows":
 
 - a result r > 0 covers [offset, offset + r) and no more, and of that only whole blocks are judged;
-- a write is acknowledged by the next successful sync of its own submitter, or by its own success under
-  O_DSYNC. A completion of O_DIRECT or of an engine acknowledges nothing until such a sync;
-- a sync speaks for the writes since the sync before it: "a success of fsync after a failed one proves
-  nothing" about what the failed one was asked for;
+- a write is acknowledged by the next successful sync of its own submitter, or by its own success
+  under O_DSYNC. A completion of O_DIRECT or of an engine acknowledges nothing until such a sync;
+- a sync speaks for the writes since the sync before it: "a success of fsync after a failed one
+  proves nothing" about what the failed one was asked for;
 - a block that was written again after its acknowledgement may hold any of the later generations;
-- of the range of a failed O_DIRECT write nothing may be said, until it is written and acknowledged anew.
+- of the range of a failed O_DIRECT write nothing may be said, until it is written and acknowledged
+  anew.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ class Ack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """One acknowledged block at one verification. ``kind`` is None where it holds what it should."""
+    """One acknowledged block at one verification. ``kind`` is None where it holds what it should.
+    """
 
     verify: int
     block: int
@@ -275,7 +277,11 @@ class _Ledger:
             return
         kept = self._blocks.get(block)
         if kept is None:
-            if self._zeros and not self._in_hole(at) and extent.content in ("generation", "foreign"):
+            if (
+                self._zeros
+                and not self._in_hole(at)
+                and extent.content in ("generation", "foreign")
+            ):
                 self._add_alien(verify, block, extent)
             return
         if kept.open:
@@ -301,9 +307,7 @@ class _Ledger:
 
     def _add_alien(self, verify: int, block: int, extent: Extent) -> None:
         self._alien.append(
-            Alien(
-                verify=verify, block=block, content=extent.content, generation=extent.generation
-            )
+            Alien(verify=verify, block=block, content=extent.content, generation=extent.generation)
         )
 
 
@@ -336,7 +340,8 @@ def _touched(start: int, end: int) -> range:
 
 
 def written_by(step: Run, target: str) -> tuple[Range, ...]:
-    """Where on a layer a command may write: dd's own range, else all of it if it names the layer."""
+    """Where on a layer a command may write: dd's own range, else all of it if it names the layer.
+    """
     placeholder = f"{{{target}}}"
     named = [word for word in step.argv if placeholder in word]
     if not named:
@@ -479,5 +484,6 @@ def unsurfaced(scene: Scene, account: Account) -> tuple[Found, ...]:
 
 
 def cached(step: Write) -> bool:
-    """Whether a step writes through the page cache, so that an error may be told to who comes next."""
+    """Whether a step writes through the page cache, so that an error may be told to who comes next.
+    """
     return step.submit in (Submit.BUFFERED, Submit.DSYNC) or step.submit in MMAP

@@ -1,8 +1,8 @@
 """Whether an observation answers its variant, and whether the rig did its part.
 
-Everything here makes a verdict BROKEN. *Fatal* reasons leave nothing to be trusted: the observation is
-of something else, the control failed, the shortage never arrived. *Cut short* means that what was seen
-until then stands, so that a deviation that was proven stays one (DESIGN: FAIL > BROKEN).
+Everything here makes a verdict BROKEN. *Fatal* reasons leave nothing to be trusted: the observation
+is of something else, the control failed, the shortage never arrived. *Cut short* means that what
+was seen until then stands, so that a deviation that was proven stays one (DESIGN: FAIL > BROKEN).
 """
 
 from __future__ import annotations
@@ -77,9 +77,7 @@ def _unanswered_arm(arm: Arm, seen: ArmSeen) -> Iterator[str]:
 
 
 def _cut_short(seen: ArmSeen) -> bool:
-    return (
-        seen.lost is not None or bool(seen.problem) or any(step.problem for step in seen.steps)
-    )
+    return seen.lost is not None or bool(seen.problem) or any(step.problem for step in seen.steps)
 
 
 def rig_reasons(scene: Scene) -> Iterator[Reason]:
@@ -92,6 +90,11 @@ def rig_reasons(scene: Scene) -> Iterator[Reason]:
         if taken.seen.problem:
             text = f"{of}step {taken.name}: {taken.seen.problem}"
             yield Reason(text=text, fatal=taken.phase is Phase.BEFORE or not scene.imposed)
+            continue
+        unread = _reader_ended(taken)
+        if unread:
+            # The kernel kept the reader, not the rig: `bounded` tells of it.
+            yield Reason(text=f"{of}step {taken.name}: {unread}", fatal=taken.phase is Phase.BEFORE)
             continue
         yield from (
             Reason(text=f"{of}step {taken.name}: {text}") for text in _incomplete(taken, scene)
@@ -108,12 +111,22 @@ def rig_reasons(scene: Scene) -> Iterator[Reason]:
     yield from _bystanders(scene)
 
 
+def _reader_ended(taken: Taken) -> str:
+    """How the reader of a verification ended, if it had to be ended."""
+    if not isinstance(taken.step, Verify | VerifyFiles):
+        return ""
+    for command in taken.seen.commands:
+        if command.ended.timed_out or command.ended.signal is not None:
+            return "the reader did not come to an end"
+    return ""
+
+
 def _lost(scene: Scene) -> Iterator[Reason]:
     lost = scene.seen.lost
     if lost is None:
         return
     where = f"at {lost.step}: {lost.how}: {lost.title}"
-    if (lost.how in KERNELS_OWN and scene.imposed and scene.arm.shortage.kind != "none") or scene.imposed:
+    if scene.imposed:
         yield Reason(text=f"arm {scene.name}: the guest was lost {where}", fatal=False)
     else:
         text = f"arm {scene.name}: the guest was lost before the shortage was imposed, {where}"
@@ -121,21 +134,21 @@ def _lost(scene: Scene) -> Iterator[Reason]:
 
 
 def _bystanders(scene: Scene) -> Iterator[Reason]:
-    wanted = [one.name for one in scene.arm.bystanders]
-    for look in scene.looks:
-        if look.where == "teardown":
-            continue
-        states = look.watch.bystanders
-        if sorted(one.name for one in states) != sorted(wanted):
-            yield Reason(text=f"arm {scene.name}: {look.where}: not every bystander was looked at")
+    """Those that the case names, and any that the planner adds, are looked at each time."""
+    of = f"arm {scene.name}: "
+    wanted = {one.name for one in scene.arm.bystanders}
+    looks = [look for look in scene.looks if look.where != "teardown"]
+    for look in looks:
+        names = [one.name for one in look.watch.bystanders]
+        at_first = sorted(one.name for one in looks[0].watch.bystanders)
+        if sorted(names) != at_first or not wanted <= set(names) or len(set(names)) < len(names):
+            yield Reason(text=f"{of}{look.where}: not every bystander was looked at")
             return
-        if look.phase is not Phase.BEFORE:
-            continue
-        for one in states:
-            if not one.alive or one.io_errors:
-                text = f"bystander {one.name} was in trouble before the shortage was imposed"
-                yield Reason(text=f"arm {scene.name}: {text}")
-                return
+        troubled = [o.name for o in look.watch.bystanders if not o.alive or o.io_errors]
+        if look.phase is Phase.BEFORE and troubled:
+            text = f"bystander {troubled[0]} was in trouble before the shortage was imposed"
+            yield Reason(text=f"{of}{text}")
+            return
 
 
 # -- steps whose answer has to be whole ---------------------------------------------------------
@@ -146,8 +159,10 @@ def _incomplete(taken: Taken, scene: Scene) -> Iterator[str]:
     match taken.step:
         case Write():
             yield from _incomplete_write(taken.step, taken, scene)
-        case Run() | Files() | Metadata() if taken.seen.submitter is None:
+        case Run() if taken.seen.submitter is None:
             yield "no submitter was seen"
+        case Files() | Metadata():
+            yield from _incomplete_files(taken.step, taken.seen)
         case Verify():
             yield from _incomplete_verify(taken.step, taken.seen, scene)
         case VerifyFiles() if len({f.path for f in taken.seen.files}) != len(taken.seen.files):
@@ -157,8 +172,6 @@ def _incomplete(taken: Taken, scene: Scene) -> Iterator[str]:
     commands = taken.step.verb in ("unmount", "mount", "check", "reattach")
     if commands and not taken.seen.commands:
         yield "no command was seen"
-    if isinstance(taken.step, Files | Metadata) and taken.seen.submitter is not None:
-        yield from _incomplete_files(taken.step, taken.seen, taken.seen.submitter)
 
 
 def _incomplete_write(step: Write, taken: Taken, scene: Scene) -> Iterator[str]:
@@ -217,13 +230,14 @@ def _incomplete_verify(step: Verify, seen: StepSeen, scene: Scene) -> Iterator[s
     yield f"the extents do not add up to bytes {step.offset} to {end - 1}"
 
 
-def _incomplete_files(
-    step: Files | Metadata, seen: StepSeen, submitter: Submitter
-) -> Iterator[str]:
-    ended = submitter.ended
-    if ended.signal is not None or ended.timed_out:
-        return
+def _incomplete_files(step: Files | Metadata, seen: StepSeen) -> Iterator[str]:
     if any(op.result < 0 for op in seen.file_ops):
+        return
+    if seen.submitter is None:
+        yield "no submitter was seen"
+        return
+    ended = seen.submitter.ended
+    if ended.signal is not None or ended.timed_out:
         return
     if ended.exit_code != 0:
         yield f"the submitter ended with status {ended.exit_code} and told of no error"

@@ -1,8 +1,8 @@
 """The two guards against passing for nothing: the shortage arrived, and its relief was relief.
 
-NORMS: "The shortage must be shown to have arrived by a reading that does not depend on the error under
-test. If not, the outcome is BROKEN, never PASS." And of relief: "A case that relieves too little would
-accuse it falsely: prove the relief, as well as the shortage."
+NORMS: "The shortage must be shown to have arrived by a reading that does not depend on the error
+under test. If not, the outcome is BROKEN, never PASS." And of relief: "A case that relieves too
+little would accuse it falsely: prove the relief, as well as the shortage."
 """
 
 from __future__ import annotations
@@ -27,19 +27,21 @@ from conformance.oracle.answer import Reason
 from conformance.oracle.scene import Phase, Scene, Taken, Window, windows
 
 METADATA_REQUEST: Final = 65536
-"""The largest single request that a journal, log or tree node is written with, about: the reading may
-stay that far from the limit although a request was refused."""
+"""The largest single request that a journal, log or tree node is written with, about: the reading
+may stay that far from the limit although a request was refused.
+"""
 DD_DEFAULT: Final = 512
 
 
 def room(reading: Reading) -> int | None:
-    """Bytes left by a reading; None when no limit is in force. Negative when the limit was passed."""
+    """Bytes left by a reading; None when no limit is in force. Negative when the limit was passed.
+    """
     return None if reading.limit is None else reading.limit - reading.used
 
 
 def request_of(step: AnyStep) -> int:
-    """The most bytes that one request of a step asks space for: a reading that is closer to the limit
-    than this shows that the next request could not be served.
+    """The most bytes that one request of a step asks space for: a reading that is closer to the
+    limit than this shows that the next request could not be served.
     """
     match step:
         case Write():
@@ -82,7 +84,9 @@ def _window(scene: Scene, window: Window) -> Iterator[str]:
             yield f"the limit in force is {at_first.limit} bytes, and {asked} was asked for"
             return
     if not has_arrived(window):
-        closest = min((left for r in window.readings if (left := room(r)) is not None), default=None)
+        closest = min(
+            (left for r in window.readings if (left := room(r)) is not None), default=None
+        )
         told = "nothing was read" if closest is None else f"{closest} bytes were left at least"
         yield f"the shortage was not shown to have arrived: {told}, and no limit was hit"
     if window.relieve is not None:

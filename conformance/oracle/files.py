@@ -1,9 +1,11 @@
 """Which files were acknowledged, and how they were found.
 
-A file is acknowledged when its fsync returned 0 after everything that was done to it, and no fsync of it
-had failed before. Strictly, fsync(2) of a new file does not promise its directory entry; ext4, xfs, btrfs
-and f2fs all give that promise for a file that was created and fsynced. Where a step records that it synced
-the directory as well, that must have succeeded for a missing file to count.
+A file is acknowledged when it was written whole, its fsync returned 0 and none had failed before,
+and, where the step syncs directories at all, its directory was synced after it. By the letter of
+fsync(2) the name of a new file is durable only then.
+
+Of a load that is all metadata, like operations in a row are recorded as one, so that not every name
+is among them. The agent lists the names that were synced with their directory; that list is taken.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from dataclasses import dataclass, field
 from conformance.model import FileOp, Files, FileState, Metadata, VerifyFiles
 from conformance.oracle.scene import Phase, Scene, Taken
 
-CHANGES = frozenset({"create", "write", "mkdir", "setxattr"})
+CHANGES = frozenset({"create", "write", "setxattr"})
 SYNCS = frozenset({"fsync", "dirsync", "syncfs"})
 
 
@@ -22,48 +24,78 @@ SYNCS = frozenset({"fsync", "dirsync", "syncfs"})
 class _File:
     ok: bool = True  # nothing that was done to it failed
     synced: bool = False
-    entry: bool | None = None  # whether its directory was synced since; None: nobody tried
+    named: bool = False  # its directory was synced since
+
+    def changed(self, op: FileOp) -> None:
+        short = op.kind == "write" and op.result < op.length
+        self.ok = self.ok and op.result >= 0 and not short
+        self.synced = self.named = False
+
+    def fsynced(self, op: FileOp) -> None:
+        self.ok = self.ok and op.result >= 0
+        self.synced = self.ok
 
 
 @dataclass(slots=True)
 class _Tree:
+    """What a filesystem should hold."""
+
     files: dict[str, _File] = field(default_factory=dict)
-    trusted: list[str] = field(default_factory=list)  # directories of metadata steps that synced
+    listed: dict[str, frozenset[str]] = field(default_factory=dict)
+    """For each directory of a metadata step that synced: the files fsynced in it by name."""
+    failed: set[str] = field(default_factory=set)
 
     def play(self, step: Files | Metadata, ops: tuple[FileOp, ...]) -> None:
+        if isinstance(step, Metadata):
+            self._metadata(step, ops)
+            return
+        mine: dict[str, _File] = {}
         for op in ops:
-            self._one(op)
-        if isinstance(step, Metadata) and any(o.kind in SYNCS and o.result == 0 for o in ops):
-            self.trusted.append(step.directory)
+            if op.kind == "dirsync":
+                _name(mine, op)
+            elif op.kind in CHANGES:
+                mine.setdefault(op.path, _File()).changed(op)
+            elif op.kind == "fsync":
+                mine.setdefault(op.path, _File()).fsynced(op)
+        if not any(op.kind == "dirsync" for op in ops):
+            for one in mine.values():
+                one.named = True
+        self.files.update(mine)
 
-    def _one(self, op: FileOp) -> None:
-        if op.kind == "dirsync":
-            for path, one in self.files.items():
-                if path.rpartition("/")[0] == op.path.rstrip("/"):
-                    one.entry = op.result >= 0
+    def _metadata(self, step: Metadata, ops: tuple[FileOp, ...]) -> None:
+        self.failed |= {op.path for op in ops if op.kind == "fsync" and op.result < 0}
+        if not any(op.kind in SYNCS and op.result == 0 for op in ops):
             return
-        if op.kind == "rename":
-            # Whether the path is the old name or the new one: it no longer says where the file is.
-            self.files.pop(op.path, None)
-            return
-        kept = self.files.setdefault(op.path, _File())
-        if op.kind in CHANGES:
-            short = op.kind == "write" and op.result < op.length
-            kept.ok = kept.ok and op.result >= 0 and not short
-            kept.synced = False
-        elif op.kind == "fsync":
-            kept.ok = kept.ok and op.result >= 0
-            kept.synced = kept.ok and op.result == 0
+        last = max(
+            (i for i, o in enumerate(ops) if o.kind == "dirsync" and o.result == 0), default=-1
+        )
+        if not any(op.kind == "dirsync" for op in ops):
+            last = len(ops)
+        told = (
+            o.path for i, o in enumerate(ops) if o.kind == "fsync" and o.result == 0 and i < last
+        )
+        self.listed[step.directory] = frozenset(told)
 
-    def acknowledged(self, state: FileState) -> bool:
-        kept = self.files.get(state.path)
-        if kept is None:
-            # The agent lists the files that a metadata step synced; like operations in a row are
-            # recorded as one, so that not every path is among them.
-            return any(_below(state.path, directory) for directory in self.trusted)
-        if state.state == "missing" and kept.entry is False:
-            return False
-        return kept.synced
+    def acknowledged(self, path: str) -> bool:
+        one = self.files.get(path)
+        if one is not None:
+            return one.synced and one.named
+        return path not in self.failed and any(_below(path, name) for name in self.listed)
+
+    def to_tell(self) -> set[str]:
+        """The paths that a verification cannot leave out."""
+        told = {path for path, one in self.files.items() if one.synced and one.named}
+        return told.union(*self.listed.values())
+
+
+def _name(files: dict[str, _File], op: FileOp) -> None:
+    """A directory was synced: told by its own path, or by that of the file whose name it is for."""
+    if op.result < 0:
+        return
+    directory = op.path.rpartition("/")[0] if op.path in files else op.path.rstrip("/")
+    for path, one in files.items():
+        if path.rpartition("/")[0] == directory:
+            one.named = True
 
 
 def _below(path: str, directory: str) -> bool:
@@ -80,7 +112,7 @@ class Damage:
 
 
 def _played(scene: Scene) -> Iterator[tuple[Taken, VerifyFiles, _Tree]]:
-    """Each verification of files with the tree as it should be then."""
+    """Each verification of files, with the tree as it should be then."""
     trees: dict[str, _Tree] = {}
     for taken in scene.taken:
         step = taken.step
@@ -95,7 +127,7 @@ def damages(scene: Scene) -> tuple[Damage, ...]:
     worst: dict[str, Damage] = {}
     for taken, step, tree in _played(scene):
         for state in taken.seen.files:
-            if state.state == "whole" or not tree.acknowledged(state):
+            if state.state == "whole" or not tree.acknowledged(state.path):
                 continue
             one = Damage(
                 verify=taken.index, lasting=_mounted_anew(scene, taken, step.target), state=state
@@ -107,17 +139,17 @@ def damages(scene: Scene) -> tuple[Damage, ...]:
 
 
 def unlisted(scene: Scene) -> Iterator[str]:
-    """Verifications that leave out a file that a step ``files`` synced."""
+    """Verifications that leave out a file that was acknowledged."""
     for taken, _, tree in _played(scene):
-        told = {state.path for state in taken.seen.files}
-        left_out = [path for path, one in tree.files.items() if one.synced and path not in told]
-        singles = [path for path in left_out if not any(_below(path, d) for d in tree.trusted)]
-        if singles or (tree.trusted and not told):
-            what = singles[0] if singles else "any file"
-            yield f"arm {scene.name}: {taken.name} does not tell of {what}"
+        if taken.seen.problem or taken.seen.commands:
+            continue
+        left_out = tree.to_tell() - {state.path for state in taken.seen.files}
+        if left_out:
+            yield f"arm {scene.name}: {taken.name} does not tell of {min(left_out)}"
 
 
 def _mounted_anew(scene: Scene, taken: Taken, target: str) -> bool:
+    """Whether a mount was tried between the relief and a verification."""
     return taken.phase is Phase.AFTER and any(
         t.step.verb == "mount" and t.step.target == target and t.phase is Phase.AFTER
         for t in scene.taken[: taken.index]

@@ -149,7 +149,11 @@ def _rests_on(joined: Trial, act: Act) -> Iterator[Reason]:
     judged = judged_clauses(joined.variant)
     for taken in act.scene.taken:
         clause = WORKS_BY.get(taken.step.verb)
-        if clause is None or taken.must_work or (taken.step.role is Role.RECOVER and clause in judged):
+        if (
+            clause is None
+            or taken.must_work
+            or (taken.step.role is Role.RECOVER and clause in judged)
+        ):
             continue
         for command in failed_commands(taken.seen.commands):
             if taken.phase is Phase.AFTER:

@@ -21,7 +21,9 @@ from conformance.oracle.text import stable
 _PREFIX = re.compile(r"^(?:<\d+>)?(?:\[\s*\d+\.\d+\]\s*)?(?:\[\s*[TC]\d+\]\s*)?")
 _INVOKED = re.compile(r"^(?P<comm>.+?) invoked oom-killer: (?P<rest>.*)$")
 _GFP = re.compile(r"gfp_mask=\w+\((?P<gfp>[^)]*)\)")
-_CPU = re.compile(r"^CPU: \d+ (?:UID: \d+ )?PID: (?P<pid>\d+) Comm: (?P<comm>.+?) (?:Not t|T)ainted")
+_CPU = re.compile(
+    r"^CPU: \d+ (?:UID: \d+ )?PID: (?P<pid>\d+) Comm: (?P<comm>.+?) (?:Not t|T)ainted"
+)
 _WORKQUEUE = re.compile(r"^Workqueue: (?P<queue>.+)$")
 _FRAME = re.compile(r"^(?:\? )?(?P<function>[A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+")
 _CONSTRAINT = re.compile(r"^oom-kill:constraint=(?P<constraint>\w+)")
@@ -242,10 +244,16 @@ _FAULTS: Final = (
     (r"Kernel panic - not syncing: (?P<what>.*)", "panic"),
     (r"(?:watchdog: )?BUG: soft lockup", "soft-lockup"),
     (r"(?:NMI )?watchdog: .*hard LOCKUP|Watchdog detected hard LOCKUP", "hard-lockup"),
-    (r"INFO: task (?P<task>.+?):\d+ blocked (?:for more than|in I/O wait for more than)", "hung-task"),
+    (
+        r"INFO: task (?P<task>.+?):\d+ blocked (?:for more than|in I/O wait for more than)",
+        "hung-task",
+    ),
     (r"(?:rcu: )?INFO: rcu\w* .*(?:detected|stall)", "rcu-stall"),
     (r"BUG: workqueue lockup", "workqueue-lockup"),
-    (r"BUG: (?P<tool>KASAN|KCSAN|KFENCE|KMSAN): (?P<what>.+?)(?: in (?P<where>[\w.]+).*)?", "sanitizer"),
+    (
+        r"BUG: (?P<tool>KASAN|KCSAN|KFENCE|KMSAN): (?P<what>.+?)(?: in (?P<where>[\w.]+).*)?",
+        "sanitizer",
+    ),
     (r"UBSAN: (?P<what>[\w-]+) in (?P<where>[\w./-]+)", "ubsan"),
     (
         r"WARNING: (?P<what>(?:possible|inconsistent|bad unlock|suspicious|held lock|"

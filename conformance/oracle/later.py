@@ -1,7 +1,7 @@
 """Errors of the page cache that are told to whoever comes next, and are no fault of the kernel's.
 
-A write through the page cache may fail after its submitter is gone. errseq_t keeps such an error until
-it was reported once: "if the error has not been reported, the next opener's fsync reports it"
+A write through the page cache may fail after its submitter is gone. errseq_t keeps such an error
+until it was reported once: "if the error has not been reported, the next opener's fsync reports it"
 (Documentation/core-api/errseq.rst, Documentation/filesystems/vfs.rst). Any sync of the device by
 anybody who came later writes back all that was left over, and has it reported.
 

@@ -81,8 +81,7 @@ def kills(scene: Scene) -> Kills:
     return Kills(
         counted=sum(_grown(a, b) for a, b in _steps(start, short)),
         logged=tuple(
-            Kill(look=lines[one.at][0], invoker=_invoker(scene, one), report=one)
-            for one in reports
+            Kill(look=lines[one.at][0], invoker=_invoker(scene, one), report=one) for one in reports
         ),
         grew_at=tuple(grew),
     )

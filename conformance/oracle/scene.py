@@ -1,7 +1,7 @@
 """A variant and what was seen of it, side by side: each step as asked for with the step as seen.
 
-Built only of an observation that answers the variant (``answer.unanswered`` is empty), so that nothing
-here is cut to the shorter of two lists.
+Built only of an observation that answers the variant (``answer.unanswered`` is empty), so that
+nothing here is cut to the shorter of two lists.
 """
 
 from __future__ import annotations
@@ -188,7 +188,8 @@ def scenes(variant: Variant, observation: Observation) -> tuple[Scene, ...]:
 
 
 def phases(arm: Arm) -> tuple[Phase, ...]:
-    """Where each step of an arm stands to the shortage. The step that relieves it is still in it."""
+    """Where each step of an arm stands to the shortage. The step that relieves it is still in it.
+    """
     found = []
     phase = Phase.AFTER if arm.shortage.kind == "none" else Phase.BEFORE
     for step in arm.steps:

@@ -22,7 +22,7 @@ from conformance.oracle.scene import Scene, scenes
 WEAKER = (Level.MUST, Level.SHOULD, Level.MAY, Level.SURVEY)
 """Strongest first."""
 EVIDENCE = 12
-"""Lines of evidence that a finding keeps at most."""
+"""Lines of evidence that a finding keeps at most, besides the path of the console log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,10 @@ class Trial:
             signature=signature,
             step=step,
             arm=scene.name if scene else ", ".join(act.scene.name for act in self.acts),
-            evidence=tuple(evidence)[:EVIDENCE],
+            evidence=(
+                *[line for line in evidence if line][:EVIDENCE],
+                *([scene.seen.console] if scene and scene.seen.console else []),
+            ),
             documented_by=self.variant.expect.documented_by.get(clause, ""),
         )
 

@@ -148,6 +148,11 @@ def test_kernel_that_is_none(user: User) -> None:
     assert not user.out.exists()
 
 
+def test_kernels_that_results_could_not_tell_apart(user: User) -> None:
+    user.has("fake_a_passes")
+    refused(user.conform_run("--kernel", "a/b", "--kernel", "a.b"), "a/b and a.b")
+
+
 def test_module_that_does_not_fit(user: User, tmp_path: Path) -> None:
     user.has("fake_a_passes")
     (tmp_path / "loop.ko").touch()
@@ -248,3 +253,51 @@ def test_judge_of_an_interrupted_record_says_so(user: User) -> None:
 def test_judge_of_no_record(user: User, tmp_path: Path) -> None:
     (tmp_path / "record.jsonl").write_text("{}\n")
     refused(user.conform("judge", str(tmp_path)), "record.jsonl:1")
+
+
+@pytest.mark.parametrize("lie", ["", "1"])
+def test_judge_gives_the_same_report(
+    user: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: str
+) -> None:
+    made = {"CONFORM_ENGINE": "tests.support.model_engine:engine", "CONFORM_FAKE_LIE": lie}
+    monkeypatch.setattr(User, "env", {**user.env, **made})
+    run = user.conform_run("--kernel", "one", "--kernel", "two", k="short_write and off")
+    assert run.returncode == (1 if lie else 0), run.stdout + run.stderr
+    assert ("bystanders_unharmed" in run.stdout) == bool(lie)
+    xml = tmp_path / "again.xml"
+    again = user.conform("judge", str(user.out), *user.shared()[:4], "--junit", str(xml))
+    assert (again.returncode, again.stdout, again.stderr) == (run.returncode, run.stdout, "")
+    assert xml.read_text() == (user.out / "junit.xml").read_text()
+
+
+# -- known deviations ---------------------------------------------------------------------------
+
+
+def test_known_deviation(user: User) -> None:
+    user.has("fake_a_fails")
+    user.knows("fake_a_fails")
+    done = user.conform_run()
+    assert done.returncode == 0, done.stdout
+    assert "FAIL known" in done.stdout
+    assert 'type="xfail"' in (user.out / "junit.xml").read_text()
+
+
+def test_strict_ignores_what_is_known(user: User) -> None:
+    user.has("fake_a_fails")
+    user.knows("fake_a_fails")
+    assert user.conform_run("--strict").returncode == 1
+
+
+def test_stale_known_deviation(user: User) -> None:
+    user.has("fake_a_passes")
+    user.knows("fake_a_passes")
+    done = user.conform_run()
+    assert done.returncode == 4
+    assert "stale known deviation: " in done.stdout
+    assert str(user.known) in done.stdout
+
+
+def test_malformed_known_deviation(user: User) -> None:
+    user.has("fake_a_passes")
+    (user.known / "rows.toml").write_text("known = [")
+    refused(user.conform_run(), str(user.known / "rows.toml"))

@@ -70,7 +70,7 @@ def test_ids_begin_with_the_case(user: User) -> None:
 
 def test_pytest_selects_what_the_command_line_selects(user: User) -> None:
     user.has("fake_a_passes")
-    for expression in ("loop_enospc", "memcg and not fio", "direct or fake_a", "LOOP_QUOTA"):
+    for expression in ("LOOP_memcg and not fio", "direct or fake_a"):
         ids = user.pytest("--co", "-q", k=expression).stdout.split("\n\n")[0].splitlines()
         done = user.conform("run", "--list", "-k", expression, "--cases", str(user.cases))
         assert sorted(ids) == sorted(line.split()[0] for line in done.stdout.splitlines())
@@ -143,3 +143,32 @@ def test_the_projects_own_tests_make_no_run(user: User, words: tuple[str, ...]) 
 def test_nothing_selected(user: User) -> None:
     done = user.pytest(k="no_such_case")
     assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+# -- known deviations ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [(), ("-n", "2")])
+def test_known_deviation_is_an_xfail_with_its_reason(user: User, words: tuple[str, ...]) -> None:
+    user.has("fake_a_fails")
+    user.knows("fake_a_fails")
+    done = user.pytest("-rx", *words)
+    assert done.returncode == 0, done.stdout
+    assert outcomes(done) == {"xfailed": 1}
+    assert "known deviation: error_surfaced at fill" in done.stdout
+    assert user.record().entries[0].verdict.status is Status.FAIL
+
+
+def test_strict_makes_it_a_failure(user: User) -> None:
+    user.has("fake_a_fails")
+    user.knows("fake_a_fails")
+    assert outcomes(user.pytest("--strict")) == {"failed": 1}
+
+
+def test_a_known_deviation_that_is_gone_is_a_failure(user: User) -> None:
+    user.has("fake_a_passes")
+    user.knows("fake_a_passes")
+    done = user.pytest()
+    assert done.returncode == 1
+    assert outcomes(done) == {"failed": 1}
+    assert "stale known deviation: " in done.stdout

@@ -50,7 +50,9 @@ class FakeBench:
             signature="silent",
             step="fill",
         )
-        status, findings, reasons = Status.PASS, (), ()  # type: ignore[var-annotated]
+        status = Status.PASS
+        findings: tuple[Finding, ...] = ()
+        reasons: tuple[str, ...] = ()
         match variant.case.split("_")[2]:
             case "fails":
                 status, findings = Status.FAIL, (must,)

@@ -36,11 +36,11 @@ def test_usage_errors_are_one_line(
 
 
 def test_list_begins_with_the_id(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "--list", "-k", "loop_enospc_short_write and direct"]) == 0
+    assert main(["run", "--list", "-k", "loop_enospc_short_write and 64K"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines
     for line in lines:
-        assert line.startswith("loop_enospc_short_write[direct")
+        assert line.startswith("loop_enospc_short_write[64K-")
         assert "cases/loop_enospc/loop_enospc_short_write.yaml:1" in line
 
 

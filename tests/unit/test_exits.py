@@ -7,7 +7,6 @@ from itertools import combinations
 import pytest
 
 from conformance.exits import BROKEN, DEVIATES, INTERRUPTED, NOTHING, REFUSED, STALE, status
-from conformance.model import Status
 from conformance.report.result import Asked, Outlook, Result
 from tests.support.results import one_of_each
 
@@ -49,5 +48,4 @@ def test_nothing_is_not_success() -> None:
 
 def test_refusal_is_no_sum_of_bits() -> None:
     highest = DEVIATES | BROKEN | STALE | NOTHING
-    assert REFUSED > highest
-    assert INTERRUPTED > highest
+    assert highest < min(REFUSED, INTERRUPTED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conformance.library import Library, LibraryErrors, load_library
@@ -117,6 +117,25 @@ def test_arms_have_their_own_rig_shortage_and_values(here: Path) -> None:
     assert [getattr(arm.steps[2], "cgroup", None) for arm in arms] == ["", "", "limited"]
     assert [getattr(arm.steps[2], "count", None) for arm in arms] == [3, 3, 3]
     assert arms[2].shortage == Memcg(kind="memcg", cgroup="limited", limit=8 << 20)
+
+
+def test_a_step_of_the_case_may_depend_on_what_an_arm_sets(here: Path) -> None:
+    steps = TREE["fixtures/procedures/files_short.yaml"].partition("steps:\n")[2]
+    steps = steps.replace("role: observe}", 'role: observe, when: {padded: "on"}}')
+    steps += "  - verify_files: {as: read_all, role: observe}\n"
+    library = load(
+        here,
+        ("files", "steps: files_short\n", f"steps:\n{steps}"),
+        ("files", "with: {cgroup: limited}\n", "with: {cgroup: limited, count: 2}\n"),
+        (
+            "files",
+            "full:\n    rig: fs_stack\n",
+            'full:\n    rig: fs_stack\n    with: {cgroup: ""}\n',
+        ),
+        ("files", "with: {quota: user,", 'with: {cgroup: "", quota: user,'),
+    )
+    last = [[step.name for step in arm.steps][-2:] for arm in library.variants[0].arms]
+    assert last == [["mount", "read_all"], ["read", "read_all"], ["mount", "read_all"]]
 
 
 def test_a_value_of_with_may_name_an_axis(here: Path) -> None:
@@ -331,6 +350,7 @@ def leaf(value: str | int | bool) -> Leaf:
     return Leaf(value=value, where=HERE)
 
 
+@settings(deadline=None)
 @given(NAMES, ATOMS)
 def test_a_whole_string_becomes_the_value_with_type_and_place(
     name: str, value: str | int | bool
@@ -342,6 +362,7 @@ def test_a_whole_string_becomes_the_value_with_type_and_place(
     assert scope.used == {name}
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(PLAIN, NAMES), min_size=1), PLAIN, st.dictionaries(NAMES, ATOMS))
 def test_within_text_names_become_text(
     parts: list[tuple[str, str]], end: str, others: dict[str, str | int | bool]
@@ -367,12 +388,14 @@ def nodes() -> st.SearchStrategy[Node]:
     )
 
 
+@settings(deadline=None)
 @given(nodes())
 def test_what_names_nothing_stays_as_it_is(node: Node) -> None:
     assert substitute(node, Scope(values={})) == node
     assert plain(substitute(node, Scope(values={}))) == plain(node)
 
 
+@settings(deadline=None)
 @given(NAMES, PLAIN)
 def test_an_unknown_name_is_never_left_as_it_is(name: str, around: str) -> None:
     with pytest.raises(ProblemsError, match=r"x\.yaml:3:4: .*no axis or parameter"):

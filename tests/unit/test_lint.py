@@ -63,6 +63,13 @@ PLANTED: dict[str, tuple[Edit, ...]] = {
         ("files", "cgroups: [limited]", "cgroups: «[limited, limited/a, other]"),
         ("files", "{cgroup: limited}", "{cgroup: limited/a}"),
     ),
+    "L032": (
+        (
+            "procedure",
+            "  - relieve",
+            "  - run: {as: now, role: observe, argv: [x], when: {count: «9}}\n  - relieve",
+        ),
+    ),
     "L040": (
         ("case", "clauses: [error_surfaced, reusable]", "clauses: []"),
         ("case", "title: A", "«title: A"),

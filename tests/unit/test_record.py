@@ -49,6 +49,11 @@ from conformance.record import (
     read_record,
 )
 
+SLOW_DISK = settings(
+    deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+"""Every record is waited for until it is on the disk; each example writes over the last one's."""
+
 HEADER = Header(
     started="2026-01-02T03:04:05Z",
     command=("conform", "run", "-k", "loop"),
@@ -234,7 +239,7 @@ def verdicts(draw: st.DrawFn) -> list[Verdict]:
 
 
 @given(verdicts())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@SLOW_DISK
 def test_any_verdicts_survive_being_written_and_read(tmp_path: Path, told: list[Verdict]) -> None:
     path = tmp_path / "record.jsonl"
     path.unlink(missing_ok=True)
@@ -245,7 +250,7 @@ def test_any_verdicts_survive_being_written_and_read(tmp_path: Path, told: list[
 
 
 @given(st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@SLOW_DISK
 def test_whatever_a_crash_leaves_can_be_salvaged(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "record.jsonl"
     path.unlink(missing_ok=True)
@@ -263,7 +268,7 @@ def test_whatever_a_crash_leaves_can_be_salvaged(tmp_path: Path, data: st.DataOb
 
 
 @given(st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@SLOW_DISK
 def test_a_changed_byte_never_passes(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "record.jsonl"
     path.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from _pytest.mark.expression import Expression
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conformance.model import Variant
@@ -63,6 +63,7 @@ def test_what_is_no_expression_is_told_with_its_column(expr: str, told: str) -> 
     assert "\n" not in str(caught.value)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(VARIANTS)), st.sampled_from(["direct", "loop", "", "fs"]))
 def test_what_is_selected_and_what_is_not_is_everything(variants: list[Variant], word: str) -> None:
     chosen = select(variants, word)
@@ -102,6 +103,7 @@ def theirs(expr: str, true: frozenset[str]) -> bool | None:
         return None
 
 
+@settings(deadline=None)
 @given(expressions(), st.frozensets(WORDS))
 def test_an_expression_means_what_it_means_to_pytest(expr: str, true: frozenset[str]) -> None:
     assert ours(expr, true) is theirs(expr, true) is not None
@@ -110,6 +112,7 @@ def test_an_expression_means_what_it_means_to_pytest(expr: str, true: frozenset[
 TOKENS = st.sampled_from(["a", "B", "and", "or", "not", "(", ")", " ", "\t", "%", "[x]", ":"])
 
 
+@settings(deadline=None)
 @given(st.lists(TOKENS, min_size=1).map("".join), st.frozensets(WORDS))
 def test_what_pytest_refuses_is_refused(expr: str, true: frozenset[str]) -> None:
     if not expr.strip(" \t"):

@@ -216,17 +216,8 @@ def settle_guest(args: dict[str, Any]) -> None:
 
 
 def about() -> dict[str, Any]:
-    """The agent and its kernel, as the host records them."""
-    return {
-        "pid": os.getpid(),
-        "python": platform.python_version(),
-        "release": os.uname().release,
-        "tainted": _small_file("/proc/sys/kernel/tainted"),
-        "uptime": _small_file("/proc/uptime").partition(" ")[0],
-        "clocksource": _small_file(
-            "/sys/devices/system/clocksource/clocksource0/current_clocksource"
-        ),
-    }
+    """The agent and its kernel, as the host records them. ``uptime``: seconds since the boot."""
+    return {**_LASTING, "pid": os.getpid(), "uptime": time.clock_gettime(time.CLOCK_BOOTTIME)}
 
 
 def failure(error: BaseException) -> wire.Failure:
@@ -245,6 +236,17 @@ def _small_file(path: str) -> str:
             return file.read(4096).strip()
     except OSError:
         return ""
+
+
+# Found out before the template is taken: a clone says hello the sooner.
+_LASTING = {
+    "python": platform.python_version(),
+    "release": os.uname().release,
+    "tainted": _small_file("/proc/sys/kernel/tainted"),
+    "clocksource": _small_file(
+        "/sys/devices/system/clocksource/clocksource0/current_clocksource"
+    ),
+}
 
 
 def load_handlers() -> tuple[dict[str, Handler], str]:

@@ -69,7 +69,7 @@ def verify(rig: Rig, step: Json) -> Json:
         seen = readback.read_device(
             layer.path, step["offset"], step["length"], recognise, drop=drop
         )
-        return {"extents": [one.extent() for one in seen]}
+        return {"extents": seen}
 
     return _look(rig, step, look, ["readback", layer.path])
 

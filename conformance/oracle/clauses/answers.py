@@ -119,10 +119,14 @@ def answer_of(taken: Taken) -> str:
         return "blocked"
     results = [op.result for op in taken.ops] + [op.result for op in taken.seen.file_ops]
     short = any(op.kind == "write" and 0 <= op.result < op.length for op in taken.ops)
-    command = isinstance(taken.step, Run) and submitter is not None
-    failed = submitter is not None and command and submitter.ended.exit_code != 0
-    fio = isinstance(taken.step, Write) and submitter is not None and submitter.ended.exit_code
-    return "error" if short or failed or fio or any(r < 0 for r in results) else "none"
+    # A tool's status, or a SIGBUS that the norm allows, is an answer too.
+    failed = (
+        submitter is not None
+        and isinstance(taken.step, Run | Write)
+        and not submitter.killed_by_rig
+        and bool(submitter.ended.exit_code or submitter.ended.signal)
+    )
+    return "error" if short or failed or any(r < 0 for r in results) else "none"
 
 
 def attributed(trial: Trial) -> Iterator[Finding]:

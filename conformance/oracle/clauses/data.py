@@ -65,7 +65,9 @@ def _ops_on(scene: Scene, found: Sequence[Found]) -> list[str]:
     for index in sorted({one.ack.step for one in found}):
         taken = scene.taken[index]
         told = [op for op in taken.ops if op.kind == "write" and _meets(op, ranges)]
-        later = [op for op in taken.ops if op.kind == "sync" and told and op.start_us >= told[-1].end_us]
+        later = [
+            op for op in taken.ops if op.kind == "sync" and told and op.start_us >= told[-1].end_us
+        ]
         lines += [f"{taken.name}: {op_line(op)}" for op in (*told[-4:], *later[:1])]
     return lines
 

@@ -42,7 +42,11 @@ def _commands(trial: Trial, scene: Scene, taken: Taken) -> Iterator[Finding]:
     if verb == "unmount" and taken.step.role is not Role.RECOVER:
         return
     for command in failed_commands(taken.seen.commands):
-        how = "ran over its limit" if command.ended.timed_out else f"ended with {command.ended.exit_code}"
+        how = (
+            "ran over its limit"
+            if command.ended.timed_out
+            else f"ended with {command.ended.exit_code}"
+        )
         words = command.output.strip().splitlines()
         yield trial.finding(
             Clause.FILESYSTEM_CONSISTENT,

@@ -61,13 +61,14 @@ def _invoked(trial: Trial, act: Act, invoker: Invoker, mine: list[Kill]) -> Find
 
 def _counted(trial: Trial, act: Act) -> Finding:
     count = act.kills.counted
+    told = f"{plural(count, 'OOM kill')} by the kernel's counters, of which its log tells nothing"
     return trial.finding(
         Clause.NO_OOM_KILL,
         act.scene,
         level=KILL_LEVEL[Invoker.UNKNOWN],
         signature=Invoker.UNKNOWN.value,
         expected=NO_KILL,
-        observed=f"{plural(count, 'OOM kill')} by the kernel's counters, of which its log tells nothing",
+        observed=told,
         step=act.kills.grew_at[0].where if act.kills.grew_at else "",
     )
 

@@ -58,7 +58,8 @@ def _over(taken: Taken) -> Iterator[Late]:
     ended: list[tuple[str, Ended]] = []
     if taken.seen.submitter is not None:
         ended.append(("", taken.seen.submitter.ended))
-    ended += [(program(one.argv), one.ended) for one in taken.seen.commands]
+    if taken.step.verb != "run":  # whose command is the submitter
+        ended += [(program(one.argv), one.ended) for one in taken.seen.commands]
     for name, end in ended:
         suffix = f":{name}" if name else f":{taken.step.verb}"
         what = f"{name or 'the submitter'} in step {taken.name}"

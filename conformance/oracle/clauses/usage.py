@@ -73,7 +73,9 @@ def _had_space(act: Act, taken: Taken, op: Op) -> bool:
     step = taken.step
     if not isinstance(step, Write):
         return True
-    before = next((a.before.get(taken.index) for a in act.accounts if a.target == step.target), None)
+    before = next(
+        (a.before.get(taken.index) for a in act.accounts if a.target == step.target), None
+    )
     if before is None:
         return False
     ops = [op] if op.kind == "write" else [o for o in taken.ops if o.kind == "write"]
@@ -91,8 +93,8 @@ def ran_over(taken: Taken) -> bool:
 
 
 def reusable(trial: Trial) -> Iterator[Finding]:
-    """After the shortage, or after a kill, I/O gets data or errors, never a kill; after relief writes
-    and fsync succeed (NORMS, S4 S12).
+    """After the shortage, or after a kill, I/O gets data or errors, never a kill; after relief
+    writes and fsync succeed (NORMS, S4 S12).
 
     ``reuse`` steps may fail; ``recover`` steps must work wholly, but for an error of a step before
     that is told late (see ``later``).

@@ -52,17 +52,22 @@ class Hog(Shortage):
 
     def relieve(self) -> None:
         """Take it away again. Raises RigError."""
-        before = self._available()
+        path = f"{self.layer().path}/{NAME}"
         try:
-            os.unlink(f"{self.layer().path}/{NAME}")
+            wanted = self._available() + os.stat(path).st_blocks * 512 * 9 // 10
+            os.unlink(path)
         except OSError as error:
             raise RigError(f"cannot remove the hog: {error}") from error
+
         # Filesystems may free an unlinked file's space in the background.
-        if poll_until(lambda: self._available() > before, _RELIEF_LIMIT):
+        def freed() -> bool:
+            return self._available() >= wanted
+
+        if poll_until(freed, _RELIEF_LIMIT):
             return
         self.layer().site.must(["sync", "-f", self.layer().path], limit=20)
-        if not poll_until(lambda: self._available() > before, _RELIEF_LIMIT):
-            raise RigError(f"removing the hog freed nothing on {self.layer().name}")
+        if not poll_until(freed, _RELIEF_LIMIT):
+            raise RigError(f"removing the hog freed too little on {self.layer().name}")
 
     def reading(self) -> Json:
         """The gauge. Bytes."""

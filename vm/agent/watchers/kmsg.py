@@ -6,8 +6,8 @@ import os
 
 from agent.basics import Clock
 
-FIRST_KEPT = 2000
-LAST_KEPT = 1000
+FIRST_KEPT = 1000
+LAST_KEPT = 500
 _RECORD = 8192
 
 

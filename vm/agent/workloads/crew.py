@@ -24,7 +24,7 @@ START_LIMIT = 30.0
 """Seconds for a bystander to be where it belongs, on the reference machine."""
 PAUSE_LIMIT = 10.0
 STOP_LIMIT = 5.0
-PAUSE_MS = 20
+PAUSE_MS = 100
 """Between two rounds of a bystander's I/O, so that one processor has time for the others."""
 GENERATION = 0
 
@@ -66,7 +66,14 @@ class Bystander:
         pid = os.fork()
         if pid == 0:
             _live(
-                _Life(spec.get("io"), target, pattern, clock, area=self._area, bell=self._bell),
+                lambda: _Life(
+                    io=spec.get("io"),
+                    target=target,
+                    pattern=pattern,
+                    clock=clock,
+                    area=self._area,
+                    bell=self._bell,
+                ),
                 spec.get("memory", 0),
                 self._area,
                 door,
@@ -186,12 +193,13 @@ class Crew:
         return [text for text in left if text]
 
 
-def _live(life: _Life, memory: int, area: mmap.mmap, door: int) -> None:
+def _live(make: Callable[[], _Life], memory: int, area: mmap.mmap, door: int) -> None:
     """The bystander's process, with so many bytes of memory of its own. Never returns."""
     code = 70
     try:
         gc.disable()
         kernel.no_huge_pages()
+        life = make()
         life.rehearse()
         kernel.mlockall(kernel.MCL_CURRENT | kernel.MCL_FUTURE)
         if door >= 0:
@@ -221,7 +229,6 @@ class _Life:
         target: str,
         pattern: Pattern,
         clock: Clock,
-        *,
         area: mmap.mmap,
         bell: int,
     ) -> None:

@@ -83,7 +83,8 @@ class Filer:
         self._run(_TRIAL, _REHEARSED)
         self._run(_TRIAL, 1)  # the directory is there already: an error
         for name in self._names:
-            os.unlink(name)
+            if os.path.exists(name):
+                os.unlink(name)
         os.rmdir(scratch)
         self._aim(os.fsencode(f"{order.root}/{order.directory}"), order.count)
         return self.work
@@ -230,9 +231,9 @@ def recogniser(pattern: Pattern, number: int) -> Recogniser:
 
     def recognise(data: bytes, place: int) -> int | None:
         ours = pattern.recognise(data)
-        if ours is None or ours.block != (number << _NUMBER) + place:
+        if ours is None or ours[0] != (number << _NUMBER) + place:
             return None
-        return ours.generation
+        return ours[1]
 
     return recognise
 
@@ -268,4 +269,4 @@ def look_at(root: str, one: Synced, pattern: Pattern, *, drop: bool) -> Json:
         state.update(state="unreadable", errno=code)
     elif wrong or found.st_size != one.size:
         state["state"] = "wrong"
-    return {**state, "wrong": [part.extent() for part in wrong]}
+    return {**state, "wrong": wrong}

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from dataclasses import dataclass
 
 from agent.basics import BLOCK
 
@@ -28,14 +27,6 @@ _STRIDE = 8
 ZERO = bytes(BLOCK)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ours:
-    """A block that this run wrote: where it belongs, and which generation it is."""
-
-    block: int
-    generation: int
-
-
 class Pattern:
     """The blocks of one run. ``run`` is 8 bytes, drawn anew for each run."""
 
@@ -45,6 +36,7 @@ class Pattern:
         self.run = run
         self._pool = hashlib.shake_256(MAGIC + run).digest(_BODY + _PLACES * _STRIDE)
         self._view = memoryview(self._pool)
+        self._mark = MAGIC + run
         self._sums: list[int] = []
         # Fixed buffers, so that filling allocates nothing that stays.
         self._head = bytearray(_HEAD.size)
@@ -58,8 +50,9 @@ class Pattern:
     def fill(self, buffer: memoryview, start: int, block: int, count: int, generation: int) -> None:
         """Write ``count`` blocks from number ``block`` into ``buffer`` at byte ``start``.
 
-        ``warm`` must have been called. Allocates nothing that outlives the call.
+        Allocates nothing that outlives the call, if ``warm`` was called before.
         """
+        self.warm()
         head, view, sums = self._head, self._view, self._sums
         for number in range(block, block + count):
             place = (number * 37 + generation * 101) % _PLACES
@@ -77,28 +70,20 @@ class Pattern:
         head = _HEAD.pack(MAGIC, self.run, number, generation)
         return head + _SUM.pack(zlib.crc32(head, zlib.crc32(body))) + body
 
-    def recognise(self, data: bytes) -> Ours | None:
-        """The block that ``data`` (at most 4096 bytes, from a block's start) is, to the last byte;
-        None if it is none of this run's.
-        """
-        if len(data) < HEADER:
-            return None
-        magic, run, number, generation = _HEAD.unpack_from(data)
-        if magic != MAGIC or run != self.run:
-            return None
-        if data != self._expected(number, generation, data, len(data)):
-            return None
-        return Ours(block=number, generation=generation)
+    def recognise(self, data: bytes) -> tuple[int, int] | None:
+        """(number, generation) of the block that ``data`` is, to the last byte.
 
-    def _expected(self, number: int, generation: int, data: bytes, length: int) -> bytes:
-        # As block(), but with the checksum table where there is one.
+        ``data`` is at most 4096 bytes from a block's start. None if it is no block of this run.
+        """
+        if len(data) < HEADER or data[: len(self._mark)] != self._mark:
+            return None
+        _, _, number, generation = _HEAD.unpack_from(data)
         self.warm()
         place = (number * 37 + generation * 101) % _PLACES
         head = data[: _HEAD.size]
         begin = place * _STRIDE
-        whole = (
-            head
-            + _SUM.pack(zlib.crc32(head, self._sums[place]))
-            + self._pool[begin : begin + _BODY]
-        )
-        return whole if length == BLOCK else whole[:length]
+        checksum = _SUM.pack(zlib.crc32(head, self._sums[place]))
+        whole = head + checksum + self._pool[begin : begin + _BODY]
+        if data != (whole if len(data) == BLOCK else whole[: len(data)]):
+            return None
+        return number, generation

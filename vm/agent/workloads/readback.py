@@ -13,7 +13,7 @@ import json
 import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent.basics import BLOCK, Json, one_line
 from agent.processes import Child, Tick, no_tick
@@ -26,19 +26,14 @@ Recogniser = Callable[[bytes, int], int | None]
 """(a block's bytes, the block's number) -> its generation, or None if it is no block of ours."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Seen:
-    """A run of blocks that read alike. Bytes."""
+class Seen(NamedTuple):
+    """A run of blocks that read alike, field by field the host's ``Extent``. Bytes."""
 
     offset: int
     length: int
     content: str
     generation: int | None = None
     errno: int | None = None
-
-    def extent(self) -> list[object]:
-        """As the host's ``Extent``."""
-        return [self.offset, self.length, self.content, self.generation, self.errno]
 
 
 def recogniser(pattern: Pattern, *others: Recogniser) -> Recogniser:
@@ -47,7 +42,7 @@ def recogniser(pattern: Pattern, *others: Recogniser) -> Recogniser:
     def recognise(data: bytes, number: int) -> int | None:
         ours = pattern.recognise(data)
         if ours is not None:
-            return ours.generation if ours.block == number else None
+            return ours[1] if ours[0] == number else None
         for other in others:
             generation = other(data, number)
             if generation is not None:
@@ -58,22 +53,28 @@ def recogniser(pattern: Pattern, *others: Recogniser) -> Recogniser:
 
 
 def classify(data: bytes, offset: int, first: int, recognise: Recogniser) -> Iterator[Seen]:
-    """The blocks of ``data``, which was read at ``offset``; the first of them has number ``first``.
+    """The runs in ``data``, which was read at ``offset``; its first block has number ``first``.
 
     A tail shorter than a block is classified by what there is of it.
     """
     if data == _ZEROS[: len(data)]:
-        yield Seen(offset=offset, length=len(data), content="zero")
+        yield Seen(offset, len(data), "zero")
         return
     zero = _ZEROS[:BLOCK]
+    # One object for a run and not for a block: an emulated guest has many blocks to look at.
+    begun, generation, content = 0, None, ""
     for at in range(0, len(data), BLOCK):
         block = data[at : at + BLOCK]
         if block == zero or not any(block):
-            yield Seen(offset=offset + at, length=len(block), content="zero")
-            continue
-        generation = recognise(block, first + at // BLOCK)
-        content = "foreign" if generation is None else "generation"
-        yield Seen(offset=offset + at, length=len(block), content=content, generation=generation)
+            now, found = "zero", None
+        else:
+            found = recognise(block, first + at // BLOCK)
+            now = "foreign" if found is None else "generation"
+        if now != content or found != generation:
+            if at:
+                yield Seen(offset + begun, at - begun, content, generation)
+            begun, generation, content = at, found, now
+    yield Seen(offset + begun, len(data) - begun, content, generation)
 
 
 def merge(parts: Iterable[Seen]) -> list[Seen]:
@@ -81,19 +82,8 @@ def merge(parts: Iterable[Seen]) -> list[Seen]:
     merged: list[Seen] = []
     for part in parts:
         last = merged[-1] if merged else None
-        if (
-            last is not None
-            and last.offset + last.length == part.offset
-            and (last.content, last.generation, last.errno)
-            == (part.content, part.generation, part.errno)
-        ):
-            merged[-1] = Seen(
-                offset=last.offset,
-                length=last.length + part.length,
-                content=last.content,
-                generation=last.generation,
-                errno=last.errno,
-            )
+        if last and last.offset + last.length == part.offset and last[2:] == part[2:]:
+            merged[-1] = last._replace(length=last.length + part.length)
         else:
             merged.append(part)
     return merged
@@ -142,7 +132,7 @@ def _block_by_block(
         size = min(BLOCK, len(view) - at)
         got, code = _twice(fd, view[:size], offset + at)
         if code:
-            yield Seen(offset=offset + at, length=size, content="unreadable", errno=code)
+            yield Seen(offset + at, size, "unreadable", errno=code)
         elif got:
             data = bytes(view[:got])
             yield from classify(data, offset + at, number + at // BLOCK, recognise)
@@ -184,7 +174,7 @@ def read_device(
     try:
         fd = os.open(path, os.O_RDONLY | (os.O_DIRECT if drop is not None else 0))
     except OSError as error:
-        return [Seen(offset=offset, length=length, content="unreadable", errno=error.errno)]
+        return [Seen(offset, length, "unreadable", errno=error.errno)]
     try:
         return read_region(fd, offset, length, recognise)
     finally:

@@ -1,0 +1,321 @@
+"""What the guest answers has the form of the host's values, and knows all that a case may name."""
+
+from __future__ import annotations
+
+import errno
+import os
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agent import facts, probes
+from agent.basics import BLOCK, Clock
+from agent.cgroups import Tree
+from agent.layers import KINDS as LAYERS
+from agent.layers import Site
+from agent.processes import Child, ended, run, state_in
+from agent.shortages import KINDS as SHORTAGES
+from agent.shortages.memcg import Memcg
+from agent.shortages.none import NoShortage
+from agent.steps import VERBS
+from agent.watchers import blocked, kmsg, oom
+from agent.workloads import files, fio, ledger, metadata
+from agent.workloads.crew import Crew
+from agent.workloads.files import Filer, Synced, look_at, synced
+from agent.workloads.frugal import Frugal, Results
+from agent.workloads.metadata import Storm
+from agent.workloads.pattern import Pattern
+from agent.workloads.run import filled
+
+from conformance.model import (
+    AnyLayer,
+    AnyShortage,
+    AnyStep,
+    Blocked,
+    BystanderState,
+    Command,
+    Ended,
+    FileOp,
+    FileState,
+    KernelLine,
+    MemoryEvents,
+    Reading,
+    Submit,
+    Submitter,
+    Watch,
+)
+
+PATTERN = Pattern(b"answers!")
+
+
+def names(union: object, field: str) -> set[str]:
+    """The values of ``field`` that the members of an annotated union have."""
+    found: set[str] = set()
+    for part in typing.get_args(union):
+        if hasattr(part, "model_fields"):
+            found |= set(typing.get_args(part.model_fields[field].annotation))
+        else:
+            found |= names(part, field)
+    return found
+
+
+def test_the_guest_knows_every_layer_shortage_and_verb_of_the_language() -> None:
+    assert set(LAYERS) == names(AnyLayer, "layer")
+    assert set(SHORTAGES) == names(AnyShortage, "kind")
+    assert set(VERBS) == names(AnyStep, "verb")
+
+
+def test_the_guest_knows_every_way_to_submit_but_the_one_that_fio_cannot() -> None:
+    known = set(ledger.WAYS) | set(fio.ENGINES)
+    assert {way.value for way in Submit} - known <= {"fio_mmap"}
+
+
+def test_a_command_and_how_it_ended() -> None:
+    command = Command.model_validate(run(["sh", "-c", "echo out; exit 3"], limit=10))
+    assert (command.ended.exit_code, command.output) == (3, "out")
+    assert not command.ended.timed_out
+
+
+def test_a_command_past_its_limit_is_ended_with_evidence() -> None:
+    command = Command.model_validate(run(["sleep", "60"], limit=0.1))
+    assert command.ended.timed_out
+    assert command.ended.killable
+    assert command.ended.signal == 9
+    assert command.ended.state == "S"
+
+
+def test_a_command_in_a_cgroup_that_cannot_be_entered_is_not_run(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="procs"):
+        run(["true"], limit=1, procs=str(tmp_path / "procs"))
+
+
+def test_only_the_tail_of_what_a_command_prints_is_kept() -> None:
+    command = Command.model_validate(run(["seq", "100000"], limit=30))
+    assert len(command.output) <= 4000
+    assert command.output.endswith("100000")
+
+
+def test_the_state_of_a_task_whatever_its_name() -> None:
+    assert state_in("12 (a) D (b)) S 1 2") == "S"
+    assert state_in("") == ""
+
+
+def test_how_a_process_ended_has_every_field() -> None:
+    assert Ended.model_validate(ended(0)) == Ended(exit_code=0)
+    assert Ended.model_validate(ended(signal=9)) == Ended(signal=9)
+
+
+def test_a_submitter_that_was_cut_short_tells_of_its_unfinished_call() -> None:
+    results = Results(4)
+    try:
+        results.begin(0, 2, 4096, 8192, 77)
+        child = Child.adopt(os.posix_spawn("/bin/sleep", ["sleep", "60"], {}))
+        frugal = Frugal(
+            child=child,
+            results=results,
+            cgroup="limited",
+            anon=lambda: 0,
+            ready=-1,
+            go=-1,
+            mark=-1,
+            done=-1,
+            leave=-1,
+        )
+        frugal.ended = child.finish(0)
+        seen = Submitter.model_validate(frugal.submitter("ledger", ledger.KINDS))
+        assert "write of 8192 at 4096 since 77 us" in seen.output
+        assert seen.ended.timed_out
+    finally:
+        results.close()
+
+
+def test_a_line_of_the_kernel_log() -> None:
+    clock = Clock(epoch_ns=5_000_000_000)
+    raw = b"4,1234,6000000,-;kworker/u2:1 invoked oom-killer: x\n SUBSYSTEM=block\n"
+    line = kmsg.parse(raw, clock)
+    assert line is not None
+    assert KernelLine(*line) == KernelLine(  # type: ignore[arg-type]
+        1234, 4, 1_000_000, "kworker/u2:1 invoked oom-killer: x"
+    )
+    assert kmsg.parse(b"rubbish", clock) is None
+
+
+def test_what_is_watched_has_the_form_of_the_watch() -> None:
+    watch = Watch.model_validate(
+        {
+            "t_us": 1,
+            "reading": NoShortage({"kind": "none"}, {}, Tree()).reading(),
+            "oom_kill": oom.kills(),
+            "cgroups": {"none": Tree("no-such-tree").events("none")},
+            "bystanders": [],
+            "blocked": blocked.blocked(settle=0.0),
+            "taint": oom.taint(),
+            "kernel_log": [[1, 2, 3, "text"]],
+        }
+    )
+    assert watch.reading == Reading(kind="none", used=0)
+    assert watch.cgroups["none"] == MemoryEvents()
+
+
+def test_blocked_tasks_have_their_form() -> None:
+    for task in blocked.blocked(settle=0.0):
+        Blocked.model_validate(task)
+
+
+def test_a_gauge_without_a_cgroup_reads_nothing() -> None:
+    shortage = Memcg({"kind": "memcg", "cgroup": "none"}, {}, Tree("no-such-tree"))
+    assert Reading.model_validate(shortage.reading()) == Reading(kind="memcg", used=0, hits=0)
+
+
+def test_facts_are_text() -> None:
+    assert all(isinstance(value, str) for value in facts.facts().values())
+
+
+def test_a_requirement_is_met_or_has_a_reason() -> None:
+    site = Site()
+    assert probes.answer("tool:sh", site) == ""
+    assert "no program" in probes.answer("tool:no-such-program", site)
+    assert "knows no probe" in probes.answer("probe:nothing", site)
+    assert "knows no requirements" in probes.answer("colour:blue", site)
+
+
+def test_the_words_of_a_command_get_the_paths_of_layers() -> None:
+    assert filled(["dd", "of={device}"], {"device": "/dev/loop0"}) == ["dd", "of=/dev/loop0"]
+    with pytest.raises(Exception, match="no layer for 'none'"):
+        filled(["{none}"], {})
+
+
+def written(root: Path, **changes: object) -> tuple[list[FileOp], list[Synced], files.Order]:
+    """Files written in this process, without locked memory."""
+    values: dict[str, object] = {
+        "root": str(root),
+        "directory": "fill",
+        "size": 4 * BLOCK,
+        "count": 3,
+        "generation": 2,
+        "first": 1,
+        **changes,
+    }
+    order = files.Order(**values)  # type: ignore[arg-type]
+    results = Results(64)
+    try:
+        work = Filer(order, PATTERN, Clock.start(), results).prepare()
+        results.forget()
+        work(lambda: None)
+        records = results.records()
+    finally:
+        results.close()
+    ops = [
+        FileOp(*files.as_file_op(one, files.KINDS, order.path(one.offset - 1)))  # type: ignore[arg-type]
+        for one in records
+    ]
+    return ops, synced(records, order), order
+
+
+def test_files_are_written_synced_and_found_whole(tmp_path: Path) -> None:
+    ops, durable, _ = written(tmp_path)
+    assert [op.kind for op in ops[:4]] == ["mkdir", "open", "dirsync", "dirsync"]
+    assert [op.kind for op in ops[4:9]] == ["create", "write", "fsync", "close", "dirsync"]
+    assert [one.path for one in durable] == ["fill/f00000", "fill/f00001", "fill/f00002"]
+    for one in durable:
+        state = FileState.model_validate(look_at(str(tmp_path), one, PATTERN, drop=True))
+        assert (state.state, state.size, state.wrong) == ("whole", 4 * BLOCK, ())
+
+
+def test_a_file_with_other_content_is_wrong_and_says_where(tmp_path: Path) -> None:
+    _, durable, _ = written(tmp_path)
+    with (tmp_path / "fill/f00001").open("r+b") as file:
+        file.seek(2 * BLOCK)
+        file.write(bytes(BLOCK))
+        file.write((tmp_path / "fill/f00002").read_bytes()[3 * BLOCK :])
+    state = FileState.model_validate(look_at(str(tmp_path), durable[1], PATTERN, drop=False))
+    assert state.state == "wrong"
+    assert [(part.offset, part.content) for part in state.wrong] == [
+        (2 * BLOCK, "zero"),
+        (3 * BLOCK, "foreign"),
+    ]
+
+
+def test_a_file_that_is_short_or_gone_is_told(tmp_path: Path) -> None:
+    _, durable, _ = written(tmp_path)
+    os.truncate(tmp_path / "fill/f00000", BLOCK)
+    (tmp_path / "fill/f00001").unlink()
+    short = FileState.model_validate(look_at(str(tmp_path), durable[0], PATTERN, drop=False))
+    gone = FileState.model_validate(look_at(str(tmp_path), durable[1], PATTERN, drop=False))
+    assert (short.state, short.size) == ("wrong", BLOCK)
+    assert (gone.state, gone.errno) == ("missing", errno.ENOENT)
+
+
+def test_a_step_of_files_stops_at_the_first_error(tmp_path: Path) -> None:
+    (tmp_path / "fill").mkdir()
+    ops, durable, _ = written(tmp_path)
+    assert [(op.kind, op.result) for op in ops] == [("mkdir", -errno.EEXIST)]
+    assert durable == []
+
+
+def test_the_metadata_load_tells_rows_and_what_was_synced(tmp_path: Path) -> None:
+    order = metadata.Order(root=str(tmp_path), directory="tree", count=40, sync_every=20)
+    results = Results(200)
+    try:
+        work = Storm(order, Clock.start(), results).prepare()
+        results.forget()
+        work(lambda: None)
+        records = results.records()
+    finally:
+        results.close()
+    ops = [
+        FileOp(
+            *files.as_file_op(  # type: ignore[arg-type]
+                one, metadata.KINDS, metadata.name_of(order, one.kind, one.offset - 1)
+            )
+        )
+        for one in records
+    ]
+    failed = [op for op in ops if op.result < 0]
+    if failed:
+        # Where the test's own filesystem has no user xattrs, the load stops there, as it should.
+        assert [op.kind for op in failed] == ["setxattr"]
+        return
+    assert [(op.kind, op.times) for op in ops[3:7]] == [
+        ("create", 5),
+        ("mkdir", 5),
+        ("rename", 5),
+        ("setxattr", 5),
+    ]
+    durable = metadata.synced(records, order)
+    assert [one.path for one in durable if one.told] == ["tree/f000004", "tree/f000009"]
+    assert len(durable) == 20
+    for one in durable:
+        state = FileState.model_validate(look_at(str(tmp_path), one, PATTERN, drop=False))
+        assert state.state == "whole"
+
+
+def test_a_bystander_goes_round_in_its_region_and_ends_when_told(tmp_path: Path) -> None:
+    device = tmp_path / "device"
+    device.write_bytes(bytes(16 * BLOCK))
+    crew = Crew()
+    io = {
+        "target": "device",
+        "offset": 4 * BLOCK,
+        "length": 8 * BLOCK,
+        "request": 4 * BLOCK,
+        "submit": "dsync",
+    }
+    specs: list[dict[str, Any]] = [{"name": "idle"}, {"name": "busy", "memory": 1 << 20, "io": io}]
+    try:
+        crew.start(specs, lambda _: str(device), Tree(), PATTERN, Clock.start())
+        assert crew.pause() == []
+        idle, busy = (BystanderState.model_validate(one) for one in crew.seen())
+        assert idle.alive
+        assert busy.alive
+        assert busy.io_done >= 2
+        assert busy.io_errors == ()
+        os.truncate(device, 0)
+        device.unlink()
+        crew.resume()
+        assert crew.pause() == []
+        busy = BystanderState.model_validate(crew.seen()[1])
+        assert [(one.kind, one.errno) for one in busy.io_errors][:1] == [("open", errno.ENOENT)]
+    finally:
+        assert crew.end() == []
