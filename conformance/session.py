@@ -67,7 +67,7 @@ def known_rows(folder: Path | None) -> tuple[Known, ...]:
     Raises Refused, with the place, if one is malformed, and OSError if a file cannot be read.
     """
     rows: list[Known] = []
-    for path in sorted((folder or KNOWN).glob("*.toml")):
+    for path in sorted((folder or KNOWN).glob("*.yaml")):
         try:
             rows += parse_known(path.read_text(encoding="utf-8"), shown(path))
         except ValueError as error:  # the parser's own, and text that is not UTF-8

@@ -33,9 +33,13 @@ expect:
 """
 
 KNOWN = """\
-[[known]]
-case = "{case}"
-clause = "error_surfaced"
+- case: {case}
+  kernel: ">= 0"
+  clause: error_surfaced
+  signature: "*"
+  reason: a test
+  link: none
+  review_by: 2099-01-01
 """
 
 
@@ -64,7 +68,7 @@ class User:
 
     def knows(self, case: str) -> None:
         """Write a row of known deviations: this case's, for the only clause that fails here."""
-        (self.known / "rows.toml").write_text(KNOWN.format(case=case))
+        (self.known / "rows.yaml").write_text(KNOWN.format(case=case))
 
     def place(self, name: str) -> str:
         return str(self.cases / "fake" / f"{name}.yaml")

@@ -299,5 +299,5 @@ def test_stale_known_deviation(user: User) -> None:
 
 def test_malformed_known_deviation(user: User) -> None:
     user.has("fake_a_passes")
-    (user.known / "rows.toml").write_text("known = [")
-    refused(user.conform_run(), str(user.known / "rows.toml"))
+    (user.known / "rows.yaml").write_text("known = [")
+    refused(user.conform_run(), str(user.known / "rows.yaml"))

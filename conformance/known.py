@@ -1,0 +1,179 @@
+"""Known deviations: rows outside the cases that tell what a kernel is known to do, and why.
+
+A row never changes a status and never skips a case. It lays a disposition over a FAIL: ``as-known`` if
+rows tell of each of its deviations, ``unexpected`` if one is left over, and ``fixed`` where a row
+tells of a deviation that was not seen. Strict both ways: a row that does not hold any more is told.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import date
+from fnmatch import fnmatchcase
+
+import yaml
+from pydantic import Field, ValidationError
+
+from conformance.model import Clause, Disposition, Finding, Status, Value, Verdict
+
+JUDGED = (Status.PASS, Status.FAIL)
+_BOUND = re.compile(r"(>=|<=|>|<|==)\s*(\d+(?:\.\d+)*)")
+
+
+class KnownError(ValueError):
+    """A row that is no row; the text begins with file:line:column."""
+
+
+class Known(Value):
+    """One row: on these kernels, this case deviates from this clause in this way."""
+
+    case: str
+    variant: dict[str, str] = Field(default={}, description="only where these values hold")
+    kernel: str = Field(description='a range of releases: ">= 6.1, < 6.12.50"')
+    clause: Clause
+    signature: str = Field(min_length=1, description="of the finding; may be a glob")
+    reason: str = Field(min_length=1, description="why the kernel does this")
+    link: str = Field(min_length=1, description="source, report or commit")
+    review_by: date
+    where: str = ""
+
+    def covers(self, verdict: Verdict) -> bool:
+        """Whether the row speaks of this case, variant and kernel."""
+        return (
+            self.case == verdict.case
+            and self.variant.items() <= verdict.values.items()
+            and in_range(verdict.release, self.kernel)
+        )
+
+    def tells_of(self, finding: Finding) -> bool:
+        """Whether the finding is the one that the row is about."""
+        same = finding.clause is self.clause
+        return same and fnmatchcase(finding.signature, self.signature)
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.case}: {self.clause.value}: {self.signature}"
+
+
+
+def parse_known(text: str, file: str) -> tuple[Known, ...]:
+    """The rows of a YAML file's text. Raises KnownError, with the place, for the first wrong one."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        raw = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        at = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
+        raise KnownError(f"{file}:{at}: {error.problem}") from error
+    if node is None:
+        return ()
+    if not isinstance(node, yaml.SequenceNode):
+        raise KnownError(f"{file}:1:1: known deviations are a list of rows")
+    rows = []
+    for item, value in zip(node.value, raw, strict=True):
+        place = f"{file}:{item.start_mark.line + 1}"
+        try:
+            row = Known.model_validate({**_mapping(value), "where": place})
+            parse_range(row.kernel)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"])
+            raise KnownError(f"{place}:{_column(item, name)}: {name}: {first['msg']}") from error
+        except ValueError as error:
+            raise KnownError(f"{place}:{_column(item, 'kernel')}: {error}") from error
+        rows.append(row)
+    return tuple(rows)
+
+
+def _mapping(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise ValueError("a row is a mapping")  # noqa: TRY004 - told with its place, as the rest is
+    return value
+
+
+def _column(item: yaml.Node, name: str) -> int:
+    """The column at which a key of a row stands, or the row itself."""
+    if isinstance(item, yaml.MappingNode):
+        for key, _ in item.value:
+            if key.value == name.split(".", maxsplit=1)[0]:
+                return int(key.start_mark.column) + 1
+    return int(item.start_mark.column) + 1
+
+
+def parse_range(text: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """The bounds of a range of releases; all must hold. Raises ValueError if it says nothing."""
+    bounds = []
+    for part in text.split(","):
+        match = _BOUND.fullmatch(part.strip())
+        if match is None:
+            raise ValueError(f"not a range of releases: {text!r} (such as '>= 6.1, < 6.12')")
+        bounds.append((match[1], _numbers(match[2])))
+    return tuple(bounds)
+
+
+def in_range(release: str, text: str) -> bool:
+    """Whether a release lies in a range: ``6.12.117+deb13-cloud-amd64`` counts as 6.12.117.
+
+    Raises ValueError if the text is no range.
+    """
+    leading = re.match(r"\d+(?:\.\d+)*", release)
+    have = _numbers(leading[0]) if leading else ()
+    return all(_holds(have, sign, bound) for sign, bound in parse_range(text))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
+
+
+def _holds(have: tuple[int, ...], sign: str, bound: tuple[int, ...]) -> bool:
+    width = max(len(have), len(bound))
+    left = have + (0,) * (width - len(have))
+    right = bound + (0,) * (width - len(bound))
+    return {
+        ">=": left >= right,
+        "<=": left <= right,
+        ">": left > right,
+        "<": left < right,
+        "==": left == right,
+    }[sign]
+
+
+def settle(verdict: Verdict, rows: Iterable[Known]) -> Verdict:
+    """``verdict`` with its disposition and the rows that tell of it. Its status stays."""
+    if verdict.status not in JUDGED:
+        return verdict
+    covering = [row for row in rows if row.covers(verdict)]
+    telling = [row for row in covering if any(row.tells_of(f) for f in verdict.deviations)]
+    if verdict.status is Status.PASS:
+        disposition = Disposition.FIXED if covering else Disposition.NONE
+        return verdict.model_copy(
+            update={"disposition": disposition, "known": tuple(row.where for row in covering)}
+        )
+    all_told = all(any(row.tells_of(f) for row in telling) for f in verdict.deviations)
+    return verdict.model_copy(
+        update={
+            "disposition": Disposition.AS_KNOWN if all_told else Disposition.UNEXPECTED,
+            "known": tuple(row.where for row in telling),
+        }
+    )
+
+
+def stale(verdicts: Sequence[Verdict], rows: Iterable[Known]) -> tuple[str, ...]:
+    """The rows that some judged variant in their range contradicts, each with the first that does.
+
+    A variant that was skipped or broken contradicts nothing: nothing is known of it.
+    """
+    told = []
+    for row in rows:
+        contradicting = [
+            verdict
+            for verdict in verdicts
+            if verdict.status in JUDGED
+            and row.covers(verdict)
+            and not any(row.tells_of(finding) for finding in verdict.deviations)
+        ]
+        if contradicting:
+            first = contradicting[0]
+            cell = "-".join(first.values.values())
+            told.append(f"{row}: not seen in [{cell}] on {first.kernel} ({first.release})")
+    return tuple(told)
