@@ -260,7 +260,7 @@ def _name(job: Job, asked: Asked) -> str:
     return label(job.variant, job.kernel, many_kernels=asked.many_kernels)
 
 
-def _console(stream: Any) -> Console:  # noqa: ANN401 - any text stream
+def _console(stream: Any) -> Console:
     return Console(file=stream, highlight=False, width=None if stream.isatty() else _TABLE_WIDTH)
 
 

@@ -24,7 +24,7 @@ INTERRUPTED: Final = 130
 """Ended by Ctrl-C or SIGTERM, as shells say it. Takes the place of the bits."""
 
 
-class Refused(Exception):  # noqa: N818 - it says what happened to the run
+class Refused(Exception):
     """What the user asked for cannot be done. The text is one line and names the place."""
 
 

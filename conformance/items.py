@@ -53,7 +53,7 @@ class CaseFile(pytest.File):
 class CaseItem(pytest.Item):
     """A variant on a kernel."""
 
-    def __init__(self, *, job: Job, **rest: Any) -> None:  # noqa: ANN401 - pytest's own
+    def __init__(self, *, job: Job, **rest: Any) -> None:
         super().__init__(**rest)
         self.job = job
         self.outcome: Outcome | None = None
@@ -101,7 +101,7 @@ class _Short:
     def __str__(self) -> str:
         return self._text
 
-    def toterminal(self, terminal: Any) -> None:  # noqa: ANN401 - private to pytest
+    def toterminal(self, terminal: Any) -> None:
         """Called by pytest."""
         for line in self._text.splitlines():
             terminal.line(line)
@@ -174,12 +174,12 @@ class CaseSession:
             self._prepare()
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_configure_node(self, node: Any) -> None:  # noqa: ANN401 - an xdist controller's
+    def pytest_configure_node(self, node: Any) -> None:
         """Tell an xdist worker where to write."""
         node.workerinput[_FOLDER] = str(self._run_folder())
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:  # noqa: ANN401, ARG002 - xdist's
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:  # noqa: ARG002 - xdist's
         """What was planned, where workers collect."""
         self._planned = list(ids)
 
@@ -257,7 +257,7 @@ class CaseSession:
         elif self._folder is not None and self._input is None and self._out is None:
             self._folder.rmdir()  # nothing ran
 
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:  # noqa: ANN401 - private
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Counts by status, stale known deviations, and where the record is."""
         if self._recorder is None:
             return

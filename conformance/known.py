@@ -55,7 +55,6 @@ class Known(Value):
         return f"{self.where}: {self.case}: {self.clause.value}: {self.signature}"
 
 
-
 def parse_known(text: str, file: str) -> tuple[Known, ...]:
     """The rows of a YAML file's text. Raises KnownError, with the place, for the first wrong one."""
     try:

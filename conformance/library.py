@@ -35,7 +35,7 @@ _FIXTURE_KINDS: Mapping[str, tuple[str, TypeAdapter[Rig | Procedure]]] = {
 }
 
 
-class LibraryErrors(Exception):  # noqa: N818 - there are as many as there are
+class LibraryErrors(Exception):
     """All that is wrong with the cases and fixtures: a line ``file:line:column: message`` each."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:

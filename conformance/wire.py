@@ -201,9 +201,7 @@ def decode(line: bytes, *, max_depth: int = MAX_DEPTH) -> Message:
     """The message in one line, without its newline. Raises WireError."""
     _check_depth(line, max_depth)
     try:
-        fields = json.loads(
-            line.decode("ascii"), parse_constant=_no_constant, parse_float=_finite
-        )
+        fields = json.loads(line.decode("ascii"), parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError, JSONDecodeError too
         raise NotAMessage(f"not a message: {_show(line)}") from error
     if not isinstance(fields, dict):
@@ -269,7 +267,7 @@ def _address(fields: dict[str, Any]) -> dict[str, Any]:
     return {"nonce": _take(fields, "nonce", str), "id": _take(fields, "id", int)}
 
 
-def _take(fields: dict[str, Any], name: str, kind: type) -> Any:  # noqa: ANN401 - JSON
+def _take(fields: dict[str, Any], name: str, kind: type) -> Any:
     # type(), not isinstance(): true is not a number.
     if type(value := fields.pop(name, None)) is not kind:
         raise WrongType(f"the field {name} is {_short(value)}, not of type {kind.__name__}")

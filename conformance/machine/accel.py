@@ -1,12 +1,50 @@
-"""stub"""
+"""Which accelerator works here. A /dev/kvm that opens is no KVM that works: a guest is run on it."""
+
 from __future__ import annotations
+
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
+
+from conformance.machine.cache import Cache, digest_of
+
+Progress = Callable[[str], None]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Accelerator:
+    """How the guest's processor is made, and why so, in one line."""
+
     name: Literal["kvm", "tcg"]
     why: str
 
-def choose(boot: Any, version: Any, *, cache: Any, progress: Any) -> Accelerator:
-    return Accelerator(name="tcg", why="stub")
+
+KVM = Accelerator(name="kvm", why="a guest runs on /dev/kvm")
+NO_KVM = Accelerator(name="tcg", why="there is no /dev/kvm that may be used: software emulation")
+BROKEN_KVM = Accelerator(
+    name="tcg", why="/dev/kvm opens, but no guest runs on it: software emulation"
+)
+
+
+def choose(
+    version: str, *, cache: Cache, progress: Progress, boots: Callable[[], bool]
+) -> Accelerator:
+    """KVM if ``boots()`` says that a guest comes up on it, else software emulation.
+
+    Asked once for each boot of the host: a broken KVM costs the probe's whole limit. A guest of one
+    boot sector does not do as a probe: it runs where no kernel gets past its first instructions.
+    """
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return NO_KVM
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    note = "accelerator." + digest_of(version, boot_id)[:24]
+    known = cache.note(note)
+    if known not in ("kvm", "tcg"):
+        progress("/dev/kvm opens: trying whether a guest runs on it")
+        known = "kvm" if boots() else "tcg"
+        cache.write_note(note, known)
+        if known == "tcg":
+            progress(BROKEN_KVM.why)
+    return KVM if known == "kvm" else BROKEN_KVM

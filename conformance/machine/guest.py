@@ -310,9 +310,9 @@ class QemuGuest:
             return GuestPanicked(title, evidence=self._tail())
         reason = next(
             (
-                str(event["data"].get("reason"))
+                str(data.get("reason"))
                 for event in reversed(self.events)
-                if event.get("event") == "SHUTDOWN" and isinstance(event.get("data"), dict)
+                if event.get("event") == "SHUTDOWN" and isinstance(data := event.get("data"), dict)
             ),
             "",
         )

@@ -7,7 +7,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from conformance.machine import accel, qemu, template
@@ -15,7 +15,7 @@ from conformance.machine.accel import Accelerator
 from conformance.machine.cache import ArtifactError, Cache, digest_of
 from conformance.machine.guest import Files, QemuGuest
 from conformance.machine.image import BootFiles
-from conformance.machine.protocol import Guest, LaunchFailed
+from conformance.machine.protocol import Guest, LaunchFailed, MachineError
 from conformance.machine.template import Frozen, Template, TemplateError
 
 Progress = Callable[[str], None]
@@ -30,6 +30,8 @@ BOOT_LIMIT = 180.0
 RESTORE_LIMIT = 30.0
 """Seconds, scaled, for a clone to answer."""
 _SAVE_LIMIT = 60.0
+KVM_LIMIT = 15.0
+"""Seconds for a boot under KVM: it takes one or two where KVM works."""
 
 # The numbers do not matter, as long as a key is made with the same ones each time.
 _ANY_FDS = qemu.Fds(
@@ -130,9 +132,7 @@ class QemuMachine:
         with qemu.open_scratch(console.parent) as scratch, contextlib.ExitStack() as stack:
             state = made_from.open_state()
             stack.callback(os.close, state)
-            files = Files(
-                **self._files, scratch=scratch, memory=made_from.memory, state=state
-            )
+            files = Files(**self._files, scratch=scratch, memory=made_from.memory, state=state)
             with QemuGuest(
                 lambda fds: self.shape.spec("clone", fds), files, console, prefix=made_from.console
             ) as guest:
@@ -178,10 +178,17 @@ def open_machine(
     shape = Shape(
         boot=boot,
         version=version,
-        accelerator=accel.choose(boot, version, cache=cache, progress=progress),
+        accelerator=accel.NO_KVM,
         memory_mib=memory_mib,
         cpus=cpus,
     )
+    accelerator = accel.choose(
+        version.text,
+        cache=cache,
+        progress=progress,
+        boots=lambda: comes_up(replace(shape, accelerator=accel.KVM), cache, limit=KVM_LIMIT),
+    )
+    shape = replace(shape, accelerator=accelerator)
 
     def build(directory: Path) -> None:
         progress(f"booting {boot.kernel_name} once, for a template")
@@ -202,6 +209,25 @@ def open_machine(
         boot_seconds=manifest.boot_seconds if manifest else None,
         release=str(manifest.facts.get("release", boot.release)) if manifest else boot.release,
     )
+
+
+def comes_up(shape: Shape, cache: Cache, *, limit: float) -> bool:
+    """Whether a guest of that shape boots to its agent within ``limit`` seconds."""
+    with contextlib.ExitStack() as stack, contextlib.suppress(MachineError, OSError):
+        folder = stack.enter_context(cache.scratch())
+        opened = _open_boot_files(shape.boot)
+        stack.callback(_close_all, tuple(opened.values()))
+        scratch = stack.enter_context(qemu.open_scratch(folder))
+        guest = stack.enter_context(
+            QemuGuest(
+                lambda fds: shape.spec("boot", fds),
+                Files(**opened, scratch=scratch),
+                folder / "console",
+            )
+        )
+        guest.boot(limit=limit)
+        return True
+    return False
 
 
 def build_template(shape: Shape, directory: Path) -> None:
@@ -278,4 +304,3 @@ def _processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0].splitlines()
     told = ("model name", "flags", "microcode")
     return "\n".join(line for line in lines if line.startswith(told))
-

@@ -88,7 +88,7 @@ class Fds:
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """A machine. ``role`` says what becomes of its memory:
+    """A machine. ``role`` says what becomes of its memory.
 
     ``boot``: private, and gone with it. ``template``: written to the memory file. ``clone``: the
     memory file, copied on write; it waits for the rest of its state (``-incoming defer``).

@@ -26,14 +26,16 @@ def parse_size(text: object) -> int:
     Raises ValueError for anything else; pydantic turns that into an error at the value's place.
     """
     if isinstance(text, bool):
-        raise ValueError(f"not a size: {text!r}")
+        raise ValueError(f"not a size: {text!r}")  # noqa: TRY004 - pydantic takes this one
     if isinstance(text, int):
         if text < 0:
             raise ValueError(f"a size cannot be negative: {text}")
         return text
     match = _SIZE.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        raise ValueError(f"not a size: {text!r} (a whole number, with K, M, G or T for binary units)")
+        raise ValueError(
+            f"not a size: {text!r} (a whole number, with K, M, G or T for binary units)"
+        )
     return int(match[1]) * _UNITS[match[2]]
 
 

@@ -63,8 +63,7 @@ class Ack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """One acknowledged block at one verification. ``kind`` is None where it holds what it should.
-    """
+    """One acknowledged block at one verification. ``kind`` is None where it holds what it should."""
 
     verify: int
     block: int
@@ -340,8 +339,7 @@ def _touched(start: int, end: int) -> range:
 
 
 def written_by(step: Run, target: str) -> tuple[Range, ...]:
-    """Where on a layer a command may write: dd's own range, else all of it if it names the layer.
-    """
+    """Where on a layer a command may write: dd's own range, else all of it if it names the layer."""
     placeholder = f"{{{target}}}"
     named = [word for word in step.argv if placeholder in word]
     if not named:
@@ -484,6 +482,5 @@ def unsurfaced(scene: Scene, account: Account) -> tuple[Found, ...]:
 
 
 def cached(step: Write) -> bool:
-    """Whether a step writes through the page cache, so that an error may be told to who comes next.
-    """
+    """Whether a step writes through the page cache, so that an error may be told to who comes next."""
     return step.submit in (Submit.BUFFERED, Submit.DSYNC) or step.submit in MMAP

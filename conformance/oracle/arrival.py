@@ -34,8 +34,7 @@ DD_DEFAULT: Final = 512
 
 
 def room(reading: Reading) -> int | None:
-    """Bytes left by a reading; None when no limit is in force. Negative when the limit was passed.
-    """
+    """Bytes left by a reading; None when no limit is in force. Negative when the limit was passed."""
     return None if reading.limit is None else reading.limit - reading.used
 
 

@@ -305,7 +305,7 @@ def _signature(kind: str, match: re.Match[str]) -> str:
     if kind == "sanitizer":
         kind = parts.pop(0).lower()
     if kind == "bug" and parts:
-        # "unable to handle page fault for address: N", "Bad page state in process dd  pfn:N"
+        # Such as: "unable to handle page fault for address: N", "Bad page state in process dd  pfn:N"
         parts = [re.sub(r"(?: in process .*| on CPU.*|,? address:? .*|: .*)$", "", parts[0])]
     words = [kind, *(stable(part.strip()) for part in parts if part)]
     return ":".join(word for word in words if word)[:80]

@@ -188,8 +188,7 @@ def scenes(variant: Variant, observation: Observation) -> tuple[Scene, ...]:
 
 
 def phases(arm: Arm) -> tuple[Phase, ...]:
-    """Where each step of an arm stands to the shortage. The step that relieves it is still in it.
-    """
+    """Where each step of an arm stands to the shortage. The step that relieves it is still in it."""
     found = []
     phase = Phase.AFTER if arm.shortage.kind == "none" else Phase.BEFORE
     for step in arm.steps:

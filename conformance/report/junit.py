@@ -169,7 +169,7 @@ def _not_run(missing: NotRun, asked: Asked) -> _Case:
     return _Case(case, [("kernel", missing.kernel), ("level", str(missing.variant.level))])
 
 
-def _bare(variant: Variant, name: str, *, seconds: float) -> Any:  # noqa: ANN401 - has no types
+def _bare(variant: Variant, name: str, *, seconds: float) -> Any:
     return TestCase(
         clean(name),
         classname=clean(variant.family),

@@ -204,9 +204,7 @@ class MachineContract:
             with pytest.raises(GuestGone):
                 guest.call("ping", {}, limit=limit)
 
-    def test_after_its_end_it_says_so(
-        self, machine: Machine, limit: float, tmp_path: Path
-    ) -> None:
+    def test_after_its_end_it_says_so(self, machine: Machine, limit: float, tmp_path: Path) -> None:
         with machine.guest(workdir=tmp_path) as guest:
             guest.close()
             guest.close()
@@ -225,7 +223,7 @@ class MachineContract:
             assert guest.call("ping", {}, limit=limit)
 
     def test_an_error_in_the_body_goes_through(self, machine: Machine, tmp_path: Path) -> None:
-        class Mine(Exception):  # noqa: N818
+        class Mine(Exception):
             pass
 
         with pytest.raises(Mine), machine.guest(workdir=tmp_path):
@@ -237,4 +235,3 @@ class MachineContract:
         (tmp_path / "file").write_text("in the way")
         with pytest.raises(OSError), machine.guest(workdir=tmp_path / "file" / "folder"):
             pass
-

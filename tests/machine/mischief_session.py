@@ -70,9 +70,9 @@ class Mischief:
 
 def _due() -> tuple[str, int]:
     """The nonce and the number of the request that is being answered: from the serve loop's frame."""
-    import sys  # noqa: PLC0415
+    import sys
 
-    frame = sys._getframe()  # noqa: SLF001
+    frame = sys._getframe()
     while frame is not None:
         request = frame.f_locals.get("request")
         if request is not None:
@@ -212,7 +212,10 @@ def _write_scratch(args: dict[str, Any]) -> object:
 def _blocked(args: dict[str, Any]) -> object:
     """A child in uninterruptible sleep, waiting for its own vfork child; then hang."""
     subprocess.Popen(
-        ["/usr/bin/python3", "-c", "import ctypes, time; c = ctypes.CDLL(None);"
-         "c.vfork() == 0 and time.sleep(1000)"]
+        [
+            "/usr/bin/python3",
+            "-c",
+            "import ctypes, time; c = ctypes.CDLL(None);c.vfork() == 0 and time.sleep(1000)",
+        ]
     )
     _forever()

@@ -8,7 +8,6 @@ import pytest
 
 from conformance.machine.fake import FakeMachine, Mischief
 from conformance.machine.protocol import LaunchFailed, Machine
-
 from tests.machine import contract
 
 

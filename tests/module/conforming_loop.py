@@ -29,8 +29,7 @@ HEADERS = re.compile(r"^linux-(headers|kbuild)-.*|^linux-compiler-.*")
 CHANGES = (
     (
         "mapping_set_gfp_mask(mapping, lo->old_gfp_mask & ~(__GFP_IO|__GFP_FS));",
-        "mapping_set_gfp_mask(mapping, (lo->old_gfp_mask & ~(__GFP_IO|__GFP_FS))"
-        " | __GFP_NORETRY);",
+        "mapping_set_gfp_mask(mapping, (lo->old_gfp_mask & ~(__GFP_IO|__GFP_FS)) | __GFP_NORETRY);",
     ),
     (
         "cmd->ret = ret ? -EIO : 0;",

@@ -214,7 +214,7 @@ class ModelGuest:
         ops = []
         for number in range(0, step.count, step.sync_every):
             path = f"{step.directory}/{number:05d}"
-            short = BLOCK > self._space()
+            short = self._space() < BLOCK
             result = -errno.ENOSPC if short else 0
             ops.append(
                 FileOp("create", path, step.sync_every, 0, result, self._tick(), self._tick())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,6 +74,7 @@ def test_only_must_findings_are_deviations() -> None:
 
 
 def test_a_variant_is_called_by_its_case_and_values() -> None:
-    variant = Variant.model_construct(case="loop_x", values={"submit": "direct", "loop_dio": "on"})
-    assert variant.id == "loop_x[direct-on]"
-    assert Variant.model_construct(case="loop_x", values={}).id == "loop_x"
+    bare: dict[str, Any] = {"case": "loop_x", "values": {}}
+    cell = {"submit": "direct", "loop_dio": "on"}
+    assert Variant.model_construct(None, **{**bare, "values": cell}).id == "loop_x[direct-on]"
+    assert Variant.model_construct(None, **bare).id == "loop_x"

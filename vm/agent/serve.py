@@ -39,15 +39,15 @@ _DETAIL = 4000  # characters of a traceback
 _MESSAGE = 2000  # characters of an exception's text
 
 
-class HostGone(Exception):  # noqa: N818 - not an error
+class HostGone(Exception):
     """The host's end of the port is closed."""
 
 
-class WrongState(Exception):  # noqa: N818 - reads as the error's kind on the host
+class WrongState(Exception):
     """A request came out of order."""
 
 
-class _Quit(Exception):  # noqa: N818 - not an error
+class _Quit(Exception):
     """The host has asked for the end."""
 
 
@@ -243,9 +243,7 @@ _LASTING = {
     "python": platform.python_version(),
     "release": os.uname().release,
     "tainted": _small_file("/proc/sys/kernel/tainted"),
-    "clocksource": _small_file(
-        "/sys/devices/system/clocksource/clocksource0/current_clocksource"
-    ),
+    "clocksource": _small_file("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
 }
 
 

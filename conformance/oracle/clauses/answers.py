@@ -162,7 +162,7 @@ def _another_s(trial: Trial, scene: Scene, taken: Taken) -> Iterator[Finding]:
         scene,
         signature=f"{'late-' if late else ''}error-of-another:{name}",
         expected="no error for a submitter whose cgroup is not at its limit",
-        observed=f"{what} in step {taken.name}, from {'the root cgroup' if not cgroup else cgroup}"
+        observed=f"{what} in step {taken.name}, from {cgroup or 'the root cgroup'}"
         + (f": an error of {whose}, of which nobody had been told" if late and whose else ""),
         step=taken.name,
         evidence=[*(op_line(op) for op in failed_ops(taken, scene)), submitter.output[-300:]],
