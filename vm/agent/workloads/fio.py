@@ -57,6 +57,18 @@ _END = 1 << 20
 _LENGTH = 509
 """Bytes of the pattern: prime, so that each block of a request begins at another phase of it."""
 _OFFSET = 8
+_ENV = {
+    # fio looks for a file there four times a second (stat.c, check_status_file). For a name that is
+    # not there tmpfs and overlayfs make a new dentry each time, which is charged to whoever asks;
+    # below what is no directory the lookup ends before one is made (ENOTDIR).
+    "TMPDIR": "/dev/null",
+    # Its threads allocate from one heap (mallopt(3)), which has room for all that it will need and
+    # whose pages are present: see ``touch``.
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_TOP_PAD_": str(8 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+}
 _FAILED = re.compile(
     r"io_u error on file .*?: (?P<why>.*?): (?P<call>\w+) offset=(?P<at>\d+), "
     r"(?:buflen|xfer_buflen)=(?P<length>\d+)"
@@ -268,16 +280,16 @@ def touch(pid: int) -> None:
             words = line.split()
             if words[1][:2] != "rw" or words[-1].startswith("[v"):
                 continue
-            start, _, end = words[0].partition("-")
-            for at, size in _ends(int(start, 16), int(end, 16)):
+            start, end = (int(word, 16) for word in words[0].split("-"))
+            for at, size in _parts(start, end, whole=words[-1] == "[heap]"):
                 os.pwrite(memory, os.pread(memory, size, at), at)
     finally:
         os.close(memory)
 
 
-def _ends(start: int, end: int) -> list[tuple[int, int]]:
+def _parts(start: int, end: int, *, whole: bool) -> list[tuple[int, int]]:
     """(address, bytes) of the parts of a mapping to touch."""
-    if end - start <= 2 * _END:
+    if whole or end - start <= 2 * _END:
         return [(start, end - start)]
     return [(start, _END), (end - _END, _END)]
 
@@ -300,7 +312,7 @@ class _Held:
         fcntl.fcntl(self._log, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         self.output = Output()
         self.child = Child.adopt(
-            fork_exec(command(order, run, FOLDER), self.output.fd, folder=FOLDER)
+            fork_exec(command(order, run, FOLDER), self.output.fd, env=_ENV, folder=FOLDER)
         )
 
     def wait(self, limit: float, tick: Tick) -> bool:
