@@ -28,7 +28,7 @@ from conformance.model import (
 OUTSIDER = Bystander(name="outsider")
 """The bystander of every arm: a process in the root cgroup that has nothing to do with the I/O."""
 
-_FIO = frozenset({Submit.FIO_LIBAIO, Submit.FIO_IO_URING, Submit.FIO_MMAP})
+_FIO = frozenset({Submit.FIO_LIBAIO, Submit.FIO_IO_URING})
 
 
 class Target(Value):

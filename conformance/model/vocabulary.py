@@ -121,7 +121,6 @@ class Submit(StrEnum):
     MMAP = "mmap"
     FIO_LIBAIO = "fio_libaio"
     FIO_IO_URING = "fio_io_uring"
-    FIO_MMAP = "fio_mmap"
 
 
 CARRIES_STATUS = frozenset({Submit.DIRECT, Submit.FIO_LIBAIO, Submit.FIO_IO_URING})

@@ -46,7 +46,6 @@ ACKNOWLEDGED_BY: Final = {
     Submit.MMAP: "msync()",
     Submit.FIO_LIBAIO: "their completion and fsync()",
     Submit.FIO_IO_URING: "their completion and fsync()",
-    Submit.FIO_MMAP: "msync()",
 }
 
 
@@ -217,8 +216,8 @@ class _Ledger:
 
     def _unrecorded(self, step: Write, submitter: Submitter) -> None:
         """A submitter that did not end by itself may have had requests in flight, and fio may stop
-        with some that it did not log: their blocks may hold the generation, or, under O_DIRECT,
-        anything.
+        with some that it did not log: their blocks may hold the generation, or, under O_DIRECT and
+        in a mapping, anything.
         """
         ended = submitter.ended
         cut = ended.signal is not None or ended.timed_out or ended.exit_code is None
@@ -239,7 +238,8 @@ class _Ledger:
                 continue
             kept = self._blocks.setdefault(block, _Block())
             kept.submitted.append((self._order, step.generation))
-            if step.submit in UNSPECIFIED:
+            if step.submit in UNSPECIFIED or step.submit in MMAP:
+                # A store into a mapping that was cut short leaves a part of its page.
                 kept.unspecified = self._order
 
     def _run(self, step: Run) -> None:

@@ -34,8 +34,8 @@ from conformance.model import (
 SIGKILL: Final = 9
 SIGBUS: Final = 7
 SHELLS: Final = frozenset({"sh", "bash", "dash", "busybox"})
-MMAP: Final = frozenset({Submit.MMAP, Submit.FIO_MMAP})
-FIO: Final = frozenset({Submit.FIO_LIBAIO, Submit.FIO_IO_URING, Submit.FIO_MMAP})
+MMAP: Final = frozenset({Submit.MMAP})
+FIO: Final = frozenset({Submit.FIO_LIBAIO, Submit.FIO_IO_URING})
 STATUS_128: Final = 128
 """A shell's exit status for a child that signal N ended is 128 + N (POSIX 2.8.2)."""
 

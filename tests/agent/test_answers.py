@@ -66,9 +66,9 @@ def test_the_guest_knows_every_layer_shortage_and_verb_of_the_language() -> None
     assert set(VERBS) == names(AnyStep, "verb")
 
 
-def test_the_guest_knows_every_way_to_submit_but_the_one_that_fio_cannot() -> None:
+def test_the_guest_knows_every_way_to_submit() -> None:
     known = set(ledger.WAYS) | set(fio.ENGINES)
-    assert {way.value for way in Submit} - known <= {"fio_mmap"}
+    assert {way.value for way in Submit} <= known
 
 
 def test_a_command_and_how_it_ended() -> None:

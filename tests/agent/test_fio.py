@@ -128,4 +128,3 @@ def test_fio_is_not_asked_for_what_it_cannot_do() -> None:
     }
     with pytest.raises(RigError):
         fio.order_of(step, "/dev/loop0")
-    assert "fio_mmap" not in fio.ENGINES

@@ -44,7 +44,11 @@ from conformance.model import (
     Watch,
     Write,
     as_json,
+    parse_size,
 )
+
+ZEROS = -1
+"""The generation of a block that dd wrote from /dev/zero."""
 
 Lie = Callable[[str, dict[str, Any], dict[str, Any]], dict[str, Any]]
 """(verb, what was asked, the honest answer) -> the answer that is given."""
@@ -84,7 +88,8 @@ class ModelGuest:
         return {need: self._unmet.get(need, "") for need in args["requirements"]}
 
     def _build(self, args: dict[str, Any]) -> dict[str, Any]:
-        self._blocks: dict[int, int] = {}  # block number -> generation
+        self._blocks: dict[int, int] = {}  # block number -> generation; ZEROS if a command wrote it
+        self._free: set[int] = set()  # blocks that no limit was charged for
         self._files: dict[str, int] = {}  # path -> size
         self._foreign = 0  # bytes that others took of the same space
         self._short = False
@@ -151,19 +156,24 @@ class ModelGuest:
                 return {"commands": [done]}
         return {}
 
+    def _store(self, offset: int, length: int, generation: int, cgroup: str) -> int:
+        """Give a request its space, wholly or not at all: its result."""
+        wanted = range(offset // BLOCK, (offset + length) // BLOCK)
+        new = [block for block in wanted if block not in self._blocks]
+        if len(new) * BLOCK > self._space(cgroup):
+            self._hits += 1
+            return -errno.ENOSPC
+        if not self._limits(cgroup):
+            self._free.update(new)
+        self._blocks.update(dict.fromkeys(wanted, generation))
+        return length
+
     def _write(self, step: Write) -> Submitter:
         ops: list[Op] = []
         unsynced = 0
         for offset in range(step.offset, step.offset + step.length, step.request):
-            wanted = range(offset // BLOCK, (offset + step.request) // BLOCK)
-            new = sum(block not in self._blocks for block in wanted)
             begin = self._tick()
-            if new * BLOCK > self._space():
-                self._hits += 1
-                result = -errno.ENOSPC
-            else:
-                self._blocks.update(dict.fromkeys(wanted, step.generation))
-                result = step.request
+            result = self._store(offset, step.request, step.generation, step.cgroup)
             ops.append(
                 Op("write", offset, step.request, step.generation, result, begin, self._tick())
             )
@@ -180,12 +190,22 @@ class ModelGuest:
         return self._submitter(step, ops)
 
     def _run(self, step: Run) -> Submitter:
-        return self._submitter(step, (), output="No space left on device", exit_code=1)
+        """Dd, from /dev/zero: all that the cases run."""
+        words = dict(word.split("=", 1) for word in step.argv[1:])
+        size = parse_size(words["bs"])
+        first = int(words.get("seek", "0"))
+        for number in range(first, first + int(words["count"])):
+            if self._store(number * size, size, ZEROS, step.cgroup) < 0:
+                told = f"dd: error writing '{words['of']}': No space left on device"
+                return self._submitter(step, (), output=told, exit_code=1)
+        return self._submitter(step, ())
 
     def _extents(self, step: Verify) -> list[Extent]:
         extents: list[Extent] = []
         for block in range(step.offset // BLOCK, (step.offset + step.length) // BLOCK):
             generation = self._blocks.get(block)
+            if generation == ZEROS:
+                generation = None
             content = "zero" if generation is None else "generation"
             last = extents[-1] if extents else None
             if last is not None and (last.content, last.generation) == (content, generation):
@@ -198,7 +218,7 @@ class ModelGuest:
         ops = []
         for number in range(step.count):
             path = f"{step.directory}/{number:05d}"
-            short = step.size > self._space()
+            short = step.size > self._space(step.cgroup)
             result = -errno.ENOSPC if short else 0
             for kind in ("create", "write", "fsync", "close"):
                 told = step.size if kind == "write" and not short else result
@@ -214,7 +234,8 @@ class ModelGuest:
         ops = []
         for number in range(0, step.count, step.sync_every):
             path = f"{step.directory}/{number:05d}"
-            short = self._space() < BLOCK
+            taken = step.sync_every * BLOCK
+            short = self._space(step.cgroup) < taken
             result = -errno.ENOSPC if short else 0
             ops.append(
                 FileOp("create", path, step.sync_every, 0, result, self._tick(), self._tick())
@@ -224,13 +245,13 @@ class ModelGuest:
                 self._hits += 1
                 break
             self._files[path] = 0
-            self._foreign += BLOCK
+            self._foreign += taken
         return ops
 
     # -- gauges ---------------------------------------------------------------------------------
 
     def _used(self) -> int:
-        return len(self._blocks) * BLOCK + self._foreign
+        return len(self._blocks.keys() - self._free) * BLOCK + self._foreign
 
     def _limit(self) -> int:
         match self._shortage:
@@ -242,8 +263,16 @@ class ModelGuest:
                 return self._at_impose + int(leave)
         return 1 << 40
 
-    def _space(self) -> int:
-        return self._limit() - self._used() if self._short else 1 << 40
+    def _limits(self, cgroup: str) -> bool:
+        """Whether the shortage is one for a submitter in this cgroup."""
+        if not isinstance(self._shortage, Memcg):
+            return True
+        limited = self._shortage.cgroup
+        return cgroup == limited or cgroup.startswith(f"{limited}/")
+
+    def _space(self, cgroup: str) -> int:
+        bound = self._short and self._limits(cgroup)
+        return self._limit() - self._used() if bound else 1 << 40
 
     def _watch(self) -> Watch:
         limit = self._limit() if self._short else None

@@ -100,7 +100,6 @@ def met(of: Variant, **but: str) -> Target:
             variant(BACK, shortage=Memcg(kind="memcg", cgroup="limited", limit=4096)),
             ("controller:memory", "controller:io"),
         ),
-        (variant(BACK, submit=Submit.FIO_MMAP), ("tool:fio",)),
         (variant(BACK, submit=Submit.FIO_IO_URING), ("tool:fio", "probe:io_uring")),
         (
             variant(BACK, IMAGE, DEVICE, requires=("probe:loop_charges_memcg", "module:loop")),

@@ -1,0 +1,67 @@
+"""Every clause and every guard is shown to fail by a guest that conforms but for one thing.
+
+The planner, the runner, the wire and the judge are the real ones; the cases are the suite's own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conformance.library import load_library
+from conformance.machine.fake import FakeMachine
+from conformance.model import CLAUSE_CLAIMS, CLAUSE_LEVEL, Clause, Level, Status, Variant, Verdict
+from conformance.runner import Facts, run_case
+from tests.support.liars import BREAKAGES, FAULTS, Liar, LiarsMachine
+from tests.support.model_guest import ModelGuest
+
+ROOT = Path(__file__).parents[3]
+LIBRARY = load_library([ROOT / "cases"], ROOT / "fixtures")
+VARIANTS = {variant.id: variant for variant in LIBRARY.variants}
+
+
+def judged(variant: Variant, machine: FakeMachine, folder: Path) -> Verdict:
+    return run_case(variant, machine, facts=Facts(), workdir=folder).verdict
+
+
+def shown(verdict: Verdict) -> str:
+    told = [f"{f.level.value} {f.clause.value}: {f.observed}" for f in verdict.findings]
+    return "\n".join([*verdict.reasons, *told])
+
+
+@pytest.mark.parametrize("variant", LIBRARY.variants, ids=lambda variant: variant.id)
+def test_a_conforming_kernel_passes(variant: Variant, tmp_path: Path) -> None:
+    machine = FakeMachine(lambda: ModelGuest().handlers(), kernel="model")
+    verdict = judged(variant, machine, tmp_path)
+    assert (verdict.status, verdict.findings) == (Status.PASS, ()), shown(verdict)
+
+
+@pytest.mark.parametrize("liar", FAULTS, ids=lambda liar: liar.name)
+def test_a_planted_fault_is_found_and_nothing_else(liar: Liar, tmp_path: Path) -> None:
+    verdict = judged(VARIANTS[liar.variant], LiarsMachine(liar), tmp_path)
+    assert {finding.clause for finding in verdict.findings} == liar.clauses, shown(verdict)
+    must = any(CLAUSE_LEVEL.get(clause, Level.MUST) is Level.MUST for clause in liar.clauses)
+    assert verdict.status is (Status.FAIL if must else Status.PASS), shown(verdict)
+    for finding in verdict.findings:
+        assert finding.expected
+        assert finding.observed
+        assert finding.signature
+        assert finding.claims == CLAUSE_CLAIMS[finding.clause]
+
+
+@pytest.mark.parametrize("liar", BREAKAGES, ids=lambda liar: liar.name)
+def test_where_nothing_is_known_the_verdict_is_broken(liar: Liar, tmp_path: Path) -> None:
+    verdict = judged(VARIANTS[liar.variant], LiarsMachine(liar), tmp_path)
+    assert verdict.status is Status.BROKEN, shown(verdict)
+    assert any(liar.reason in reason for reason in verdict.reasons), shown(verdict)
+
+
+def test_no_clause_lacks_a_planted_fault() -> None:
+    assert {clause for liar in FAULTS for clause in liar.clauses} == set(Clause)
+
+
+def test_each_clause_can_fail_alone_unless_another_says_the_same() -> None:
+    alone = {next(iter(liar.clauses)) for liar in FAULTS if len(liar.clauses) == 1}
+    # What is told as stored and is not was acknowledged as well, and does not read back.
+    assert set(Clause) - alone == {Clause.ERROR_SURFACED}
