@@ -129,7 +129,7 @@ def telling(lie: Lie) -> Callable[[], ModelGuest]:
     return lambda: ModelGuest(lie=lie)
 
 
-def _reads(content: str, at: int, seen: dict[str, Any]) -> None:
+def reads(content: str, at: int, seen: dict[str, Any]) -> None:
     """One block of what was read holds something else."""
     extents = []
     for offset, length, kind, generation, code in seen["extents"]:
@@ -145,7 +145,7 @@ def _reads(content: str, at: int, seen: dict[str, Any]) -> None:
     seen["extents"] = extents
 
 
-def _log(lines: Iterable[str], seen: dict[str, Any]) -> None:
+def log(lines: Iterable[str], seen: dict[str, Any]) -> None:
     now = seen["watch"]["t_us"]
     seen["watch"]["kernel_log"] = [[n, 4, now, line] for n, line in enumerate(lines)]
 
@@ -167,7 +167,7 @@ def _wrong_errno(seen: dict[str, Any]) -> None:
 
 def _oom_kill(seen: dict[str, Any]) -> None:
     if seen["name"] == "fill":
-        _log(KWORKER_KILLS, seen)
+        log(KWORKER_KILLS, seen)
     if seen["name"] not in EARLY:
         seen["watch"]["oom_kill"] = 1
 
@@ -278,7 +278,7 @@ FAULTS: Final[tuple[Liar, ...]] = (
     Liar(
         name="what was stored and acknowledged is gone after relief",
         variant=DIRECT,
-        guest=telling(on_step(AFTER, lambda seen: _reads("zero", LOST_AT, seen))),
+        guest=telling(on_step(AFTER, lambda seen: reads("zero", LOST_AT, seen))),
         clauses=frozenset({Clause.ACKNOWLEDGED_READABLE}),
     ),
     Liar(
@@ -314,7 +314,7 @@ FAULTS: Final[tuple[Liar, ...]] = (
     Liar(
         name="a block that nobody wrote holds data",
         variant=DIRECT,
-        guest=telling(on_step(["read_short"], lambda seen: _reads("foreign", FRESH_AT, seen))),
+        guest=telling(on_step(["read_short"], lambda seen: reads("foreign", FRESH_AT, seen))),
         clauses=frozenset({Clause.NO_FOREIGN_DATA}),
     ),
     Liar(
@@ -356,7 +356,7 @@ FAULTS: Final[tuple[Liar, ...]] = (
     Liar(
         name="the kernel warns",
         variant=DIRECT,
-        guest=telling(on_step(["fill"], lambda seen: _log(WARNING, seen))),
+        guest=telling(on_step(["fill"], lambda seen: log(WARNING, seen))),
         clauses=frozenset({Clause.KERNEL_SOUND}),
     ),
     Liar(
@@ -406,7 +406,7 @@ BREAKAGES: Final[tuple[Liar, ...]] = (
     Liar(
         name="the control does not read back",
         variant=DIRECT,
-        guest=telling(on_step(["control_read"], lambda seen: _reads("zero", 10 << 20, seen))),
+        guest=telling(on_step(["control_read"], lambda seen: reads("zero", 10 << 20, seen))),
         reason="did not verify without a shortage",
     ),
     Liar(
