@@ -1,0 +1,188 @@
+"""Known deviations: rows with their places, laid over verdicts, strict both ways."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conformance.known import Known, KnownError, in_range, parse_known, parse_range, settle, stale
+from conformance.library import load_library
+from conformance.model import Clause, Disposition, Finding, Level, Status, Verdict
+
+ROOT = Path(__file__).parents[2]
+ROW = """\
+- case: loop_full
+  variant: {request: 1M}
+  kernel: ">= 6.12.117, < 7.4"
+  clause: acknowledged_readable
+  signature: zeros
+  reason: a short write completes in full
+  link: drivers/block/loop.c, lo_complete_rq()
+  review_by: 2027-06-01
+"""
+
+
+def rows(text: str = ROW) -> tuple[Known, ...]:
+    return parse_known(text, "known.yaml")
+
+
+def finding(
+    clause: Clause = Clause.ACKNOWLEDGED_READABLE,
+    signature: str = "zeros",
+    level: Level = Level.MUST,
+) -> Finding:
+    return Finding(clause=clause, level=level, expected="x", observed="y", signature=signature)
+
+
+def verdict(
+    *findings: Finding,
+    status: Status = Status.FAIL,
+    release: str = "6.12.117+deb13-cloud-amd64",
+    request: str = "1M",
+) -> Verdict:
+    return Verdict(
+        case="loop_full",
+        values={"request": request, "loop_dio": "off"},
+        kernel="debian/trixie",
+        release=release,
+        status=status,
+        findings=findings,
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ("- case: loop_full", "- case: [", "known.yaml:3:3"),
+        ("  reason:", "  because:", "known.yaml:1:"),
+        ('">= 6.12.117, < 7.4"', '"about 6.12"', "known.yaml:1:3"),
+        ("acknowledged_readable", "no_such_clause", "known.yaml:1:3"),
+        ("2027-06-01", "soon", "known.yaml:1:3"),
+        ("  signature: zeros", '  signature: ""', "known.yaml:1:3"),
+        ("  link: drivers/block/loop.c, lo_complete_rq()\n", "", "known.yaml:1:"),
+    ],
+    ids=["yaml", "key", "range", "clause", "date", "signature", "missing"],
+)
+def test_a_wrong_row_is_told_with_its_place(old: str, new: str, place: str) -> None:
+    with pytest.raises(KnownError) as told:
+        rows(ROW.replace(old, new))
+    assert str(told.value).startswith(place)
+
+
+def test_the_place_is_that_of_the_row() -> None:
+    with pytest.raises(KnownError, match=r"^known\.yaml:9:"):
+        rows(ROW + ROW.replace("7.4", "next year"))
+
+
+@pytest.mark.parametrize("text", ["case: x\n", "- 5\n", "- [1]\n"])
+def test_what_is_no_list_of_rows_is_refused(text: str) -> None:
+    with pytest.raises(KnownError, match=r"^known\.yaml:1:"):
+        rows(text)
+
+
+def test_an_empty_file_has_no_rows() -> None:
+    assert rows("# nothing known\n") == ()
+
+
+@pytest.mark.parametrize(
+    ("release", "text", "inside"),
+    [
+        ("6.12.117+deb13-cloud-amd64", ">= 6.12.117", True),
+        ("6.12.117+deb13-cloud-amd64", ">= 6.12.118", False),
+        ("6.12.117+deb13-cloud-amd64", "== 6.12.117", True),
+        ("6.1.0-56-cloud-amd64", "< 6.2", True),
+        ("6.10.3", "< 6.9", False),
+        ("7.3-rc7-amd64", ">= 7.3", True),
+        ("7.3-rc7-amd64", ">= 6.12, < 7.3", False),
+        ("5.10.0-33-cloud-amd64", "> 5.10", False),
+        ("5.10.0-33-cloud-amd64", "<= 5.10", True),
+    ],
+)
+def test_a_release_lies_in_a_range_by_its_numbers(release: str, text: str, inside: bool) -> None:
+    assert in_range(release, text) is inside
+
+
+@pytest.mark.parametrize("text", ["", "6.12", ">= six", ">= 6.1 < 6.2", "~ 6.1"])
+def test_a_range_that_says_nothing_is_an_error(text: str) -> None:
+    with pytest.raises(ValueError, match="not a range"):
+        parse_range(text)
+
+
+def test_a_failure_that_rows_tell_of_wholly_is_as_known() -> None:
+    settled = settle(verdict(finding()), rows())
+    assert settled.status is Status.FAIL
+    assert settled.disposition is Disposition.AS_KNOWN
+    assert settled.known == ("known.yaml:1",)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        finding(Clause.ERROR_SURFACED, "lost-in-silence"),
+        finding(Clause.ACKNOWLEDGED_READABLE, "foreign"),
+    ],
+    ids=["another clause", "another signature"],
+)
+def test_a_deviation_that_no_row_tells_of_is_unexpected(other: Finding) -> None:
+    settled = settle(verdict(finding(), other), rows())
+    assert settled.disposition is Disposition.UNEXPECTED
+    assert settled.known == ("known.yaml:1",)
+
+
+def test_an_advisory_needs_no_row() -> None:
+    advice = finding(Clause.ERRNO_PRECISE, "EIO", Level.SHOULD)
+    assert settle(verdict(finding(), advice), rows()).disposition is Disposition.AS_KNOWN
+
+
+@pytest.mark.parametrize(
+    "other",
+    [verdict(finding(), release="6.1.0-56-cloud-amd64"), verdict(finding(), request="4K")],
+    ids=["another kernel", "another variant"],
+)
+def test_a_row_speaks_of_nothing_else(other: Verdict) -> None:
+    assert settle(other, rows()).disposition is Disposition.UNEXPECTED
+    assert stale([other], rows()) == ()
+
+
+def test_a_signature_may_be_a_glob() -> None:
+    (row,) = rows(ROW.replace("signature: zeros", 'signature: "oom-killed:*"'))
+    assert row.tells_of(finding(signature="oom-killed:idle"))
+    assert not row.tells_of(finding(signature="zeros"))
+
+
+def test_what_passes_against_a_row_is_fixed_and_the_row_is_stale() -> None:
+    passed = verdict(status=Status.PASS)
+    assert settle(passed, rows()).disposition is Disposition.FIXED
+    (told,) = stale([passed], rows())
+    assert "known.yaml:1" in told
+    assert "debian/trixie" in told
+
+
+def test_a_row_is_stale_although_the_case_fails_for_another_reason() -> None:
+    other = verdict(finding(Clause.KERNEL_SOUND, "warning:x"))
+    assert len(stale([other], rows())) == 1
+
+
+@pytest.mark.parametrize("status", [Status.SKIP, Status.BROKEN])
+def test_where_nothing_is_known_no_row_is_contradicted(status: Status) -> None:
+    unknown = verdict(status=status)
+    assert settle(unknown, rows()) == unknown
+    assert stale([unknown], rows()) == ()
+
+
+def test_a_deviation_that_is_seen_keeps_its_row() -> None:
+    assert stale([verdict(finding())], rows()) == ()
+
+
+FILES = sorted((ROOT / "results" / "known").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_the_suite_s_own_rows_speak_of_cases_that_exist(path: Path) -> None:
+    variants = load_library([ROOT / "cases"], ROOT / "fixtures").variants
+    for row in parse_known(path.read_text(), path.name):
+        mine = [
+            v for v in variants if v.case == row.case and row.variant.items() <= v.values.items()
+        ]
+        assert mine, f"{row}: no such variant"
