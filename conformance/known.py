@@ -2,7 +2,8 @@
 
 A row never changes a status and never skips a case. It lays a disposition over a FAIL: ``as-known`` if
 rows tell of each of its deviations, ``unexpected`` if one is left over, and ``fixed`` where a row
-tells of a deviation that was not seen. Strict both ways: a row that does not hold any more is told.
+tells of a deviation that was not seen. Strict both ways: a row that does not hold any more is told,
+unless it says itself that the deviation depends on chance (``sometimes``).
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ class Known(Value):
     reason: str = Field(min_length=1, description="why the kernel does this")
     link: str = Field(min_length=1, description="source, report or commit")
     review_by: date
+    sometimes: bool = Field(
+        default=False, description="seen in some runs only: not stale where a run does not see it"
+    )
     where: str = ""
 
     def covers(self, verdict: Verdict) -> bool:
@@ -144,7 +148,8 @@ def settle(verdict: Verdict, rows: Iterable[Known]) -> Verdict:
     covering = [row for row in rows if row.covers(verdict)]
     telling = [row for row in covering if any(row.tells_of(f) for f in verdict.deviations)]
     if verdict.status is Status.PASS:
-        disposition = Disposition.FIXED if covering else Disposition.NONE
+        fixed = any(not row.sometimes for row in covering)
+        disposition = Disposition.FIXED if fixed else Disposition.NONE
         return verdict.model_copy(
             update={"disposition": disposition, "known": tuple(row.where for row in covering)}
         )
@@ -164,6 +169,8 @@ def stale(verdicts: Sequence[Verdict], rows: Iterable[Known]) -> tuple[str, ...]
     """
     told = []
     for row in rows:
+        if row.sometimes:
+            continue
         contradicting = [
             verdict
             for verdict in verdicts

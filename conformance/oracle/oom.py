@@ -1,4 +1,9 @@
-"""The OOM kills of one arm: what the counters say, what the log says, and who invoked them."""
+"""The OOM kills of one arm: what the counters say, what the log says, and who invoked them.
+
+A kernel worker that invoked the OOM killer counts whether or not there was anybody left to kill: S1 says
+that such I/O "does not trigger the OOM killer". A buffered writer and the worker that writes its pages
+run into the same limit, and which of them comes first is chance: that the worker does is not.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +32,7 @@ class Invoker(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kill:
-    """A report of the OOM killer that names a process killed."""
+    """A report of the OOM killer, and who invoked it."""
 
     look: Look
     invoker: Invoker
@@ -39,7 +44,8 @@ class Kills:
     """All OOM kills of an arm since the shortage was imposed."""
 
     counted: int  # by the kernel's counters
-    logged: tuple[Kill, ...]
+    logged: tuple[Kill, ...]  # those that name a process killed
+    vain: tuple[Kill, ...]  # invoked by a kernel worker when there was nobody left to kill
     grew_at: tuple[Look, ...]  # the looks that found a counter grown
 
     @property
@@ -55,7 +61,7 @@ class Kills:
     @property
     def by_worker(self) -> bool:
         """Whether one was invoked by a kernel worker, or nobody can say by whom."""
-        kinds = {kill.invoker for kill in self.logged}
+        kinds = {kill.invoker for kill in (*self.logged, *self.vain)}
         named = kinds - {Invoker.UNKNOWN}
         return Invoker.WORKER in named or (self.any and not named)
 
@@ -77,12 +83,14 @@ def kills(scene: Scene) -> Kills:
             grew.append(look)
         last = look
     lines = [(look, line.text) for look, line in scene.kernel_log if look.phase is not Phase.BEFORE]
-    reports = [one for one in invocations(text for _, text in lines) if one.killed]
+    told = tuple(
+        Kill(look=lines[one.at][0], invoker=_invoker(scene, one), report=one)
+        for one in invocations(text for _, text in lines)
+    )
     return Kills(
         counted=sum(_grown(a, b) for a, b in _steps(start, short)),
-        logged=tuple(
-            Kill(look=lines[one.at][0], invoker=_invoker(scene, one), report=one) for one in reports
-        ),
+        logged=tuple(one for one in told if one.report.killed),
+        vain=tuple(one for one in told if not one.report.killed and one.invoker is Invoker.WORKER),
         grew_at=tuple(grew),
     )
 

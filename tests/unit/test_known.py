@@ -159,6 +159,14 @@ def test_what_passes_against_a_row_is_fixed_and_the_row_is_stale() -> None:
     assert "debian/trixie" in told
 
 
+def test_a_row_for_what_is_seen_by_chance_is_not_stale_where_it_is_not_seen() -> None:
+    by_chance = rows(ROW + "  sometimes: true\n")
+    passed = verdict(status=Status.PASS)
+    assert settle(passed, by_chance).disposition is Disposition.NONE
+    assert stale([passed], by_chance) == ()
+    assert settle(verdict(finding()), by_chance).disposition is Disposition.AS_KNOWN
+
+
 def test_a_row_is_stale_although_the_case_fails_for_another_reason() -> None:
     other = verdict(finding(Clause.KERNEL_SOUND, "warning:x"))
     assert len(stale([other], rows())) == 1

@@ -27,11 +27,14 @@ STALL_US: Final = 60_000_000
 
 
 def no_oom_kill(trial: Trial) -> Iterator[Finding]:
-    """The OOM killer did not kill for the I/O; a finding for each kind of invoker (NORMS, S1)."""
+    """The OOM killer did not kill for the I/O, nor did a kernel worker set it off in vain; a finding
+    for each kind of invoker (NORMS, S1).
+    """
     for act in trial.acts:
-        named = {kill.invoker for kill in act.kills.logged} - {Invoker.UNKNOWN}
+        told = (*act.kills.logged, *act.kills.vain)
+        named = {kill.invoker for kill in told} - {Invoker.UNKNOWN}
         for invoker in Invoker:
-            mine = [kill for kill in act.kills.logged if kill.invoker is invoker]
+            mine = [kill for kill in told if kill.invoker is invoker]
             if invoker in named or (invoker is Invoker.UNKNOWN and mine and not named):
                 yield _invoked(trial, act, invoker, mine)
         if act.kills.counted and not act.kills.logged:
@@ -45,6 +48,8 @@ def _invoked(trial: Trial, act: Act, invoker: Invoker, mine: list[Kill]) -> Find
     text = first.report.text
     if killed > 1:
         text += f" (the first of {plural(killed, 'kill')})"
+    if not killed:
+        text += f", which found nobody left to kill ({plural(len(mine), 'time')})"
     if act.kills.counted > in_log:
         text += f"; {plural(act.kills.counted - in_log, 'kill')} more that the log does not tell of"
     return trial.finding(
@@ -79,7 +84,7 @@ def submitter_survives(trial: Trial) -> Iterator[Finding]:
         told: dict[tuple[str, Level], list[Taken]] = {}
         for taken in act.scene.taken:
             if taken.signal is not None and not taken.must_work:
-                key = (death(act, taken), death_level(act, taken))
+                key = (death(act, taken), _death_level(act, taken))
                 told.setdefault(key, []).append(taken)
         for (signature, level), members in told.items():
             yield trial.finding(
@@ -108,12 +113,17 @@ def _by_oom(act: Act, taken: Taken) -> bool:
     return any(look.where == taken.name for look in act.kills.grew_at)
 
 
-def death_level(act: Act, taken: Taken) -> Level:
+def _death_level(act: Act, taken: Taken) -> Level:
     """``must``, unless the submitter was killed by the OOM killer that it had invoked itself, and no
-    kernel worker invoked it in the whole run.
+    kernel worker invoked it in the whole arm: who of the two comes first is chance.
     """
+    return Level.MUST if act.kills.by_worker else death_level(act, taken)
+
+
+def death_level(act: Act, taken: Taken) -> Level:
+    """``must``, unless the submitter was killed by the OOM killer that it had invoked itself."""
     submitter = taken.seen.submitter
-    if submitter is None or not _by_oom(act, taken) or act.kills.by_worker:
+    if submitter is None or not _by_oom(act, taken):
         return Level.MUST
     kill = act.kills.of(submitter.pid)
     if kill is None:

@@ -198,6 +198,22 @@ LINES: dict[str, tuple[str, Edits, Status, Told]] = {
             ("must", "submitter_survives", "killed-by-oom"),
         },
     ),
+    "a worker that finds nobody left to kill after the submitter's own": (
+        MEMCG,
+        {**DIED, (): oom([*by_submitter(PID), *KWORKER_KILLS[:-1]])},
+        Status.FAIL,
+        {
+            ("must", "no_oom_kill", "invoked-by-kworker"),
+            ("should", "no_oom_kill", "invoked-by-submitter"),
+            ("must", "submitter_survives", "killed-by-oom"),
+        },
+    ),
+    "a worker that invokes the killer and kills nobody at all": (
+        MEMCG,
+        {(): oom(KWORKER_KILLS[:-1], kills=0)},
+        Status.FAIL,
+        {("must", "no_oom_kill", "invoked-by-kworker")},
+    ),
     "a kill that only the counters tell of": (
         MEMCG,
         {(): oom([])},
