@@ -12,7 +12,7 @@ from typing import Protocol
 
 from conformance.expand import Source
 from conformance.library import Library
-from conformance.model import CLAIMS, STARRED, Level, Memcg, Where
+from conformance.model import CLAIMS, STARRED, Level, Where
 from conformance.yaml_marks import child, text_of
 
 MAX_TITLE = 120
@@ -209,8 +209,8 @@ def _cgroups_are_used(library: Library) -> Iterator[Said]:
             declared.setdefault(variant.case, set()).update(arm.cgroups)
             paths = {getattr(step, "cgroup", "") for step in arm.steps}
             paths |= {bystander.cgroup for bystander in arm.bystanders}
-            if isinstance(arm.shortage, Memcg):
-                paths.add(arm.shortage.cgroup)
+            if arm.shortage.binds is not None:
+                paths.add(arm.shortage.binds)
             used.setdefault(variant.case, set()).update(paths)
     for name, source in library.sources.items():
         for path in sorted(declared[name]):

@@ -12,14 +12,10 @@ from pydantic import Field
 from conformance.model import (
     Arm,
     Bystander,
-    FileLayer,
-    FsLayer,
-    LoopLayer,
-    Memcg,
+    Layer,
     NotApplicable,
     Plan,
     Submit,
-    TmpfsLayer,
     Value,
     Variant,
     Write,
@@ -76,27 +72,13 @@ def _with_outsider(arm: Arm) -> Arm:
 
 
 def _implied(arm: Arm) -> Iterator[str]:
+    below: dict[str, Layer] = {}
     for layer in arm.layers:
-        match layer:
-            case LoopLayer():
-                yield "module:loop"
-                if layer.direct_io == "on" and _is_on_tmpfs(arm, layer):
-                    yield "probe:tmpfs_direct_io"
-            case FsLayer():
-                yield f"fs:{layer.type}"
-                if layer.quota:
-                    yield f"probe:quota_{layer.type}"
-    if isinstance(arm.shortage, Memcg):
-        # Without +io the loop driver finds no cgroup to charge.
-        yield from ("controller:memory", "controller:io")
+        yield from layer.needs(below)
+        below[layer.name] = layer
+    yield from arm.shortage.NEEDS
     ways = {step.submit for step in arm.steps if isinstance(step, Write)}
     if ways & _FIO:
         yield "tool:fio"
     if Submit.FIO_IO_URING in ways:
         yield "probe:io_uring"
-
-
-def _is_on_tmpfs(arm: Arm, loop: LoopLayer) -> bool:
-    layers = {layer.name: layer for layer in arm.layers}
-    file = layers.get(loop.on)
-    return isinstance(file, FileLayer) and isinstance(layers.get(file.on), TmpfsLayer)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from conformance.model import (
+    ABILITIES,
     BLOCK,
     STARRED,
+    Ability,
     AnyLayer,
     AnyShortage,
     AnyStep,
@@ -17,26 +19,16 @@ from conformance.model import (
     Case,
     Check,
     Clause,
-    DiskLayer,
     Expect,
-    FileLayer,
     Files,
-    FsLayer,
-    Hog,
     Impose,
-    LoopLayer,
-    Memcg,
+    Layer,
     Metadata,
     Mount,
     NoShortage,
-    Quota,
-    Reattach,
     Relieve,
     Role,
     Run,
-    TmpfsLayer,
-    TmpfsSize,
-    Unmount,
     Verify,
     VerifyFiles,
     Write,
@@ -45,19 +37,7 @@ from conformance.model import (
 from conformance.substitution import Collector
 from conformance.yaml_marks import Listing, Node, Table, at, child
 
-DISK_SIZE = 1 << 30
-"""Bytes of the guest's scratch disk."""
-
-_BLOCK_LAYERS = (DiskLayer, LoopLayer)
-_MOUNTED = (TmpfsLayer, FsLayer)
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
-_SORTS: Mapping[type, str] = {
-    TmpfsLayer: "a tmpfs",
-    DiskLayer: "the disk",
-    FsLayer: "a filesystem",
-    FileLayer: "a file",
-    LoopLayer: "a loop device",
-}
 
 _NEEDS_SHORTAGE = frozenset(
     {
@@ -134,21 +114,21 @@ def check_arm(
 class _Rig:
     """Layers by name, and the sizes of block layers in bytes."""
 
-    layers: dict[str, AnyLayer]
+    layers: dict[str, Layer]
     sizes: dict[str, int]
 
     def wanted(
-        self, node: Node, key: str, name: str, sorts: tuple[type, ...], tell: Tell
-    ) -> AnyLayer | None:
-        """The layer of that name, if it is of one of the sorts; else a problem and None."""
+        self, node: Node, key: str, name: str, able: frozenset[Ability], tell: Tell
+    ) -> Layer | None:
+        """The layer of that name, if it can do one of these; else a problem and None."""
         layer = self.layers.get(name)
         if layer is None:
             there = ", ".join(self.layers) or "none"
             tell(child(node, key), f"{key}: no layer {name!r} here; there are: {there}")
             return None
-        if not isinstance(layer, sorts):
-            right = " or ".join(_SORTS[sort] for sort in sorts)
-            tell(child(node, key), f"{key}: {name!r} is {_SORTS[type(layer)]}, not {right}")
+        if not layer.CAN & able:
+            right = " or ".join(ABILITIES[ability] for ability in ABILITIES if ability in able)
+            tell(child(node, key), f"{key}: {name!r} is {layer.SORT}, not {right}")
             return None
         return layer
 
@@ -174,20 +154,13 @@ def _check_layers(arm: ArmParts, tell: Tell) -> _Rig:
     for layer, node in arm.layers:
         if layer.name in rig.layers:
             tell(child(node, "name"), f"a layer is called {layer.name!r} already")
-        match layer:
-            case FsLayer():
-                rig.wanted(node, "on", layer.on, _BLOCK_LAYERS, tell)
-            case FileLayer():
-                rig.wanted(node, "on", layer.on, _MOUNTED, tell)
-                rig.sizes[layer.name] = layer.size
-            case LoopLayer():
-                rig.wanted(node, "on", layer.on, (FileLayer, *_BLOCK_LAYERS), tell)
-                if layer.on in rig.sizes:
-                    rig.sizes[layer.name] = rig.sizes[layer.on]
-            case DiskLayer():
-                rig.sizes[layer.name] = DISK_SIZE
-            case TmpfsLayer():
-                pass
+        for key, name in layer.supports():
+            rig.wanted(node, key, name, layer.STANDS_ON[key], tell)
+        for key, message in layer.wrong(rig.layers):
+            tell(child(node, key), f"{key}: {message}")
+        size = layer.device_size(rig.sizes)
+        if size is not None:
+            rig.sizes[layer.name] = size
         rig.layers[layer.name] = layer
     return rig
 
@@ -227,7 +200,7 @@ def _check_bystanders(arm: ArmParts, rig: _Rig, tell: Tell) -> None:
         _check_member(arm, node, bystander.cgroup, tell)
         if bystander.io is not None:
             io, place = bystander.io, child(node, "io")
-            if rig.wanted(place, "target", io.target, _BLOCK_LAYERS, tell):
+            if rig.wanted(place, "target", io.target, frozenset({"block"}), tell):
                 rig.region(place, io.target, io.offset, io.length, tell)
             _check_request(place, io.request, io.length, tell)
 
@@ -236,26 +209,14 @@ def _check_bystanders(arm: ArmParts, rig: _Rig, tell: Tell) -> None:
 
 
 def _check_shortage(arm: ArmParts, rig: _Rig, tell: Tell) -> None:
-    node = arm.shortage_node
-    match arm.shortage:
-        case TmpfsSize() as short:
-            layer = rig.wanted(node, "layer", short.layer, (TmpfsLayer,), tell)
-            if isinstance(layer, TmpfsLayer) and short.size >= layer.size:
-                message = f"size: no less than the {format_size(layer.size)} that it has anyway"
-                tell(child(node, "size"), message)
-        case Quota() as short:
-            layer = rig.wanted(node, "layer", short.layer, (FsLayer,), tell)
-            if isinstance(layer, FsLayer) and short.type not in layer.quota:
-                message = f"type: {short.layer!r} is not made with {short.type} quota"
-                tell(child(node, "type"), message)
-        case Hog() as short:
-            rig.wanted(node, "layer", short.layer, _MOUNTED, tell)
-        case Memcg() as short:
-            if short.cgroup not in arm.cgroups:
-                message = f"cgroup: {short.cgroup!r} is not among the case's cgroups"
-                tell(child(node, "cgroup"), message)
-        case NoShortage():
-            pass
+    node, shortage = arm.shortage_node, arm.shortage
+    if shortage.OF:
+        rig.wanted(node, "layer", getattr(shortage, "layer"), shortage.OF, tell)  # noqa: B009
+    for key, message in shortage.wrong(rig.layers):
+        tell(child(node, key), f"{key}: {message}")
+    cgroup = shortage.binds
+    if cgroup is not None and cgroup not in arm.cgroups:
+        tell(child(node, "cgroup"), f"cgroup: {cgroup!r} is not among the case's cgroups")
 
 
 def _check_request(node: Node, request: int, length: int, tell: Tell) -> None:
@@ -264,20 +225,6 @@ def _check_request(node: Node, request: int, length: int, tell: Tell) -> None:
         tell(child(node, "request"), "request: nothing")
     elif request > length:
         tell(child(node, "request"), "request: larger than the whole region")
-
-
-_TARGETS: Mapping[type, tuple[type, ...]] = {
-    Write: _BLOCK_LAYERS,
-    Verify: _BLOCK_LAYERS,
-    Reattach: (LoopLayer,),
-    Files: _MOUNTED,
-    Metadata: _MOUNTED,
-    VerifyFiles: _MOUNTED,
-    Unmount: (FsLayer,),
-    Mount: (FsLayer,),
-    Check: (FsLayer,),
-}
-"""What the target of a step may be."""
 
 
 def _check_steps(arm: ArmParts, rig: _Rig, tell: Tell) -> None:
@@ -289,8 +236,8 @@ def _check_steps(arm: ArmParts, rig: _Rig, tell: Tell) -> None:
         names.add(step.name)
         if isinstance(step, Run):
             _check_argv(step, node, rig, tell)
-        elif not isinstance(step, (Impose, Relieve)):
-            found = rig.wanted(node, "target", step.target, _TARGETS[type(step)], tell)
+        elif step.TARGET and not isinstance(step, (Impose, Relieve)):
+            found = rig.wanted(node, "target", step.target, step.TARGET, tell)
             if found is not None and isinstance(step, (Write, Verify)):
                 rig.region(node, step.target, step.offset, step.length, tell)
         if isinstance(step, Write):

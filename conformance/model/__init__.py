@@ -16,6 +16,17 @@ from conformance.model.case import (
     Variant,
     Where,
 )
+from conformance.model.layers import (
+    ABILITIES,
+    Ability,
+    AnyLayer,
+    DiskLayer,
+    FileLayer,
+    FsLayer,
+    Layer,
+    LoopLayer,
+    TmpfsLayer,
+)
 from conformance.model.observation import (
     ArmSeen,
     Blocked,
@@ -38,32 +49,29 @@ from conformance.model.observation import (
     TornDown,
     Watch,
 )
-from conformance.model.steps import (
-    AnyLayer,
+from conformance.model.shortages import (
     AnyShortage,
+    Hog,
+    Memcg,
+    NoShortage,
+    Quota,
+    Shortage,
+    TmpfsSize,
+)
+from conformance.model.steps import (
     AnyStep,
     Bystander,
     BystanderIo,
     Check,
-    DiskLayer,
-    FileLayer,
     Files,
-    FsLayer,
-    Hog,
     Impose,
     Kill,
-    LoopLayer,
-    Memcg,
     Metadata,
     Mount,
-    NoShortage,
-    Quota,
     Reattach,
     Relieve,
     Run,
     Step,
-    TmpfsLayer,
-    TmpfsSize,
     Unmount,
     Verify,
     VerifyFiles,
@@ -86,6 +94,7 @@ from conformance.model.vocabulary import (
 )
 
 __all__ = [
+    "ABILITIES",
     "BLOCK",
     "CARRIES_STATUS",
     "CLAIMS",
@@ -93,6 +102,7 @@ __all__ = [
     "CLAUSE_LEVEL",
     "ROLL_UP",
     "STARRED",
+    "Ability",
     "AnyLayer",
     "AnyShortage",
     "AnyStep",
@@ -125,6 +135,7 @@ __all__ = [
     "IoError",
     "KernelLine",
     "Kill",
+    "Layer",
     "Level",
     "LoopLayer",
     "Lost",
@@ -148,6 +159,7 @@ __all__ = [
     "Role",
     "Run",
     "Scalar",
+    "Shortage",
     "Status",
     "Step",
     "StepSeen",

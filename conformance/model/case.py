@@ -12,7 +12,9 @@ from typing import Annotated
 from pydantic import Field
 
 from conformance.model.base import Value
-from conformance.model.steps import AnyLayer, AnyShortage, AnyStep, Bystander, CgroupPath, Name
+from conformance.model.layers import AnyLayer, Name
+from conformance.model.shortages import AnyShortage, CgroupPath
+from conformance.model.steps import AnyStep, Bystander
 from conformance.model.vocabulary import Clause, Level
 
 Scalar = str | int | float | bool

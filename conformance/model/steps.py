@@ -1,4 +1,4 @@
-"""The parts a case is made of, with every value filled in: layers, shortages, bystanders, steps.
+"""What a case does, with every value filled in: bystanders and steps.
 
 These classes are the reference of the case language: the schema in cases/case.schema.json and the
 page docs/case-language.md are made from them. Sizes are bytes (``64K`` and the like are read as
@@ -7,121 +7,14 @@ binary units), limits are seconds on the reference machine (scaled by measured s
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from conformance.model.base import BLOCK, Bytes, Value
+from conformance.model.base import Bytes, Value
+from conformance.model.layers import Ability, Name
+from conformance.model.shortages import CgroupPath
 from conformance.model.vocabulary import Role, Submit
-
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-CgroupPath = Annotated[str, Field(pattern=r"^$|^[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)*$")]
-Switch = Literal["off", "on"]
-Filesystem = Literal["ext4", "xfs", "btrfs", "f2fs"]
-
-# -- layers: a rig is a stack of these, bottom first --------------------------------------------
-
-
-class Layer(Value):
-    """One layer of a rig. Later layers name it by ``name`` in their ``on``."""
-
-    name: Name = Field(description="what later layers and steps call this layer")
-
-
-class TmpfsLayer(Layer):
-    """A tmpfs of its own, mounted."""
-
-    layer: Literal["tmpfs"]
-    size: Bytes = Field(description="its size= mount option")
-
-
-class DiskLayer(Layer):
-    """The guest's scratch disk: a virtio-blk disk of 1 GiB that is never short."""
-
-    layer: Literal["disk"]
-
-
-class FsLayer(Layer):
-    """A filesystem made on a block layer, and mounted."""
-
-    layer: Literal["fs"]
-    on: Name
-    type: Filesystem
-    quota: tuple[Literal["user", "group", "project"], ...] = Field(
-        default=(), description="quotas that are made and enforced on it"
-    )
-    mount_options: str = Field(default="", description="as mount -o takes them")
-    mkfs_options: tuple[str, ...] = Field(default=(), description="further words for mkfs")
-
-
-class FileLayer(Layer):
-    """A file on a mounted layer."""
-
-    layer: Literal["file"]
-    on: Name
-    size: Bytes
-    allocate: bool = Field(default=False, description="with real pages or blocks, not sparse")
-    owner: int = Field(default=0, ge=0, description="uid that the file belongs to")
-    project: int = Field(default=0, ge=0, description="project id for project quota")
-
-
-class LoopLayer(Layer):
-    """A loop device over a file layer or a block layer."""
-
-    layer: Literal["loop"]
-    on: Name
-    direct_io: Switch = Field(default="off", description="losetup --direct-io; checked in sysfs")
-
-
-AnyLayer = Annotated[
-    TmpfsLayer | DiskLayer | FsLayer | FileLayer | LoopLayer, Discriminator("layer")
-]
-
-# -- shortages: imposed by the step `impose`, taken away by the step `relieve` ------------------
-
-
-class TmpfsSize(Value):
-    """A tmpfs layer is remounted to ``size``; relief gives it its first size back."""
-
-    kind: Literal["tmpfs_size"]
-    layer: Name
-    size: Bytes
-
-
-class Memcg(Value):
-    """``memory.max`` of a cgroup; relief sets it to ``relief`` (``max`` if absent)."""
-
-    kind: Literal["memcg"]
-    cgroup: CgroupPath
-    limit: Bytes = Field(description="memory.max")
-    relief: Bytes | None = None
-
-
-class Quota(Value):
-    """A hard block limit for an id on a filesystem layer; relief takes the limit away."""
-
-    kind: Literal["quota"]
-    layer: Name
-    type: Literal["user", "group", "project"]
-    id: int = Field(ge=1)
-    limit: Bytes
-
-
-class Hog(Value):
-    """Somebody else's file takes all space of a layer but ``leave``; relief removes it."""
-
-    kind: Literal["hog"]
-    layer: Name
-    leave: Bytes = Field(description="bytes that stay available, rounded to the layer's blocks")
-
-
-class NoShortage(Value):
-    """Nothing runs short: for surveys of a rig itself."""
-
-    kind: Literal["none"]
-
-
-AnyShortage = Annotated[TmpfsSize | Memcg | Quota | Hog | NoShortage, Discriminator("kind")]
 
 # -- bystanders ---------------------------------------------------------------------------------
 
@@ -155,6 +48,9 @@ class Step(Value):
     role: Role
     limit: float = Field(default=60.0, gt=0, description="seconds; past it, the step hangs")
 
+    TARGET: ClassVar[frozenset[Ability]] = frozenset()
+    """What the layer in its field ``target`` must be able to do; empty: it has no such field."""
+
 
 class Kill(Value):
     """The rig itself kills the submitter with SIGKILL: declared, so it is no finding."""
@@ -166,6 +62,8 @@ class Kill(Value):
 
 class Write(Step):
     """The ledger or fio writes a region of a block layer with a checkable pattern."""
+
+    TARGET: ClassVar[frozenset[Ability]] = frozenset({"block"})
 
     verb: Literal["write"]
     target: Name = "device"
@@ -186,6 +84,8 @@ class Write(Step):
 class Verify(Step):
     """Every block of a region of a block layer is read back and classified."""
 
+    TARGET: ClassVar[frozenset[Ability]] = frozenset({"block"})
+
     verb: Literal["verify"]
     target: Name = "device"
     offset: Bytes = 0
@@ -204,6 +104,8 @@ class Run(Step):
 class Files(Step):
     """Files of one size are written and each fsynced, until an error or ``count``."""
 
+    TARGET: ClassVar[frozenset[Ability]] = frozenset({"mount"})
+
     verb: Literal["files"]
     target: Name = "fs"
     cgroup: CgroupPath = ""
@@ -216,6 +118,8 @@ class Files(Step):
 class Metadata(Step):
     """Empty files, directories, renames and xattrs in turn, with an fsync now and then."""
 
+    TARGET: ClassVar[frozenset[Ability]] = frozenset({"mount"})
+
     verb: Literal["metadata"]
     target: Name = "fs"
     cgroup: CgroupPath = ""
@@ -226,6 +130,8 @@ class Metadata(Step):
 
 class VerifyFiles(Step):
     """Every file that a step ``files`` or ``metadata`` synced is read back and classified."""
+
+    TARGET: ClassVar[frozenset[Ability]] = frozenset({"mount"})
 
     verb: Literal["verify_files"]
     target: Name = "fs"
@@ -249,12 +155,16 @@ class Relieve(Step):
 class Unmount(Step):
     """A filesystem layer is unmounted, as umount(8) does it; its exit status is kept."""
 
+    TARGET: ClassVar[frozenset[Ability]] = frozenset({"remount"})
+
     verb: Literal["unmount"]
     target: Name = "fs"
 
 
 class Mount(Step):
     """A filesystem layer is mounted again."""
+
+    TARGET: ClassVar[frozenset[Ability]] = frozenset({"remount"})
 
     verb: Literal["mount"]
     target: Name = "fs"
@@ -263,12 +173,16 @@ class Mount(Step):
 class Check(Step):
     """The filesystem's own checker, read-only, on the unmounted layer."""
 
+    TARGET: ClassVar[frozenset[Ability]] = frozenset({"remount"})
+
     verb: Literal["check"]
     target: Name = "fs"
 
 
 class Reattach(Step):
     """A loop layer is detached and attached again over the same file."""
+
+    TARGET: ClassVar[frozenset[Ability]] = frozenset({"reattach"})
 
     verb: Literal["reattach"]
     target: Name = "device"
@@ -293,5 +207,3 @@ AnyStep = Annotated[
     | Annotated[Reattach, Tag("reattach")],
     Discriminator(_verb),
 ]
-
-__all__ = ["BLOCK", "AnyLayer", "AnyShortage", "AnyStep"]

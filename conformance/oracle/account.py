@@ -127,7 +127,8 @@ class _Ledger:
         ]
         if any(isinstance(layer, FsLayer) and layer.on == target for layer in scene.arm.layers):
             self._excluded.append((0, 1 << 62))
-        self._holes: list[Range] = []  # what commands wrote, of which the ledger knows nothing
+        # What commands wrote, of which the ledger knows nothing, with its place in the order.
+        self._holes: list[tuple[int, Range]] = []
         self._found: list[Found] = []
         self._alien: list[Alien] = []
         self._stored: dict[int, int] = {}
@@ -199,7 +200,7 @@ class _Ledger:
         vague = step.submit in UNSPECIFIED
         for block in _touched(start, end):
             first, last = block * BLOCK, (block + 1) * BLOCK
-            kept = self._blocks.setdefault(block, _Block())
+            kept = self._kept(block)
             kept.submitted.append((self._order, op.generation))
             whole = start <= first and last <= done
             torn = not (start <= first and last <= end)
@@ -236,7 +237,7 @@ class _Ledger:
         for block in _touched(begin, end):
             if block in known:
                 continue
-            kept = self._blocks.setdefault(block, _Block())
+            kept = self._kept(block)
             kept.submitted.append((self._order, step.generation))
             if step.submit in UNSPECIFIED or step.submit in MMAP:
                 # A store into a mapping that was cut short leaves a part of its page.
@@ -245,7 +246,7 @@ class _Ledger:
     def _run(self, step: Run) -> None:
         for start, end in written_by(step, self._target):
             self._order += 1
-            self._holes.append((start, end))
+            self._holes.append((self._order, (start, end)))
             for block, kept in self._blocks.items():
                 if start < (block + 1) * BLOCK and block * BLOCK < end:
                     kept.unspecified = self._order
@@ -302,7 +303,19 @@ class _Ledger:
             )
 
     def _in_hole(self, at: int) -> bool:
-        return any(start < at + BLOCK and at < end for start, end in self._holes)
+        return self._hole_order(at) >= 0
+
+    def _hole_order(self, at: int) -> int:
+        """The place of the last command that wrote the block at ``at``; -1 if none did."""
+        met = (order for order, (start, end) in self._holes if start < at + BLOCK and at < end)
+        return max(met, default=-1)
+
+    def _kept(self, block: int) -> _Block:
+        """A block's account. What a command left there before may be anything."""
+        kept = self._blocks.get(block)
+        if kept is None:
+            kept = self._blocks[block] = _Block(unspecified=self._hole_order(block * BLOCK))
+        return kept
 
     def _add_alien(self, verify: int, block: int, extent: Extent) -> None:
         self._alien.append(

@@ -15,7 +15,6 @@ from conformance.model import (
     BLOCK,
     AnyStep,
     Files,
-    Hog,
     NoShortage,
     Reading,
     Role,
@@ -73,15 +72,14 @@ def arrival_reasons(scene: Scene) -> Iterator[Reason]:
 
 def _window(scene: Scene, window: Window) -> Iterator[str]:
     at_first = window.impose.seen.watch.reading
-    asked = getattr(scene.arm.shortage, "limit", getattr(scene.arm.shortage, "size", None))
+    asked = scene.arm.shortage.asked
     if at_first.limit is None:
         yield f"{window.impose.name} put no limit in force: the gauge shows none"
         return
-    if not isinstance(scene.arm.shortage, Hog) and isinstance(asked, int):
-        # Limits are kept in pages, or in KiB by quotas.
-        if abs(at_first.limit - asked) > BLOCK:
-            yield f"the limit in force is {at_first.limit} bytes, and {asked} was asked for"
-            return
+    # Limits are kept in pages, or in KiB by quotas.
+    if asked is not None and abs(at_first.limit - asked) > BLOCK:
+        yield f"the limit in force is {at_first.limit} bytes, and {asked} was asked for"
+        return
     if not has_arrived(window):
         closest = min(
             (left for r in window.readings if (left := room(r)) is not None), default=None

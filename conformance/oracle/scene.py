@@ -16,8 +16,6 @@ from conformance.model import (
     Arm,
     ArmSeen,
     KernelLine,
-    LoopLayer,
-    Memcg,
     Observation,
     Op,
     Reading,
@@ -145,13 +143,26 @@ class Scene:
         """Whether a layer is known to hold nothing but zeros at first: a loop over a new file."""
         layers = {layer.name: layer for layer in self.arm.layers}
         found = layers.get(target)
-        below = layers.get(found.on) if isinstance(found, LoopLayer) else None
-        return below is not None and below.layer == "file"
+        return found is not None and found.zeroed(layers)
+
+    def carries_errno(self, target: str) -> bool:
+        """Whether ENOSPC can come up through a layer and all that it stands on."""
+        layers = {layer.name: layer for layer in self.arm.layers}
+        waiting, met = [target], set()
+        while waiting:
+            name = waiting.pop()
+            if name in met or name not in layers:
+                continue
+            met.add(name)
+            if not layers[name].CARRIES_ERRNO:
+                return False
+            waiting += [below for _, below in layers[name].supports()]
+        return True
 
     def limited(self, cgroup: str) -> bool:
         """Whether the shortage is a limit on this cgroup, its own or one above it."""
-        shortage = self.arm.shortage
-        return not isinstance(shortage, Memcg) or within(cgroup, shortage.cgroup)
+        binds = self.arm.shortage.binds
+        return binds is None or within(cgroup, binds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """Hand-written runs: what was asked for and what was seen, an act at a time, in blocks.
 
-``story()`` is a run of a loop device of 16 blocks (64 KiB) over a tmpfs that has space for eight of them; every
-value in it is the norm's: eight blocks are stored and acknowledged, the rest is refused with ENOSPC,
-what has space can be rewritten, and after relief everything works. A test replaces one act of it, or
+``story()`` is a run of a loop device of 16 blocks (64 KiB) over a tmpfs that has space for eight of
+them; every value in it is the norm's: eight blocks are stored and acknowledged, the rest is refused
+with ENOSPC, what has space can be rewritten, and after relief everything works. A test replaces one act of it, or
 tells a story of its own. What a device holds is a line with one character for each block:
 
     2  generation 2      .  zeros      ?  foreign      !  cannot be read (EIO)
@@ -100,7 +100,9 @@ def wrote(first: int, count: int, result: int | None = None, *, generation: int 
     for that of the step.
     """
     length = count * BLOCK
-    return Op("write", first * BLOCK, length, generation, length if result is None else result, 0, 0)
+    return Op(
+        "write", first * BLOCK, length, generation, length if result is None else result, 0, 0
+    )
 
 
 def stored(first: int, last: int) -> list[Op]:
@@ -242,12 +244,14 @@ class Story:
     """Acts on a loop device over a tmpfs, and what goes with them."""
 
     acts: tuple[Act, ...]
-    shortage: AnyShortage = TmpfsSize(kind="tmpfs_size", layer="back", size=SPACE * BLOCK)
+    shortage: AnyShortage = field(
+        default_factory=lambda: TmpfsSize(kind="tmpfs_size", layer="back", size=SPACE * BLOCK)
+    )
     level: Level = Level.MUST
     clauses: tuple[Clause, ...] = tuple(Clause)
-    expect: Expect = Expect()
+    expect: Expect = field(default_factory=Expect)
     bystanders: tuple[Bystander, ...] = ()
-    torn_down: TornDown = TornDown()
+    torn_down: TornDown = field(default_factory=TornDown)
     lost: Any = None
     device: int = BLOCKS
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from agent.basics import BLOCK, Json, RigError, one_line
 from agent.layers import Layer, succeeded
+from agent.layers.base import Attachable
 from agent.layers.fs import Filesystem
-from agent.layers.loop import Loop
 from agent.processes import ended
 from agent.rig import Rig
 from agent.workloads import files, fio, ledger, metadata, readback
@@ -205,27 +205,27 @@ def check(rig: Rig, step: Json) -> Json:
 
 
 def reattach(rig: Rig, step: Json) -> Json:
-    """A loop device is detached and attached again; bystanders close it meanwhile."""
-    loop = rig.layer(step["target"])
-    if not isinstance(loop, Loop):
-        raise RigError(f"{loop.name} is no loop device")
+    """A device is detached and attached again; bystanders close it meanwhile."""
+    device = rig.layer(step["target"])
+    if not isinstance(device, Attachable):
+        raise RigError(f"{device.name} cannot be attached again")
     busy = rig.crew.pause()
-    commands = [loop.detach()]
+    commands = [device.detach()]
     problem = ""
-    if loop.attached():
-        # losetup -d returns 0 although the device stays attached until its last user closes it.
+    if device.attached():
+        # Detaching may return 0 although the device stays attached until its last user closes it.
         how = {**ended(timed_out=True), "killable": True}
         commands.append(
             {
-                "argv": ["detached", loop.path],
+                "argv": ["detached", device.path],
                 "ended": how,
                 "output": f"still attached; bystanders that did not let go: {busy}",
             }
         )
     else:
-        commands.append(loop.attach())
-        if not succeeded(commands[-1]) or not loop.attached():
-            problem = f"losetup refused to attach: {one_line(commands[-1]['output'])}"
+        commands.append(device.attach())
+        if not succeeded(commands[-1]) or not device.attached():
+            problem = f"{device.path} cannot be attached again: {one_line(commands[-1]['output'])}"
     rig.crew.resume()
     return {"commands": commands, "problem": problem}
 

@@ -9,7 +9,6 @@ from conformance.model import (
     CARRIES_STATUS,
     Clause,
     Finding,
-    Memcg,
     Op,
     Reading,
     Role,
@@ -48,7 +47,7 @@ def errno_precise(trial: Trial) -> Iterator[Finding]:
         for taken in act.scene.taken:
             if taken.phase is not Phase.SHORT or taken.step.role not in IN_SHORTAGE:
                 continue
-            if not isinstance(taken.step, Write) or taken.step.submit not in CARRIES_STATUS:
+            if not isinstance(taken.step, Write) or not _carried(act.scene, taken.step):
                 continue
             for op in failed_ops(taken, act.scene):
                 name = errno_name(op.result)
@@ -66,6 +65,11 @@ def errno_precise(trial: Trial) -> Iterator[Finding]:
                 step=first.name,
                 evidence=[f"{t.name}: {op_line(o)}" for t, o in members],
             )
+
+
+def _carried(scene: Scene, step: Write) -> bool:
+    """Whether the device's status can reach the submitter as it is."""
+    return step.submit in CARRIES_STATUS and scene.carries_errno(step.target)
 
 
 def limit_enforced(trial: Trial) -> Iterator[Finding]:
@@ -138,8 +142,7 @@ def attributed(trial: Trial) -> Iterator[Finding]:
     cgroup's (a full tmpfs, a quota on the file) are everybody's.
     """
     for act in trial.acts:
-        shortage = act.scene.arm.shortage
-        if not isinstance(shortage, Memcg):
+        if act.scene.arm.shortage.binds is None:
             continue
         for taken in act.scene.taken:
             if taken.phase is Phase.SHORT and taken.step.role in IN_SHORTAGE:

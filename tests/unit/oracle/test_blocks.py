@@ -279,9 +279,7 @@ def test_data_beside_what_a_command_wrote_is_foreign() -> None:
 
 
 def test_a_refused_write_leaves_what_a_command_wrote_before() -> None:
-    refused = write(
-        "ledger", Role.REUSE, (8, 10), [wrote(8, 2, ENOSPC), synced()], generation=2
-    )
+    refused = write("ledger", Role.REUSE, (8, 10), [wrote(8, 2, ENOSPC), synced()], generation=2)
     assert told(around_dd(refused, content="........??....11").verdict) == set()
 
 

@@ -64,6 +64,8 @@ class Layer(ABC):
         self.spec = spec
         self.site = site
         self.path = ""
+        self.rig = rig
+        """The layers that stand already, by name."""
         self.below = rig[spec["on"]] if "on" in spec else None
         """The layer that this one stands on; None at the bottom."""
 
@@ -92,6 +94,22 @@ class Layer(ABC):
     def files_below(self) -> list[str]:
         """Files under this layer whose page cache stands between it and the medium."""
         return self.below.files_below() if self.below is not None else []
+
+
+class Attachable(Layer):
+    """A device that can be let go of and had again, with what was stored on it."""
+
+    @abstractmethod
+    def attach(self) -> Json:
+        """Bring it into use over the same storage, under the same path; the command."""
+
+    @abstractmethod
+    def detach(self) -> Json:
+        """Let it go, in bounded time; the command. ``attached`` tells whether it went."""
+
+    @abstractmethod
+    def attached(self) -> bool:
+        """Whether it is in use, by the kernel's own word."""
 
 
 Maker = Callable[[Json, Mapping[str, Layer], Site], Layer]

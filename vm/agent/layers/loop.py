@@ -6,13 +6,13 @@ import os
 
 from agent import kernel
 from agent.basics import Json, RigError, one_line, poll_until, read_text
-from agent.layers.base import Fact, Layer, succeeded
+from agent.layers.base import Attachable, Fact, succeeded
 
 DETACH_LIMIT = 5.0
 """Seconds for a device to let go after losetup -d: while anybody has it open, it only will."""
 
 
-class Loop(Layer):
+class Loop(Attachable):
     """One loop device; a re-attachment gets the same number, so its path stays."""
 
     number = -1

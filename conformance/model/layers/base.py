@@ -1,0 +1,85 @@
+"""What a layer of a rig says of itself: what it stands on, what can be done with it, what it needs.
+
+The library checks a rig by these, the planner asks for what they need, and the judge reads what a
+device can tell and what it holds at first. So a new device family is a module of such classes here,
+one in the guest's program, and a rig.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field
+
+from conformance.model.base import Value
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Switch = Literal["off", "on"]
+
+Ability = Literal["block", "mount", "file", "reattach", "remount", "resize"]
+"""What can be done with a layer; ``ABILITIES`` has what each means."""
+
+ABILITIES: Mapping[Ability, str] = {
+    "block": "a block layer",
+    "mount": "a mounted layer",
+    "file": "a file",
+    "reattach": "a device that can be detached and attached again",
+    "remount": "a filesystem on a device",
+    "resize": "a tmpfs",
+}
+
+
+class Layer(Value):
+    """One layer of a rig. Later layers name it by ``name`` in their ``on``."""
+
+    SORT: ClassVar[str]
+    """What it is, with its article, for messages."""
+    CAN: ClassVar[frozenset[Ability]]
+    """What steps, shortages and other layers may do with it."""
+    STANDS_ON: ClassVar[Mapping[str, frozenset[Ability]]] = {}
+    """For each field that names another layer: what that one must be able to do, any of these."""
+    NEEDS: ClassVar[tuple[str, ...]] = ()
+    """Requirements, as a case's ``requires`` has them, that it brings along whatever its values."""
+    CARRIES_ERRNO: ClassVar[bool] = True
+    """Whether ENOSPC can come up through it: some protocols and drivers know only EIO."""
+
+    name: Name = Field(description="what later layers and steps call this layer")
+
+    def needs(self, below: Mapping[str, Layer]) -> Iterator[str]:
+        """Requirements that it brings along, given the layers below by their names."""
+        del below
+        yield from self.NEEDS
+
+    def device_size(self, sizes: Mapping[str, int]) -> int | None:
+        """Bytes that it offers, given the sizes of the layers below; None if that is not known."""
+        del sizes
+        return None
+
+    def zeroed(self, layers: Mapping[str, Layer]) -> bool:
+        """Whether it is known to hold nothing but zeros at first."""
+        del layers
+        return False
+
+    def wrong(self, below: Mapping[str, Layer]) -> Iterator[tuple[str, str]]:
+        """What is wrong with it over these layers: the field, and what is wrong."""
+        del below
+        yield from ()
+
+    def supports(self) -> Iterator[tuple[str, str]]:
+        """The layers that it stands on: the field, and the layer's name."""
+        for key in self.STANDS_ON:
+            found = getattr(self, key)
+            for name in (found,) if isinstance(found, str) else found:
+                yield key, name
+
+    @classmethod
+    def example(cls, **values: object) -> Self:
+        """One with the word of its class filled in, for tests and for code that builds rigs."""
+        word = cls.model_fields["layer"].annotation
+        return cls.model_validate({"layer": getattr(word, "__args__", ("",))[0], **values})
+
+
+BLOCK_DEVICE: frozenset[Ability] = frozenset({"block"})
+MOUNTED: frozenset[Ability] = frozenset({"mount"})
+FILE_OR_BLOCK: frozenset[Ability] = frozenset({"file", "block"})

@@ -1,0 +1,130 @@
+"""tmpfs, the scratch disk, filesystems, files and loop devices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from conformance.model.base import Bytes
+from conformance.model.layers.base import (
+    BLOCK_DEVICE,
+    FILE_OR_BLOCK,
+    MOUNTED,
+    Ability,
+    Layer,
+    Name,
+    Switch,
+)
+
+DISK_SIZE = 1 << 30
+"""Bytes of the guest's scratch disk."""
+
+Filesystem = Literal["ext4", "xfs", "btrfs", "f2fs"]
+
+
+class TmpfsLayer(Layer):
+    """A tmpfs of its own, mounted."""
+
+    SORT: ClassVar[str] = "a tmpfs"
+    CAN: ClassVar[frozenset[Ability]] = frozenset({"mount", "resize"})
+
+    layer: Literal["tmpfs"]
+    size: Bytes = Field(description="its size= mount option")
+
+
+class DiskLayer(Layer):
+    """The guest's scratch disk: a virtio-blk disk of 1 GiB that is never short."""
+
+    SORT: ClassVar[str] = "the disk"
+    CAN: ClassVar[frozenset[Ability]] = frozenset({"block"})
+
+    layer: Literal["disk"]
+
+    def device_size(self, sizes: Mapping[str, int]) -> int | None:
+        """See ``Layer``."""
+        del sizes
+        return DISK_SIZE
+
+
+class FsLayer(Layer):
+    """A filesystem made on a block layer, and mounted."""
+
+    SORT: ClassVar[str] = "a filesystem"
+    CAN: ClassVar[frozenset[Ability]] = frozenset({"mount", "remount"})
+    STANDS_ON: ClassVar[Mapping[str, frozenset[Ability]]] = {"on": BLOCK_DEVICE}
+
+    layer: Literal["fs"]
+    on: Name
+    type: Filesystem
+    quota: tuple[Literal["user", "group", "project"], ...] = Field(
+        default=(), description="quotas that are made and enforced on it"
+    )
+    mount_options: str = Field(default="", description="as mount -o takes them")
+    mkfs_options: tuple[str, ...] = Field(default=(), description="further words for mkfs")
+
+    def needs(self, below: Mapping[str, Layer]) -> Iterator[str]:
+        """See ``Layer``."""
+        del below
+        yield f"fs:{self.type}"
+        if self.quota:
+            yield f"probe:quota_{self.type}"
+
+
+class FileLayer(Layer):
+    """A file on a mounted layer."""
+
+    SORT: ClassVar[str] = "a file"
+    CAN: ClassVar[frozenset[Ability]] = frozenset({"file"})
+    STANDS_ON: ClassVar[Mapping[str, frozenset[Ability]]] = {"on": MOUNTED}
+
+    layer: Literal["file"]
+    on: Name
+    size: Bytes
+    allocate: bool = Field(default=False, description="with real pages or blocks, not sparse")
+    owner: int = Field(default=0, ge=0, description="uid that the file belongs to")
+    project: int = Field(default=0, ge=0, description="project id for project quota")
+
+    def device_size(self, sizes: Mapping[str, int]) -> int | None:
+        """See ``Layer``."""
+        del sizes
+        return self.size
+
+    def zeroed(self, layers: Mapping[str, Layer]) -> bool:
+        """See ``Layer``."""
+        del layers
+        return True
+
+
+class LoopLayer(Layer):
+    """A loop device over a file layer or a block layer."""
+
+    SORT: ClassVar[str] = "a loop device"
+    CAN: ClassVar[frozenset[Ability]] = frozenset({"block", "reattach"})
+    STANDS_ON: ClassVar[Mapping[str, frozenset[Ability]]] = {"on": FILE_OR_BLOCK}
+    NEEDS: ClassVar[tuple[str, ...]] = ("module:loop",)
+
+    layer: Literal["loop"]
+    on: Name
+    direct_io: Switch = Field(default="off", description="losetup --direct-io; checked in sysfs")
+
+    def needs(self, below: Mapping[str, Layer]) -> Iterator[str]:
+        """See ``Layer``."""
+        yield from self.NEEDS
+        file = below.get(self.on)
+        on_tmpfs = isinstance(file, FileLayer) and isinstance(below.get(file.on), TmpfsLayer)
+        if self.direct_io == "on" and on_tmpfs:
+            yield "probe:tmpfs_direct_io"
+
+    def device_size(self, sizes: Mapping[str, int]) -> int | None:
+        """See ``Layer``."""
+        return sizes.get(self.on)
+
+    def zeroed(self, layers: Mapping[str, Layer]) -> bool:
+        """See ``Layer``."""
+        below = layers.get(self.on)
+        return below is not None and below.zeroed(layers)
+
+
+BasicLayer = TmpfsLayer | DiskLayer | FsLayer | FileLayer | LoopLayer

@@ -1,0 +1,129 @@
+"""What runs short: imposed by the step ``impose``, taken away by the step ``relieve``.
+
+A shortage says of itself what it is a limit on. The library checks it by that, the planner asks for
+what it needs, and the judge reads whom it binds and what its gauge must show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Discriminator, Field
+
+from conformance.model.base import Bytes, Value, format_size
+from conformance.model.layers import Ability, FsLayer, Layer, Name, TmpfsLayer
+
+CgroupPath = Annotated[str, Field(pattern=r"^$|^[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)*$")]
+
+
+class Shortage(Value):
+    """A cause of a shortage."""
+
+    NEEDS: ClassVar[tuple[str, ...]] = ()
+    """Requirements, as a case's ``requires`` has them, that it brings along."""
+    OF: ClassVar[frozenset[Ability]] = frozenset()
+    """What the layer in its field ``layer`` must be able to do; empty: it has no such field."""
+
+    @property
+    def asked(self) -> int | None:
+        """The limit in bytes that its gauge must show once it is in force; None: any."""
+        return None
+
+    @property
+    def binds(self) -> str | None:
+        """The cgroup that it binds, with those below; None where it binds whoever submits."""
+        return None
+
+    def wrong(self, layers: Mapping[str, Layer]) -> Iterator[tuple[str, str]]:
+        """What is wrong with it over these layers: the field, and what is wrong."""
+        del layers
+        yield from ()
+
+
+class TmpfsSize(Shortage):
+    """A tmpfs layer is remounted to ``size``; relief gives it its first size back."""
+
+    OF: ClassVar[frozenset[Ability]] = frozenset({"resize"})
+
+    kind: Literal["tmpfs_size"]
+    layer: Name
+    size: Bytes
+
+    @property
+    def asked(self) -> int | None:
+        """See ``Shortage``."""
+        return self.size
+
+    def wrong(self, layers: Mapping[str, Layer]) -> Iterator[tuple[str, str]]:
+        """See ``Shortage``."""
+        layer = layers.get(self.layer)
+        if isinstance(layer, TmpfsLayer) and self.size >= layer.size:
+            yield "size", f"no less than the {format_size(layer.size)} that it has anyway"
+
+
+class Memcg(Shortage):
+    """``memory.max`` of a cgroup; relief sets it to ``relief`` (``max`` if absent)."""
+
+    # Without +io the loop driver finds no cgroup to charge.
+    NEEDS: ClassVar[tuple[str, ...]] = ("controller:memory", "controller:io")
+
+    kind: Literal["memcg"]
+    cgroup: CgroupPath
+    limit: Bytes = Field(description="memory.max")
+    relief: Bytes | None = None
+
+    @property
+    def asked(self) -> int | None:
+        """See ``Shortage``."""
+        return self.limit
+
+    @property
+    def binds(self) -> str | None:
+        """See ``Shortage``."""
+        return self.cgroup
+
+
+class Quota(Shortage):
+    """A hard block limit for an id on a filesystem layer; relief takes the limit away."""
+
+    OF: ClassVar[frozenset[Ability]] = frozenset({"remount"})
+
+    kind: Literal["quota"]
+    layer: Name
+    type: Literal["user", "group", "project"]
+    id: int = Field(ge=1)
+    limit: Bytes
+
+    @property
+    def asked(self) -> int | None:
+        """See ``Shortage``."""
+        return self.limit
+
+    def wrong(self, layers: Mapping[str, Layer]) -> Iterator[tuple[str, str]]:
+        """See ``Shortage``."""
+        layer = layers.get(self.layer)
+        if isinstance(layer, FsLayer) and self.type not in layer.quota:
+            yield "type", f"{self.layer!r} is not made with {self.type} quota"
+
+
+class Hog(Shortage):
+    """Somebody else's file takes all space of a layer but ``leave``; relief removes it."""
+
+    OF: ClassVar[frozenset[Ability]] = frozenset({"mount"})
+
+    kind: Literal["hog"]
+    layer: Name
+    leave: Bytes = Field(description="bytes that stay available, rounded to the layer's blocks")
+
+
+class NoShortage(Shortage):
+    """Nothing runs short: for surveys of a rig itself."""
+
+    kind: Literal["none"]
+
+
+AnyShortage = Annotated[
+    TmpfsSize | Memcg | Quota | Hog | NoShortage,
+    Discriminator("kind"),
+]

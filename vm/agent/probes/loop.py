@@ -1,0 +1,115 @@
+"""What the loop driver, quotas and io_uring can do here."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable
+
+from agent import cgroups, kernel
+from agent.basics import one_line
+from agent.layers import Site
+from agent.layers.loop import Loop
+from agent.probes.kinds import controller
+from agent.probes.kinds import fs as has_fs
+from agent.probes.stack import MIB, Stack, loop_rig
+from agent.processes import Child
+
+CHARGED = MIB
+"""Bytes of the probe's 2 MiB that must appear in the submitter's cgroup."""
+_LIMIT = 30.0
+
+
+def _loop_charges_memcg(site: Site) -> str:
+    """Whether a cgroup pays for the pages of 2 MiB that it writes through a loop device."""
+    for name in ("memory", "io"):
+        missing = controller(name, site)
+        if missing:
+            # Without +io loop finds no cgroup to charge, and the answer would mean nothing.
+            return f"cannot tell whether loop I/O is charged: {missing}"
+    tree = cgroups.Tree("probe")
+    with Stack(loop_rig(4 * MIB), site) as layers:
+        try:
+            tree.up(["writer"])
+            before = tree.events("writer")["shmem"]
+            problem = _write_from(tree.procs("writer"), layers["probe_device"].path, 2 * MIB)
+            grown = tree.events("writer")["shmem"] - before
+        finally:
+            tree.down(_LIMIT)
+    if problem:
+        return f"cannot tell whether loop I/O is charged: {problem}"
+    if grown >= CHARGED:
+        return ""
+    return (
+        "this kernel does not charge loop I/O to the cgroup that submitted it "
+        f"(charging came with Linux 5.14); of 2 MiB it was charged {max(grown, 0)} bytes"
+    )
+
+
+def _write_from(procs: str, device: str, length: int) -> str:
+    """Write ones by O_DIRECT from a child in a cgroup; a problem, or nothing."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            cgroups.write(procs, "0")
+            buffer = mmap.mmap(-1, MIB)
+            buffer.write(b"\xff" * MIB)
+            fd = os.open(device, os.O_RDWR | os.O_DIRECT)
+            for at in range(0, length, MIB):
+                os.pwrite(fd, buffer, at)
+            code = 0
+        finally:
+            os._exit(code)
+    how = Child.adopt(pid).finish(_LIMIT)
+    return "" if how["exit_code"] == 0 else f"the probe's writer ended with {how}"
+
+
+def _tmpfs_direct_io(site: Site) -> str:
+    """Whether losetup --direct-io=on stays on over a file on tmpfs."""
+    with Stack(loop_rig(4 * MIB), site) as layers:
+        device = layers["probe_device"]
+        assert isinstance(device, Loop)
+        command = site.run(["losetup", "--direct-io=on", device.path])
+        if device.direct_io() == "on":
+            return ""
+    said = one_line(command["output"], 120)
+    return (
+        "a loop device over tmpfs cannot have direct I/O on this kernel (tmpfs takes O_DIRECT "
+        f"since Linux 6.6){': ' + said if said else ''}"
+    )
+
+
+def _quota(fs: str) -> Callable[[Site], str]:
+    def probe(site: Site) -> str:
+        missing = has_fs(fs, site)
+        if missing:
+            return missing
+        quota = ["user", "project"]
+        specs = [
+            *loop_rig(64 * MIB),
+            {"layer": "fs", "name": "probe_fs", "on": "probe_device", "type": fs, "quota": quota},
+        ]
+        with Stack(specs, site) as layers:
+            for kind in quota:
+                kernel.quota_limit(layers["probe_device"].path, kind, 77, MIB)
+                found = kernel.quota_read(layers["probe_device"].path, kind, 77)[1]
+                if found != MIB:
+                    return f"{fs} does not keep a {kind} quota: {found} instead of {MIB}"
+        return ""
+
+    return probe
+
+
+def _io_uring(_site: Site) -> str:
+    return kernel.io_uring_works()
+
+
+PROBES: dict[str, Callable[[Site], str]] = {
+    "loop_charges_memcg": _loop_charges_memcg,
+    "tmpfs_direct_io": _tmpfs_direct_io,
+    "quota_ext4": _quota("ext4"),
+    "quota_xfs": _quota("xfs"),
+    "io_uring": _io_uring,
+}
+"""The names after ``probe:``."""
