@@ -52,11 +52,12 @@ class Host:
         self.checkout = tmp_path / "check out"
         self.bin = tmp_path / "bin"
         self.state = tmp_path / "state"
-        for folder in (self.checkout / "vm", self.bin, self.state):
+        for folder in (self.checkout / "vm", self.checkout / "tests", self.bin, self.state):
             folder.mkdir(parents=True)
         for name in ("conform", "requirements.lock"):
             shutil.copy(ROOT / name, self.checkout / name)
         (self.checkout / "vm/host-packages.txt").write_text("# tools\nqemu  # machine\n\nfio\n")
+        (self.checkout / "tests/host-packages.txt").write_text("gcc  # for tests\n")
         for name in TOOLS:
             found = shutil.which(name)
             assert found is not None
@@ -109,6 +110,12 @@ def test_installs_what_is_lacking_and_says_so_first(host: Host) -> None:
     update, install = host.log("apt")
     assert update.endswith(" update")
     assert install.endswith(" install --no-install-recommends qemu")
+
+
+def test_the_project_s_own_tests_need_more(host: Host) -> None:
+    host.debian()
+    assert host.run("test").returncode == 0
+    assert host.log("apt")[-1].endswith(" install --no-install-recommends qemu fio gcc")
 
 
 def test_all_there(host: Host) -> None:

@@ -2,8 +2,8 @@
 
 ``story()`` is a run of a loop device of 16 blocks (64 KiB) over a tmpfs that has space for eight of
 them; every value in it is the norm's: eight blocks are stored and acknowledged, the rest is refused
-with ENOSPC, what has space can be rewritten, and after relief everything works. A test replaces one act of it, or
-tells a story of its own. What a device holds is a line with one character for each block:
+with ENOSPC, what has space can be rewritten, and after relief everything works. A test replaces one
+act of it, or tells a story of its own. What a device holds is a line with one character for each block:
 
     2  generation 2      .  zeros      ?  foreign      !  cannot be read (EIO)
 
