@@ -1,16 +1,19 @@
-"""The command line: ``run``, ``test``, ``judge``. README.md has the options and exit statuses."""
+"""The command line: ``run``, ``test``, ``judge``, and the commands of ``conformance.commands``."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
 
+from conformance.commands import cases as case_commands
+from conformance.commands.cases import lines_of
+from conformance.commands.common import EXPRESSION, JUDGING, say
+from conformance.commands.common import console as console_on
 from conformance.engine import DEFAULT_KERNEL, Setup, load_engine
 from conformance.exits import BROKEN, INTERRUPTED, NOTHING, REFUSED, Refused, status
 from conformance.progress import display, preparing
@@ -33,9 +36,6 @@ from conformance.session import (
     settled,
 )
 
-_TABLE_WIDTH = 140
-"""Columns of a summary that goes to a file or a pipe, where no terminal says how many there are."""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status. Whatever a user got wrong is told in one line."""
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a folder that cannot be written
         return _refuse(str(error))
     except (KeyboardInterrupt, click.Abort):
-        _say("interrupted before the first case; nothing was run")
+        say("interrupted before the first case; nothing was run")
         return INTERRUPTED
     return code if isinstance(code, int) else 0
 
@@ -62,35 +62,8 @@ def cli() -> None:
     """Whether a Linux kernel reports a storage shortage as an I/O error, case by case."""
 
 
-def _shared(command: Callable[..., int]) -> Callable[..., int]:
-    """The options that decide what a result means."""
-    options: list[Callable[[Any], Any]] = [
-        click.option("--strict", is_flag=True, help="Known deviations count like any other."),
-        click.option("--should", is_flag=True, help="Advisories count like deviations."),
-        click.option(
-            "--cases",
-            multiple=True,
-            metavar="DIR",
-            type=click.Path(exists=True, file_okay=False, path_type=Path),
-            help="A folder of cases of your own, beside the suite's. Repeatable.",
-        ),
-        click.option(
-            "--known",
-            metavar="DIR",
-            type=click.Path(exists=True, file_okay=False, path_type=Path),
-            default=None,
-            help="Known deviations in place of results/known/.",
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
 @cli.command()
-@click.option(
-    "-k", "expression", default="", metavar="EXPR", help="Run what matches, as pytest -k."
-)
+@EXPRESSION
 @click.option(
     "--kernel",
     "kernels",
@@ -116,7 +89,7 @@ def _shared(command: Callable[..., int]) -> Callable[..., int]:
 @click.option(
     "--list", "only_list", is_flag=True, help="Show the variants, one a line; run nothing."
 )
-@_shared
+@JUDGING
 def run(
     *,
     expression: str,
@@ -134,10 +107,10 @@ def run(
     library = open_library(cases)
     variants = choose(library, expression)
     if only_list:
-        for variant in variants:
-            click.echo(f"{variant.id}  {variant.where.file}:{variant.where.line}  {variant.title}")
+        for line in lines_of(variants):
+            click.echo(line)
     if not variants:
-        _say(
+        say(
             f"-k {expression!r} selects none of the variants"
             if expression
             else "there are no cases"
@@ -153,7 +126,7 @@ def run(
     kernels = distinct(kernels)
     setup = Setup(modules=tuple(str(path.absolute()) for path in modules))
     engine = load_engine(setup)
-    console, told = _console(sys.stdout), _console(sys.stderr)
+    console, told = console_on(sys.stdout), console_on(sys.stderr)
     with preparing(told) as progress:
         described = {kernel: engine.prepare(kernel, progress) for kernel in kernels}
     if out:
@@ -202,7 +175,7 @@ def run(
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the run as JUnit XML too.",
 )
-@_shared
+@JUDGING
 def judge(
     *,
     record: Path,
@@ -229,8 +202,8 @@ def judge(
     if junit is not None:
         write_atomically(junit, document(ending.results, asked, started=ending.started))
     for warning in ending.warnings:
-        _say(warning)
-    return _conclude(ending, asked, _console(sys.stdout), complete=True)
+        say(warning)
+    return _conclude(ending, asked, console_on(sys.stdout), complete=True)
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -239,6 +212,10 @@ def test(*, arguments: tuple[str, ...]) -> int:
     """Pass the project's own tests: tox, with ARGUMENTS."""
     command = [sys.executable, "-m", "tox", "run", "--conf", str(ROOT / "tox.ini"), *arguments]
     return subprocess.run(command, check=False).returncode
+
+
+for one in (case_commands.list_cases, case_commands.lint):
+    cli.add_command(one)
 
 
 def _conclude(ending: Ending, asked: Asked, console: Console, *, complete: bool) -> int:
@@ -250,7 +227,7 @@ def _conclude(ending: Ending, asked: Asked, console: Console, *, complete: bool)
     console.print(f"{asked.folder}/record.jsonl", soft_wrap=True)
     if not complete:
         missing = len(ending.not_run)
-        _say(f"interrupted: {missing} of {missing + len(ending.results)} variants were not run")
+        say(f"interrupted: {missing} of {missing + len(ending.results)} variants were not run")
         return INTERRUPTED
     code = status(ending.results, asked, stale=bool(ending.stale))
     return code | BROKEN if ending.incomplete else code
@@ -260,15 +237,6 @@ def _name(job: Job, asked: Asked) -> str:
     return label(job.variant, job.kernel, many_kernels=asked.many_kernels)
 
 
-def _console(stream: Any) -> Console:
-    return Console(file=stream, highlight=False, width=None if stream.isatty() else _TABLE_WIDTH)
-
-
 def _refuse(text: str) -> int:
-    _say(text)
+    say(text)
     return REFUSED
-
-
-def _say(text: str) -> None:
-    for line in text.splitlines() or [""]:
-        click.echo(f"conform: {line}", err=True)

@@ -9,7 +9,7 @@ unless it says itself that the deviation depends on chance (``sometimes``).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from fnmatch import fnmatchcase
 
@@ -30,7 +30,9 @@ class Known(Value):
     """One row: on these kernels, this case deviates from this clause in this way."""
 
     case: str
-    variant: dict[str, str] = Field(default={}, description="only where these values hold")
+    variant: dict[str, str | tuple[str, ...]] = Field(
+        default={}, description="only where these values hold; a list means any of it"
+    )
     kernel: str = Field(description='a range of releases: ">= 6.1, < 6.12.50"')
     clause: Clause
     signature: str = Field(min_length=1, description="of the finding; may be a glob")
@@ -44,10 +46,12 @@ class Known(Value):
 
     def covers(self, verdict: Verdict) -> bool:
         """Whether the row speaks of this case, variant and kernel."""
-        return (
-            self.case == verdict.case
-            and self.variant.items() <= verdict.values.items()
-            and in_range(verdict.release, self.kernel)
+        return self.of(verdict.case, verdict.values) and in_range(verdict.release, self.kernel)
+
+    def of(self, case: str, values: Mapping[str, str]) -> bool:
+        """Whether the row speaks of a variant, on whatever kernel."""
+        return self.case == case and all(
+            values.get(axis) in _any(held) for axis, held in self.variant.items()
         )
 
     def tells_of(self, finding: Finding) -> bool:
@@ -57,6 +61,10 @@ class Known(Value):
 
     def __str__(self) -> str:
         return f"{self.where}: {self.case}: {self.clause.value}: {self.signature}"
+
+
+def _any(held: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (held,) if isinstance(held, str) else held
 
 
 def parse_known(text: str, file: str) -> tuple[Known, ...]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from conformance.cli import main
-from conformance.exits import NOTHING, REFUSED
+from conformance.exits import DEVIATES, NOTHING, REFUSED
 from conformance.scheduler import slots_from
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -42,6 +46,32 @@ def test_list_begins_with_the_id(capsys: pytest.CaptureFixture[str]) -> None:
     for line in lines:
         assert line.startswith("loop_enospc_short_write[64K-")
         assert "cases/loop_enospc/loop_enospc_short_write.yaml:1" in line
+
+
+def test_list_by_what_a_variant_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--claim", "s9"]) == 0
+    assert {line.partition("[")[0] for line in capsys.readouterr().out.splitlines()} == {
+        "fs_on_loop_metadata_tmpfs_full"
+    }
+    assert main(["list", "--family", "loop_quota", "--requirement", "quota_xfs"]) == 0
+    assert all("[xfs-" in line for line in capsys.readouterr().out.splitlines())
+    assert main(["list", "--families"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("in all")
+    assert main(["list", "--family", "no_such"]) == NOTHING
+
+
+def test_lint_has_nothing_to_say_of_the_suite_s_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lint"]) == 0
+    assert "nothing to say" in capsys.readouterr().err
+
+
+def test_lint_complains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    case = (ROOT / "cases/loop_enospc/loop_enospc_tmpfs_full.yaml").read_text()
+    mine = tmp_path / "mine" / "full_too.yaml"
+    mine.parent.mkdir()
+    mine.write_text(case)
+    assert main(["lint", "--cases", str(tmp_path)]) == DEVIATES
+    assert "L006" in capsys.readouterr().out  # the title is there already
 
 
 def test_selecting_nothing(capsys: pytest.CaptureFixture[str]) -> None:

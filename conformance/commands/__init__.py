@@ -1,0 +1,1 @@
+"""The commands of ``conform``, by what they are about. Each module has the click commands of its subject."""
