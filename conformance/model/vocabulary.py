@@ -75,24 +75,27 @@ CLAUSE_LEVEL = {Clause.ERRNO_PRECISE: Level.SHOULD}
 """Clauses that are less than ``must`` wherever they are judged."""
 
 CLAUSE_CLAIMS: dict[Clause, tuple[str, ...]] = {
-    Clause.ERROR_SURFACED: ("S1", "S7"),
+    Clause.ERROR_SURFACED: ("S1", "S7", "S8", "S9"),
     Clause.ERRNO_PRECISE: ("S2", "S3"),
-    Clause.LIMIT_ENFORCED: ("S2", "S3"),
-    Clause.NO_OOM_KILL: ("S1",),
-    Clause.SUBMITTER_SURVIVES: ("S1", "S6", "S12"),
+    Clause.LIMIT_ENFORCED: ("S3", "S2"),
+    Clause.NO_OOM_KILL: ("S1", "S2", "S6", "S8", "S9"),
+    Clause.SUBMITTER_SURVIVES: ("S12", "S1", "S6", "S8"),
     Clause.BYSTANDERS_UNHARMED: ("S11", "S14"),
-    Clause.ACKNOWLEDGED_READABLE: ("S5",),
+    Clause.ACKNOWLEDGED_READABLE: ("S5", "S7"),
     Clause.NO_FOREIGN_DATA: ("S5",),
     Clause.OVERWRITE_IN_PLACE: ("S12",),
     Clause.REUSABLE: ("S4", "S12"),
     Clause.BOUNDED: ("S13",),
     Clause.EQUIVALENT: ("S10",),
     Clause.ATTRIBUTED: ("S11", "S14"),
-    Clause.FILESYSTEM_CONSISTENT: ("S7",),
+    Clause.FILESYSTEM_CONSISTENT: ("S7", "S8"),
     Clause.KERNEL_SOUND: (),
     Clause.NOTHING_LEAKED: ("S4",),
 }
-"""The seed's claims (S1 to S14) that each clause is taken from."""
+"""The seed's claims (S1 to S14) that each clause speaks to, the most general first.
+
+A finding speaks to those of them that its case covers; where that is none, to the first.
+"""
 
 CLAIMS: dict[str, str] = {
     "S1": "A storage shortage is an I/O error to the submitter, not an OOM kill.",

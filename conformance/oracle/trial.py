@@ -63,7 +63,7 @@ class Trial:
             level=max(levels, key=WEAKER.index),
             expected=expected,
             observed=observed,
-            claims=CLAUSE_CLAIMS[clause],
+            claims=self._claims(clause),
             signature=signature,
             step=step,
             arm=scene.name if scene else ", ".join(act.scene.name for act in self.acts),
@@ -73,6 +73,10 @@ class Trial:
             ),
             documented_by=self.variant.expect.documented_by.get(clause, ""),
         )
+
+    def _claims(self, clause: Clause) -> tuple[str, ...]:
+        spoken = CLAUSE_CLAIMS[clause]
+        return tuple(claim for claim in spoken if claim in self.variant.claims) or spoken[:1]
 
 
 def trial(variant: Variant, observation: Observation) -> Trial:

@@ -47,7 +47,9 @@ def test_a_planted_fault_is_found_and_nothing_else(liar: Liar, tmp_path: Path) -
         assert finding.expected
         assert finding.observed
         assert finding.signature
-        assert finding.claims == CLAUSE_CLAIMS[finding.clause]
+        spoken = CLAUSE_CLAIMS[finding.clause]
+        covered = set(spoken) & set(VARIANTS[liar.variant].claims)
+        assert set(finding.claims) == (covered or set(spoken[:1]))
 
 
 @pytest.mark.parametrize("liar", BREAKAGES, ids=lambda liar: liar.name)
