@@ -8,30 +8,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from conformance.commands import cases as case_commands
+from conformance.commands import records as record_commands
 from conformance.commands.cases import lines_of
 from conformance.commands.common import EXPRESSION, JUDGING, say
 from conformance.commands.common import console as console_on
+from conformance.commands.conclude import conclude
 from conformance.engine import DEFAULT_KERNEL, Setup, load_engine
-from conformance.exits import BROKEN, INTERRUPTED, NOTHING, REFUSED, Refused, status
+from conformance.exits import INTERRUPTED, NOTHING, REFUSED, Refused
 from conformance.progress import display, preparing
-from conformance.report.console import print_summary
-from conformance.report.junit import document
 from conformance.report.result import Asked, label
-from conformance.rundir import new_run, own_run, point_latest, shown, write_atomically
+from conformance.rundir import new_run, own_run, point_latest, shown
 from conformance.scheduler import Job, run_jobs, slots_from
 from conformance.session import (
     ROOT,
-    Ending,
     Recorder,
     choose,
     distinct,
     known_rows,
     now,
     open_library,
-    rejudge,
     repeat_options,
     settled,
 )
@@ -164,46 +161,7 @@ def run(
                 _name(job, asked), recorder.add(job, settled(outcome, rows))
             ),
         )
-    return _conclude(recorder.ending(), asked, console, complete=complete)
-
-
-@cli.command()
-@click.argument("record", type=click.Path(exists=True, path_type=Path))
-@click.option(
-    "--junit",
-    metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the run as JUnit XML too.",
-)
-@JUDGING
-def judge(
-    *,
-    record: Path,
-    junit: Path | None,
-    strict: bool,
-    should: bool,
-    cases: tuple[Path, ...],
-    known: Path | None,
-) -> int:
-    """Judge an old run again, by today's cases and judge, without a machine.
-
-    RECORD is a run's folder or its record.jsonl.
-    """
-    path = record / "record.jsonl" if record.is_dir() else record
-    ending = rejudge(path, open_library(cases), known_rows(known))
-    kernels = {result.verdict.kernel for result in ending.results}
-    asked = Asked(
-        strict=strict,
-        should=should,
-        folder=shown(path.parent),
-        many_kernels=len(kernels) > 1,
-        options=repeat_options(cases, ending.modules),
-    )
-    if junit is not None:
-        write_atomically(junit, document(ending.results, asked, started=ending.started))
-    for warning in ending.warnings:
-        say(warning)
-    return _conclude(ending, asked, console_on(sys.stdout), complete=True)
+    return conclude(recorder.ending(), asked, console, complete=complete)
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -214,23 +172,15 @@ def test(*, arguments: tuple[str, ...]) -> int:
     return subprocess.run(command, check=False).returncode
 
 
-for one in (case_commands.list_cases, case_commands.lint):
+for one in (
+    case_commands.list_cases,
+    case_commands.lint,
+    record_commands.judge,
+    record_commands.report,
+    record_commands.merge,
+    record_commands.compare_runs,
+):
     cli.add_command(one)
-
-
-def _conclude(ending: Ending, asked: Asked, console: Console, *, complete: bool) -> int:
-    print_summary(ending.results, asked, console)
-    for row in ending.stale:
-        console.print(
-            f"stale known deviation: {row}", style="bold red", markup=False, soft_wrap=True
-        )
-    console.print(f"{asked.folder}/record.jsonl", soft_wrap=True)
-    if not complete:
-        missing = len(ending.not_run)
-        say(f"interrupted: {missing} of {missing + len(ending.results)} variants were not run")
-        return INTERRUPTED
-    code = status(ending.results, asked, stale=bool(ending.stale))
-    return code | BROKEN if ending.incomplete else code
 
 
 def _name(job: Job, asked: Asked) -> str:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import IO, Any, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -32,6 +33,8 @@ V = TypeVar("V", bound=Value)
 P = TypeVar("P", Plan | NotApplicable, Observation, Verdict)
 
 FORMAT = 1
+XZ = ".xz"
+"""Of a compressed record's name."""
 MAX_LINE = 64 << 20
 """Bytes of a line: far above the largest observation, far below what a reader has to fear."""
 
@@ -110,6 +113,12 @@ def key_of(part: Plan | NotApplicable | Observation | Verdict) -> Key:
 # -- writing ------------------------------------------------------------------------------------
 
 
+def _opened(path: Path, mode: Literal["rb", "xb"]) -> IO[bytes]:
+    if path.suffix == XZ:
+        return lzma.open(path, mode)
+    return path.open(mode, buffering=0) if mode == "xb" else path.open(mode)
+
+
 class RecordWriter:
     """Writes a record. As a context manager it writes the footer, unless an exception passes.
 
@@ -122,7 +131,9 @@ class RecordWriter:
         self._planned = planned
         self._counts = dict.fromkeys(Status, 0)
         self._digest = hashlib.sha256()
-        self._file = path.open("xb", buffering=0)
+        # What is compressed is written at once by ``merge``, and not read while it grows.
+        self._durable = path.suffix != XZ
+        self._file = _opened(path, "xb")
         self._write([_line("header", as_json(header))])
 
     def __enter__(self) -> Self:
@@ -193,7 +204,8 @@ class RecordWriter:
         self._digest.update(data)
         while data:
             data = data[self._file.write(data) :]
-        os.fsync(self._file.fileno())
+        if self._durable:
+            os.fsync(self._file.fileno())
 
 
 def _line(kind: str, values: Mapping[str, Any]) -> bytes:
@@ -204,6 +216,35 @@ def _line(kind: str, values: Mapping[str, Any]) -> bytes:
 def _renamed(values: dict[str, Any]) -> dict[str, Any]:
     """``values`` is called ``variant`` in a record, where it stands beside ``case``."""
     return {"variant" if key == "values" else key: item for key, item in values.items()}
+
+
+def merge_records(records: Sequence[tuple[Path, Record]], to: Path) -> int:
+    """Write one record of several whole ones, compressed if ``to`` ends in .xz; how many entries.
+
+    Raises RecordError if they were not made with the same cases, or if two have the same variant on the
+    same kernel; OSError (FileExistsError if ``to`` is there already).
+    """
+    owner: dict[Key, Path] = {}
+    first_path, first = records[0]
+    host: dict[str, Any] = {}
+    for path, record in records:
+        if record.header.cases != first.header.cases:
+            raise RecordError(f"{path}: made with other cases than {first_path}")
+        for entry in record.entries:
+            key = key_of(entry.verdict)
+            if key in owner:
+                raise RecordError(f"{path}: {key} is in {owner[key]} already")
+            owner[key] = path
+        for name, value in record.header.host.items():
+            held = host.setdefault(name, value)
+            if isinstance(held, dict) and isinstance(value, dict):
+                host[name] = {**held, **value}
+    header = first.header.model_copy(update={"host": host})
+    with RecordWriter(to, header, planned=len(owner)) as writer:
+        for _, record in records:
+            for entry in record.entries:
+                writer.add(plan=entry.plan, observation=entry.observation, verdict=entry.verdict)
+    return len(owner)
 
 
 # -- reading ------------------------------------------------------------------------------------
@@ -253,8 +294,8 @@ class _Reader:
         )
 
     def read(self) -> None:
-        with self._path.open("rb") as file:
-            while line := file.readline(MAX_LINE + 1):
+        with _opened(self._path, "rb") as file:
+            while line := self._next(file):
                 self._number += 1
                 before = self._digest.copy()
                 self._digest.update(line)
@@ -264,6 +305,13 @@ class _Reader:
         if self._footer is None:
             self._number += 1
             raise self._wrong("no footer: the run did not come to its end")
+
+    def _next(self, file: IO[bytes]) -> bytes:
+        try:
+            return file.readline(MAX_LINE + 1)
+        except (lzma.LZMAError, EOFError) as error:
+            self._number += 1
+            raise self._wrong(f"the compressed file is damaged: {error}") from error
 
     def _take(self, line: bytes, digest: str) -> None:
         kind, values = self._parsed(line)

@@ -6,7 +6,6 @@ status and why. The text is always well-formed XML 1.0, whatever a kernel log he
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from xml.etree import ElementTree as ET
@@ -16,13 +15,11 @@ from junit_xml import TestCase, TestSuite
 from conformance.model import Variant
 from conformance.report.result import Asked, Outlook, Result, first_clause, label, slug
 from conformance.report.short import brief, evidence, short
+from conformance.report.text import clean, middle_out
 
 PACKAGE = "conformance"
 BODY_LIMIT = 64_000
 """Characters of one body; GitHub's annotation tools cut there. What is left out is the middle."""
-
-_ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
 class NotRun(NamedTuple):
@@ -60,11 +57,6 @@ def document(
     ET.indent(root)
     text = ET.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
-
-
-def clean(text: str) -> str:
-    """``text`` without terminal escapes and without characters that XML 1.0 cannot hold."""
-    return _ILLEGAL.sub("", _ESCAPES.sub("", text))
 
 
 class _Case(NamedTuple):
@@ -113,7 +105,7 @@ class _Suite(NamedTuple):
 
 def _judged(result: Result, asked: Asked) -> _Case:
     verdict = result.verdict
-    body = _cut(clean(short(result, asked)))
+    body = middle_out(clean(short(result, asked)), BODY_LIMIT)
     case = _bare(result.variant, result.name(asked), seconds=verdict.seconds.get("total", 0.0))
     reasons = clean("; ".join(verdict.reasons)) or f"no reason is given ({verdict.status})"
     kind = "skipped"
@@ -177,13 +169,6 @@ def _bare(variant: Variant, name: str, *, seconds: float) -> Any:
         file=clean(variant.where.file),
         line=variant.where.line,
     )
-
-
-def _cut(text: str) -> str:
-    if len(text) <= BODY_LIMIT:
-        return text
-    half = BODY_LIMIT // 2
-    return f"{text[:half]}\n[{len(text) - 2 * half} characters left out]\n{text[-half:]}"
 
 
 def _seconds(value: float) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from conformance.cli import main
-from conformance.exits import DEVIATES, NOTHING, REFUSED
+from conformance.exits import BROKEN, DEVIATES, NOTHING, REFUSED
+from conformance.model import Status, Verdict
+from conformance.record import Cases, Header, RecordWriter
 from conformance.scheduler import slots_from
+from conformance.session import open_library
 
 ROOT = Path(__file__).parents[2]
 
@@ -94,3 +98,64 @@ def test_slots_are_checked(text: str) -> None:
 def test_slots() -> None:
     assert slots_from("3") == 3
     assert slots_from("auto") >= 1
+
+
+# -- commands on records --------------------------------------------------------------------------
+
+
+def test_a_run_is_reported_merged_and_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = a_run(tmp_path / "old", Status.PASS), a_run(tmp_path / "new", Status.BROKEN)
+    assert main(["report", str(old), "--format", "ktap"]) == 0
+    assert f"ok 1 {VARIANT}" in capsys.readouterr().out
+    assert main(["report", str(old), "--format", "squad", "--to", str(tmp_path / "s.json")]) == 0
+    assert VARIANT in (tmp_path / "s.json").read_text()
+    assert main(["compare", str(old), str(new)]) == BROKEN
+    assert "1 broke" in capsys.readouterr().out
+    assert main(["compare", str(old), str(old), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["change"] == "same"
+    assert main(["merge", str(old), str(new), "--to", str(tmp_path / "m.jsonl")]) == REFUSED
+    assert "already" in capsys.readouterr().err
+    assert main(["merge", str(old), "--to", str(tmp_path / "m.jsonl.xz")]) == 0
+    assert main(["judge", str(tmp_path / "m.jsonl.xz")]) == 0
+
+
+def test_a_record_that_is_cut_is_reported_only_if_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = a_run(tmp_path / "run", Status.PASS) / "record.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-1]))
+    assert main(["report", str(path), "--format", "ktap"]) == REFUSED
+    assert "no footer" in capsys.readouterr().err
+    assert main(["report", str(path), "--format", "ktap", "--salvage"]) == BROKEN
+    assert VARIANT in capsys.readouterr().out
+
+
+def test_a_format_that_there_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = a_run(tmp_path / "run", Status.PASS)
+    assert main(["report", str(folder), "--format", "tap"]) == REFUSED
+    assert "ktap" in capsys.readouterr().err
+
+
+VARIANT = "loop_enospc_short_write[4K-off]"
+
+
+def a_run(folder: Path, status: Status) -> Path:
+    folder.mkdir()
+    library = open_library(())
+    header = Header(
+        started="2026-11-24T08:00:00Z", command=("conform",), cases=Cases(sha256=library.sha256)
+    )
+    verdict = Verdict(
+        case="loop_enospc_short_write",
+        values={"request": "4K", "loop_dio": "off"},
+        kernel="debian/trixie",
+        release="6.12.117",
+        status=status,
+        reasons=("no guest",) if status is Status.BROKEN else (),
+    )
+    with RecordWriter(folder / "record.jsonl", header, planned=1) as writer:
+        writer.add(plan=None, observation=None, verdict=verdict)
+    return folder

@@ -46,6 +46,7 @@ from conformance.record import (
     RecordError,
     RecordWriter,
     key_of,
+    merge_records,
     read_record,
 )
 
@@ -411,3 +412,45 @@ def test_a_run_that_judged_less_than_it_planned_gets_no_footer(tmp_path: Path) -
         writer.finish()
     with pytest.raises(RecordError, match="no footer"):
         read_record(path)
+
+
+# -- several records, and compressed ones ---------------------------------------------------------
+
+
+def test_merged_and_compressed_it_is_the_same(tmp_path: Path) -> None:
+    first, second = write_one(tmp_path / "a.jsonl", "a"), write_one(tmp_path / "b.jsonl", "b")
+    to = tmp_path / "both.jsonl.xz"
+    assert merge_records([(p, read_record(p)) for p in (first, second)], to) == 2
+    both = read_record(to)
+    assert both.entries == (*read_record(first).entries, *read_record(second).entries)
+    assert both.problems == ()
+
+
+def test_a_variant_that_two_records_have_is_refused(tmp_path: Path) -> None:
+    first, second = write_one(tmp_path / "a.jsonl", "a"), write_one(tmp_path / "b.jsonl", "a")
+    with pytest.raises(RecordError, match=r"b\.jsonl: a on .* is in .*a\.jsonl already"):
+        merge_records([(p, read_record(p)) for p in (first, second)], tmp_path / "c.jsonl")
+
+
+def test_records_of_other_cases_are_not_merged(tmp_path: Path) -> None:
+    first = write_one(tmp_path / "a.jsonl", "a")
+    second = write_one(tmp_path / "b.jsonl", "b", cases="other")
+    with pytest.raises(RecordError, match="made with other cases"):
+        merge_records([(p, read_record(p)) for p in (first, second)], tmp_path / "c.jsonl")
+
+
+def test_a_damaged_compressed_record_is_told(tmp_path: Path) -> None:
+    whole = tmp_path / "a.jsonl.xz"
+    merge_records([(Path("a"), read_record(write_one(tmp_path / "a.jsonl", "a")))], whole)
+    data = whole.read_bytes()
+    whole.write_bytes(data[: len(data) // 2])
+    with pytest.raises(RecordError, match="damaged"):
+        read_record(whole)
+
+
+def write_one(path: Path, case: str, *, cases: str = "0") -> Path:
+    header = Header(started="2026-11-24T08:00:00Z", command=("conform",), cases=Cases(sha256=cases))
+    verdict = Verdict(case=case, kernel="k", release="6.1", status=Status.PASS)
+    with RecordWriter(path, header, planned=1) as writer:
+        writer.add(plan=None, observation=None, verdict=verdict)
+    return path

@@ -11,8 +11,9 @@ from junitparser import JUnitXml
 from lxml import etree
 
 from conformance.model import Status
-from conformance.report.junit import NotRun, clean, document
+from conformance.report.junit import NotRun, document
 from conformance.report.result import Asked
+from conformance.report.text import clean
 from tests.support.results import finding, one_of_each, result, variant
 
 XSD = Path(__file__).parent.parent / "data" / "junit-10.xsd"

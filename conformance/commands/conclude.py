@@ -1,0 +1,27 @@
+"""How a run, or an old one that is judged again, ends: the summary, what is stale, the exit status."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from conformance.commands.common import say
+from conformance.exits import BROKEN, INTERRUPTED, status
+from conformance.report.console import print_summary
+from conformance.report.result import Asked
+from conformance.session import Ending
+
+
+def conclude(ending: Ending, asked: Asked, console: Console, *, complete: bool) -> int:
+    """Print what the run came to; the exit status."""
+    print_summary(ending.results, asked, console)
+    for row in ending.stale:
+        console.print(
+            f"stale known deviation: {row}", style="bold red", markup=False, soft_wrap=True
+        )
+    console.print(f"{asked.folder}/record.jsonl", soft_wrap=True)
+    if not complete:
+        missing = len(ending.not_run)
+        say(f"interrupted: {missing} of {missing + len(ending.results)} variants were not run")
+        return INTERRUPTED
+    code = status(ending.results, asked, stale=bool(ending.stale))
+    return code | BROKEN if ending.incomplete else code

@@ -1,0 +1,178 @@
+"""Commands on records of runs: ``judge``, ``report``, ``merge``, ``compare``. None starts a machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from conformance.commands.common import CASES, JUDGING, KNOWN, console, examples, options, say
+from conformance.commands.conclude import conclude
+from conformance.compare import ORDER, Change, Incomparable, compare, told
+from conformance.exits import BROKEN, DEVIATES, Refused
+from conformance.model import as_json
+from conformance.record import RecordError, merge_records, read_record
+from conformance.report.formats import FORMATS
+from conformance.report.junit import document
+from conformance.report.result import Asked
+from conformance.rundir import shown, write_atomically
+from conformance.session import Ending, known_rows, open_library, rejudge, repeat_options
+
+RECORD = click.Path(exists=True, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def record_at(path: Path) -> Path:
+    """A run's record, by its own path or by its folder's. Raises Refused if there is none there."""
+    if not path.is_dir():
+        return path
+    for name in ("record.jsonl", "record.jsonl.xz"):
+        if (path / name).exists():
+            return path / name
+    raise Refused(f"{path}: no record.jsonl in this folder")
+
+
+def _asked(ending: Ending, path: Path, cases: tuple[Path, ...], **more: bool) -> Asked:
+    kernels = {result.verdict.kernel for result in ending.results}
+    return Asked(
+        folder=shown(path.parent),
+        many_kernels=len(kernels) > 1,
+        options=repeat_options(cases, ending.modules),
+        **more,
+    )
+
+
+@click.command(
+    epilog=examples(
+        "conform judge results/latest", "conform judge results/latest --junit junit.xml --strict"
+    )
+)
+@click.argument("record", type=RECORD)
+@click.option("--junit", metavar="FILE", type=FILE, help="Write the run as JUnit XML too.")
+@JUDGING
+def judge(
+    *,
+    record: Path,
+    junit: Path | None,
+    strict: bool,
+    should: bool,
+    cases: tuple[Path, ...],
+    known: Path | None,
+) -> int:
+    """Judge an old run again, by today's cases and judge, without a machine.
+
+    RECORD is a run's folder or its record.jsonl, which may be compressed (.xz).
+    """
+    path = record_at(record)
+    ending = rejudge(path, open_library(cases), known_rows(known))
+    asked = _asked(ending, path, cases, strict=strict, should=should)
+    if junit is not None:
+        write_atomically(junit, document(ending.results, asked, started=ending.started))
+    for warning in ending.warnings:
+        say(warning)
+    return conclude(ending, asked, console(sys.stdout), complete=True)
+
+
+@click.command(
+    epilog=examples(
+        "conform report results/latest --format ktap",
+        "conform report results/latest --format kcidb --to kcidb.json",
+    )
+)
+@click.argument("record", type=RECORD)
+@click.option(
+    "--format", "form", type=click.Choice(sorted(FORMATS)), required=True, help="What to make."
+)
+@click.option("--to", metavar="FILE", type=FILE, help="Write here instead of standard output.")
+@click.option("--salvage", is_flag=True, help="Take what is whole of a record that is not.")
+@JUDGING
+def report(
+    *,
+    record: Path,
+    form: str,
+    to: Path | None,
+    salvage: bool,
+    strict: bool,
+    should: bool,
+    cases: tuple[Path, ...],
+    known: Path | None,
+) -> int:
+    """Make a report of a run, judged by today's cases and judge."""
+    path = record_at(record)
+    ending = rejudge(path, open_library(cases), known_rows(known))
+    if ending.incomplete and not salvage:
+        raise Refused(f"{ending.warnings[0]} (--salvage takes what is whole)")
+    asked = _asked(ending, path, cases, strict=strict, should=should)
+    text = FORMATS[form](ending.results, asked, started=ending.started)
+    if to is None:
+        click.echo(text, nl=False)
+    else:
+        write_atomically(to, text)
+    return BROKEN if ending.incomplete else 0
+
+
+@click.command(epilog=examples("conform merge run1 run2 --to all.jsonl.xz"))
+@click.argument("records", type=RECORD, nargs=-1, required=True)
+@click.option("--to", metavar="FILE", type=FILE, required=True, help="Must not exist yet.")
+def merge(*, records: tuple[Path, ...], to: Path) -> int:
+    """Make one record of several that were made with the same cases.
+
+    A variant that two of them have on one kernel is refused, and so is a record that is not whole. A
+    name that ends in .xz is compressed.
+    """
+    try:
+        whole = merge_records([(path, read_record(path)) for path in map(record_at, records)], to)
+    except RecordError as error:
+        raise Refused(str(error)) from error
+    say(f"{to}: {whole} variants of {len(records)} records")
+    return 0
+
+
+@click.command(
+    name="compare",
+    epilog=examples(
+        "conform compare results/runs/A results/runs/B",
+        "conform compare old.jsonl.xz new.jsonl.xz --json",
+    ),
+)
+@click.argument("before", type=RECORD)
+@click.argument("after", type=RECORD)
+@click.option("--json", "as_data", is_flag=True, help="As JSON, for other programs.")
+@click.option("--all", "every", is_flag=True, help="Tell of what is the same, too.")
+@options(CASES, KNOWN)
+def compare_runs(
+    *,
+    before: Path,
+    after: Path,
+    as_data: bool,
+    every: bool,
+    cases: tuple[Path, ...],
+    known: Path | None,
+) -> int:
+    """Say what changed from run BEFORE to run AFTER, both judged by today's judge.
+
+    The exit status is 1 if something regressed or deviates in another way, plus 2 if something is
+    BROKEN that was not.
+    """
+    library, rows = open_library(cases), known_rows(known)
+    runs = [rejudge(record_at(path), library, rows) for path in (before, after)]
+    for run in runs:
+        for warning in run.warnings:
+            say(warning)
+    try:
+        pairs = compare(*([result.verdict for result in run.results] for run in runs))
+    except Incomparable as error:
+        raise Refused(str(error)) from error
+    if as_data:
+        click.echo(json.dumps([as_json(pair) for pair in pairs], indent=1))
+    else:
+        for pair in pairs:
+            if every or pair.change is not Change.SAME:
+                click.echo("\n".join(told(pair)))
+        counted = {change: sum(p.change is change for p in pairs) for change in ORDER}
+        click.echo(", ".join(f"{n} {change.value}" for change, n in counted.items() if n))
+    changes = {pair.change for pair in pairs}
+    code = DEVIATES if changes & {Change.REGRESSED, Change.CHANGED} else 0
+    return code | (BROKEN if Change.BROKE in changes else 0)

@@ -1,0 +1,141 @@
+"""Two runs held against each other: what was fixed, what regressed, what fails in another way.
+
+Pure. Variants are matched by case and values, and by kernel where a run has several kernels: a kernel
+update is then compared with what it replaces, although the two have different names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
+
+from conformance.model import Level, Status, Value, Verdict
+
+
+class Change(StrEnum):
+    """What became of a variant from one run to the other."""
+
+    REGRESSED = "regressed"  # a FAIL that was none
+    BROKE = "broke"  # nothing is known of it any more
+    CHANGED = "changed"  # a FAIL before and after, by other findings
+    FIXED = "fixed"  # a FAIL before, and none now
+    NEW = "new"
+    GONE = "gone"
+    SKIPPED = "skipped"  # ran before, and is skipped now
+    RUNS = "runs"  # was skipped or broken before, and runs now
+    ADVISED = "advised"  # the same status, by other advisories
+    SAME = "same"
+
+
+ORDER = tuple(Change)
+"""As reports list them: what a gate looks at first."""
+
+
+class Pair(Value):
+    """One variant in both runs."""
+
+    case: str
+    values: dict[str, str] = {}
+    kernel: str
+    change: Change
+    before: Verdict | None
+    after: Verdict | None
+
+    @property
+    def name(self) -> str:
+        """``case[variant]``."""
+        cell = "-".join(self.values.values())
+        return f"{self.case}[{cell}]" if cell else self.case
+
+
+class Incomparable(ValueError):
+    """Two runs that have nothing to compare. One line."""
+
+
+def compare(before: Sequence[Verdict], after: Sequence[Verdict]) -> tuple[Pair, ...]:
+    """Every variant of either run, what matters most first.
+
+    Raises Incomparable if no variant is in both.
+    """
+    by_kernel = len({v.kernel for v in before}) > 1 or len({v.kernel for v in after}) > 1
+    old, new = _keyed(before, by_kernel=by_kernel), _keyed(after, by_kernel=by_kernel)
+    if not old.keys() & new.keys():
+        kernels = f"{_kernels(before)} and {_kernels(after)}"
+        raise Incomparable(f"no variant is in both runs, which are of {kernels}")
+    pairs = [_pair(old.get(key), new.get(key)) for key in dict.fromkeys([*old, *new])]
+    return tuple(sorted(pairs, key=lambda pair: ORDER.index(pair.change)))
+
+
+def ways(verdict: Verdict) -> frozenset[tuple[str, str]]:
+    """How a variant deviates: clause and signature of each ``must`` finding."""
+    return frozenset((f.clause.value, f.signature) for f in verdict.deviations)
+
+
+def _keyed(verdicts: Sequence[Verdict], *, by_kernel: bool) -> Mapping[tuple[str, ...], Verdict]:
+    return {
+        (v.kernel if by_kernel else "", v.case, *(f"{a}={b}" for a, b in v.values.items())): v
+        for v in verdicts
+    }
+
+
+def _kernels(verdicts: Sequence[Verdict]) -> str:
+    return ", ".join(dict.fromkeys(verdict.kernel for verdict in verdicts)) or "nothing"
+
+
+def _pair(before: Verdict | None, after: Verdict | None) -> Pair:
+    known = after or before
+    assert known is not None
+    return Pair(
+        case=known.case,
+        values=known.values,
+        kernel=known.kernel,
+        change=_change(before, after),
+        before=before,
+        after=after,
+    )
+
+
+def _change(before: Verdict | None, after: Verdict | None) -> Change:
+    if before is None:
+        return Change.NEW
+    if after is None:
+        return Change.GONE
+    match before.status, after.status:
+        case Status.FAIL, Status.FAIL:
+            return Change.SAME if ways(before) == ways(after) else Change.CHANGED
+        case _, Status.FAIL:
+            return Change.REGRESSED
+        case Status.BROKEN, Status.BROKEN:
+            return Change.SAME
+        case _, Status.BROKEN:
+            return Change.BROKE
+        case Status.FAIL, (Status.PASS | Status.RECORDED):
+            return Change.FIXED
+        case (old, Status.SKIP) if old is not Status.SKIP:
+            return Change.SKIPPED
+        case (Status.SKIP | Status.BROKEN, now) if now is not Status.SKIP:
+            return Change.RUNS
+    return Change.SAME if _advice(before) == _advice(after) else Change.ADVISED
+
+
+def _advice(verdict: Verdict) -> frozenset[tuple[str, str]]:
+    return frozenset(
+        (f.clause.value, f.signature) for f in verdict.findings if f.level is not Level.MUST
+    )
+
+
+def told(pair: Pair) -> Iterator[str]:
+    """What is to be said of a pair: a line, and one for each way in which it deviates."""
+    before = pair.before.status.value if pair.before else "-"
+    after = pair.after.status.value if pair.after else "-"
+    yield f"{pair.change.value:<10} {before:>8} -> {after:<8} {pair.name} on {pair.kernel}"
+    if pair.change in (Change.REGRESSED, Change.CHANGED, Change.FIXED):
+        old = ways(pair.before) if pair.before else frozenset()
+        new = ways(pair.after) if pair.after else frozenset()
+        for clause, signature in sorted(old - new):
+            yield f"{'':<10} - {clause}: {signature}"
+        for clause, signature in sorted(new - old):
+            yield f"{'':<10} + {clause}: {signature}"
+    if pair.change is Change.BROKE and pair.after:
+        for reason in pair.after.reasons:
+            yield f"{'':<10} ! {reason}"

@@ -1,0 +1,133 @@
+"""A run as KCIDB JSON, schema 5.3: what KernelCI's database takes.
+
+A checkout and a build stand for each kernel, since this run made neither: their ids are made of the
+kernel's release. A known deviation is a FAIL with an issue and an incident. BROKEN is MISS: "the test
+didn't run due to a failure in the test harness".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from conformance.model import Status
+from conformance.report.result import Asked, Outlook, Result
+from conformance.report.short import short
+from conformance.report.text import clean, middle_out
+
+VERSION = {"major": 5, "minor": 3}
+ORIGIN = "conform"
+EXCERPT = 16_384
+"""Characters of a log_excerpt, by the schema."""
+
+STATUS: Mapping[Status, str] = {
+    Status.PASS: "PASS",
+    Status.FAIL: "FAIL",
+    Status.BROKEN: "MISS",
+    Status.SKIP: "SKIP",
+    Status.RECORDED: "DONE",
+}
+
+Json = dict[str, Any]
+
+
+def document(results: Sequence[Result], asked: Asked, *, started: str = "") -> str:
+    """The whole JSON text. ``started`` is an ISO 8601 time in UTC, without a zone."""
+    return json.dumps(report(results, asked, started=started), indent=1, ensure_ascii=True) + "\n"
+
+
+def report(results: Sequence[Result], asked: Asked, *, started: str = "") -> Json:
+    """The same as a value."""
+    kernels: dict[str, str] = {}
+    for result in results:
+        kernels.setdefault(result.verdict.kernel, result.verdict.release)
+    run = hashlib.sha256(f"{started}{asked.folder}".encode()).hexdigest()[:12]
+    tests = [_test(result, asked, run, started) for result in results]
+    issues = {issue["id"]: issue for result in results for issue in _issues(result)}
+    incidents = [
+        {
+            "id": f"{ORIGIN}:{_id(test['id'], issue['id'])}",
+            "origin": ORIGIN,
+            "issue_id": issue["id"],
+            "issue_version": 1,
+            "test_id": test["id"],
+            "present": True,
+        }
+        for result, test in zip(results, tests, strict=True)
+        if result.outlook(asked) is Outlook.KNOWN
+        for issue in _issues(result)
+    ]
+    checkouts = [
+        {
+            "id": f"{ORIGIN}:{_id(name, release)}",
+            "origin": ORIGIN,
+            "valid": True,
+            "comment": f"{name} {release}".strip(),
+        }
+        for name, release in kernels.items()
+    ]
+    builds = [
+        {
+            "id": f"{ORIGIN}:{_id(name, release)}",
+            "origin": ORIGIN,
+            "checkout_id": f"{ORIGIN}:{_id(name, release)}",
+            "status": "PASS",
+            "comment": f"{name} {release}".strip(),
+        }
+        for name, release in kernels.items()
+    ]
+    whole: Json = {"version": VERSION, "checkouts": checkouts, "builds": builds, "tests": tests}
+    if incidents:
+        whole |= {"issues": list(issues.values()), "incidents": incidents}
+    return whole
+
+
+def path_of(result: Result) -> str:
+    """``conform.family.case.variant``: the schema takes dots, letters, digits, _ and -."""
+    parts = [ORIGIN, result.variant.family, result.variant.case, *result.variant.values.values()]
+    return ".".join(re.sub(r"[^A-Za-z0-9_-]+", "_", part) or "_" for part in parts)
+
+
+def _test(result: Result, asked: Asked, run: str, started: str) -> Json:
+    verdict = result.verdict
+    build = _id(verdict.kernel, verdict.release)
+    test: Json = {
+        "id": f"{ORIGIN}:{_id(run, path_of(result), verdict.kernel)}",
+        "origin": ORIGIN,
+        "build_id": f"{ORIGIN}:{build}",
+        "path": path_of(result),
+        "comment": result.variant.title,
+        "status": STATUS[verdict.status],
+        "environment": {"comment": "QEMU", "misc": {"platform": "qemu"}},
+        "log_excerpt": middle_out(clean(short(result, asked)), EXCERPT),
+        "misc": {
+            "claims": list(result.variant.claims),
+            "clauses": sorted({finding.clause.value for finding in verdict.findings}),
+            "disposition": verdict.disposition.value,
+            "kernel": verdict.kernel,
+            "release": verdict.release,
+        },
+    }
+    if started:
+        test["start_time"] = f"{started}Z"
+    if "total" in verdict.seconds:
+        test["duration"] = verdict.seconds["total"]
+    return test
+
+
+def _issues(result: Result) -> Iterator[Json]:
+    for row in result.verdict.known:
+        yield {
+            "id": f"{ORIGIN}:{_id(row)}",
+            "origin": ORIGIN,
+            "version": 1,
+            "comment": row,
+            "culprit": {"code": True, "tool": False, "harness": False},
+        }
+
+
+def _id(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]

@@ -1,0 +1,44 @@
+"""A run as SQUAD JSON (LKFT): ``tests`` and ``metadata`` for POST /api/submit.
+
+``/`` separates suite and test, variants stand in brackets. SQUAD keeps known issues on its own side, so
+that a known deviation is a fail here; anything but pass and fail is shown as a skip.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from conformance.model import Status
+from conformance.report.result import Asked, Result, slug
+from conformance.report.short import short
+from conformance.report.text import clean
+
+RESULT = {
+    Status.PASS: "pass",
+    Status.RECORDED: "pass",
+    Status.FAIL: "fail",
+    Status.BROKEN: "skip",
+    Status.SKIP: "skip",
+}
+
+
+def document(results: Sequence[Result], asked: Asked, *, started: str = "") -> str:
+    """The whole JSON text. With several kernels their names are part of the suites'."""
+    several = len({result.verdict.kernel for result in results}) > 1
+    tests = {}
+    for result in results:
+        suite = result.variant.family
+        if several:
+            suite = f"{slug(result.verdict.kernel)}.{suite}"
+        told = {"result": RESULT[result.verdict.status], "log": clean(short(result, asked))}
+        tests[f"{suite}/{result.variant.id}"] = told
+    run = hashlib.sha256(f"{started}{asked.folder}".encode()).hexdigest()[:16]
+    metadata = {
+        # Mandatory, and must not have a slash.
+        "job_id": f"conform-{run}",
+        "kernel": ", ".join(sorted({result.verdict.kernel for result in results})),
+        "release": ", ".join(sorted({result.verdict.release for result in results})),
+    }
+    return json.dumps({"tests": tests, "metadata": metadata}, indent=1, ensure_ascii=True) + "\n"

@@ -1,0 +1,170 @@
+"""Each format says what its readers need, held against their own rules where these can be had."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import yaml
+from kcidb_io.schema import LATEST
+
+from conformance.model import Status
+from conformance.report import kcidb
+from conformance.report.formats import FORMATS
+from conformance.report.result import Asked
+from tests.support.results import finding, one_of_each, result, variant
+
+ASKED = Asked(folder="results/runs/now")
+STARTED = "2026-11-24T08:00:00"
+HOSTILE = "a \x1b[31mred\x00 # TODO\nnot ok 9 - <LAVA_SIGNAL_TESTCASE TEST_CASE_ID=x RESULT=pass>"
+
+
+def made(name: str, asked: Asked = ASKED) -> str:
+    return FORMATS[name](one_of_each(), asked, started=STARTED)
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_every_variant_is_told_of(name: str) -> None:
+    text = made(name)
+    assert text.endswith("\n")
+    for one in one_of_each():
+        assert one.variant.case in text
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_what_a_guest_wrote_cannot_break_out(name: str) -> None:
+    bad = result(Status.FAIL, finding(observed=HOSTILE), of=variant("hostile"))
+    broken = result(Status.BROKEN, of=variant("broken"), reasons=(HOSTILE,))
+    text = FORMATS[name]([bad, broken], ASKED, started=STARTED)
+    assert "\x1b" not in text
+    assert "\x00" not in text
+    assert "\n<LAVA_SIGNAL_TESTCASE TEST_CASE_ID=x" not in text
+    if name == "ktap":
+        assert [line for line in ktap_lines(text) if line[1] == "9"] == []
+
+
+# -- KTAP ---------------------------------------------------------------------------------------
+
+LINE = re.compile(r"^\s*(ok|not ok) (\d+) ([^#]+?)(?: # (SKIP|XFAIL|TIMEOUT|ERROR)(?: .*)?)?$")
+
+
+def ktap_lines(text: str) -> list[tuple[str, str, str, str | None]]:
+    """The test lines, as ktap.rst's grammar has them; every other line must be of its other kinds."""
+    found = []
+    for line in text.splitlines():
+        matched = LINE.match(line)
+        if matched:
+            found.append((matched[1], matched[2], matched[3], matched[4]))
+        else:
+            assert re.match(r"^\s*(KTAP version 1|1\.\.\d+|# .*)$", line), line
+    return found
+
+
+def test_ktap_lines() -> None:
+    inner = {name: (ok, directive) for ok, _, name, directive in ktap_lines(made("ktap"))}
+    assert inner["passes"] == ("ok", None)
+    assert inner["advised"] == ("ok", None)
+    assert inner["fails"] == ("not ok", None)
+    assert inner["known"] == ("ok", "XFAIL")
+    assert inner["fixed"] == ("not ok", None)
+    assert inner["broken"] == ("not ok", "ERROR")
+    assert inner["skipped"] == ("ok", "SKIP")
+    assert inner["debian_trixie.loop_enospc"] == ("not ok", None)
+
+
+def test_ktap_plans_count_what_follows() -> None:
+    lines = made("ktap").splitlines()
+    assert lines[:2] == ["KTAP version 1", "1..1"]
+    assert lines[2:4] == ["  KTAP version 1", "  1..8"]
+    assert [line[:2] for line in lines].count("  ") == len(lines) - 3
+
+
+def test_under_strict_a_known_deviation_is_not_ok() -> None:
+    text = made("ktap", ASKED.model_copy(update={"strict": True}))
+    assert ("not ok", None) in [
+        (ok, directive) for ok, _, name, directive in ktap_lines(text) if name == "known"
+    ]
+
+
+# -- KCIDB --------------------------------------------------------------------------------------
+
+
+def test_kcidb_takes_it() -> None:
+    data = json.loads(made("kcidb"))
+    LATEST.validate(data)
+    status = {test["path"].split(".")[2]: test["status"] for test in data["tests"]}
+    assert status == {
+        "passes": "PASS",
+        "advised": "PASS",
+        "fails": "FAIL",
+        "known": "FAIL",
+        "fixed": "PASS",
+        "broken": "MISS",
+        "skipped": "SKIP",
+        "surveyed": "DONE",
+    }
+    [incident] = data["incidents"]
+    [known] = [test for test in data["tests"] if ".known" in test["path"]]
+    assert incident["test_id"] == known["id"]
+    assert incident["issue_id"] == data["issues"][0]["id"]
+
+
+def test_kcidb_s_validation_can_fail() -> None:
+    data = json.loads(made("kcidb"))
+    data["tests"][0]["path"] = "loop_full[1M]"
+    assert not LATEST.is_valid(data)
+
+
+def test_kcidb_ids_are_those_of_the_variant_and_the_kernel() -> None:
+    two = [result(Status.PASS, of=variant(request=size)) for size in ("4K", "1M")]
+    data = kcidb.report([*two, result(Status.PASS, kernel="debian/sid")], ASKED, started=STARTED)
+    assert len({test["id"] for test in data["tests"]}) == 3
+    assert len(data["builds"]) == 2
+    assert {test["build_id"] for test in data["tests"]} == {b["id"] for b in data["builds"]}
+
+
+def test_kcidb_cuts_a_log_in_its_middle() -> None:
+    long = result(Status.FAIL, finding(observed="word " * 9000 + "the end"))
+    [test] = kcidb.report([long], ASKED, started=STARTED)["tests"]
+    assert len(test["log_excerpt"]) <= kcidb.EXCERPT
+    assert "left out" in test["log_excerpt"]
+    assert test["log_excerpt"].endswith("--strict")
+
+
+# -- SQUAD, LAVA, tmt ---------------------------------------------------------------------------
+
+
+def test_squad() -> None:
+    data = json.loads(made("squad"))
+    assert data["tests"]["loop_enospc/known"]["result"] == "fail"
+    assert {one["result"] for one in data["tests"].values()} == {"pass", "fail", "skip"}
+    assert "/" not in data["metadata"]["job_id"]
+    both = [*one_of_each(), result(Status.PASS, kernel="debian/sid")]
+    names = json.loads(FORMATS["squad"](both, ASKED, started=STARTED))["tests"]
+    assert all(name.count("/") == 1 for name in names)
+    assert len(names) == len(both)
+
+
+def test_lava_signals() -> None:
+    lines = made("lava").splitlines()
+    told = re.compile(r"<LAVA_SIGNAL_TESTCASE TEST_CASE_ID=(\S+) RESULT=(pass|fail|skip|unknown)\b")
+    found = {m[1]: m[2] for line in lines if (m := told.match(line))}
+    assert found["fails"] == "fail"
+    assert found["known"] == "skip"
+    assert found["broken"] == "unknown"
+    assert len(found) == len(one_of_each())
+    assert not [name for name in found if set(name) & set("$& \"'`()<>/\\|;")]
+
+
+def test_tmt_results() -> None:
+    entries = yaml.safe_load(made("tmt"))
+    by_name = {entry["name"]: entry for entry in entries}
+    assert all(name.startswith("/loop_enospc/") for name in by_name)
+    assert by_name["/loop_enospc/broken"]["result"] == "error"
+    known = by_name["/loop_enospc/known"]
+    assert (known["result"], known["original-result"]) == ("pass", "fail")
+    assert all(re.fullmatch(r"\d\d:\d\d:\d\d", entry["duration"]) for entry in entries)
+    assert {entry["result"] for entry in entries} <= {
+        *("pass", "fail", "info", "warn", "error", "skip", "pending")
+    }
