@@ -117,6 +117,16 @@ class Hog(Shortage):
     leave: Bytes = Field(description="bytes that stay available, rounded to the layer's blocks")
 
 
+class ServerSpace(Shortage):
+    """A server of the suite's own has ``leave`` bytes left; relief takes its limit away."""
+
+    OF: ClassVar[frozenset[Ability]] = frozenset({"space"})
+
+    kind: Literal["server_space"]
+    layer: Name = Field(description="a device over a server of the suite's own")
+    leave: Bytes = Field(description="bytes that it can still store in blocks without space")
+
+
 class NoShortage(Shortage):
     """Nothing runs short: for surveys of a rig itself."""
 
@@ -124,6 +134,6 @@ class NoShortage(Shortage):
 
 
 AnyShortage = Annotated[
-    TmpfsSize | Memcg | Quota | Hog | NoShortage,
+    TmpfsSize | Memcg | Quota | Hog | ServerSpace | NoShortage,
     Discriminator("kind"),
 ]

@@ -46,6 +46,7 @@ from conformance.model import (
     as_json,
     parse_size,
 )
+from conformance.model.shortages import ServerSpace
 
 ZEROS = -1
 """The generation of a block that dd wrote from /dev/zero."""
@@ -259,7 +260,7 @@ class ModelGuest:
                 return int(size)
             case Memcg(limit=limit) | Quota(limit=limit):
                 return int(limit)
-            case Hog(leave=leave):
+            case Hog(leave=leave) | ServerSpace(leave=leave):
                 return self._at_impose + int(leave)
         return 1 << 40
 

@@ -16,6 +16,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 MCL_CURRENT = 1
 MCL_FUTURE = 2
+MCL_ONFAULT = 4
 MS_REMOUNT = 32
 
 QUOTA_TYPES = {"user": 0, "group": 1, "project": 2}

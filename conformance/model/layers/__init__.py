@@ -16,9 +16,10 @@ from conformance.model.layers.basic import (
     LoopLayer,
     TmpfsLayer,
 )
+from conformance.model.layers.nbd import NbdLayer, QemuNbdLayer
 
 AnyLayer = Annotated[
-    BasicLayer,
+    BasicLayer | NbdLayer | QemuNbdLayer,
     Discriminator("layer"),
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.shortages import hog, memcg, none, quota, tmpfs_size
+from agent.shortages import hog, memcg, none, quota, server_space, tmpfs_size
 from agent.shortages.base import Maker, Shortage
 
 KINDS: dict[str, Maker] = {
@@ -10,6 +10,7 @@ KINDS: dict[str, Maker] = {
     "memcg": memcg.Memcg,
     "quota": quota.Quota,
     "hog": hog.Hog,
+    "server_space": server_space.ServerSpace,
     "none": none.NoShortage,
 }
 """The value of ``kind`` in a shortage, and what makes it."""

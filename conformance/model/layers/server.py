@@ -1,0 +1,48 @@
+"""What devices over a server of the suite's own have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from conformance.model.base import Bytes
+from conformance.model.layers.base import Ability, Layer
+
+Behaviour = Literal[
+    "honest",
+    "ack_and_drop",
+    "wrong_errno",
+    "corrupt_read",
+    "tear",
+    "never_answer",
+    "late",
+    "twice",
+]
+
+
+class ServerLayer(Layer):
+    """A device whose server has its space in memory of its own, which outlives the server."""
+
+    CAN: ClassVar[frozenset[Ability]] = frozenset({"block", "reattach", "space"})
+
+    size: Bytes = Field(description="bytes that the device offers")
+    reply: str = Field(
+        default="ENOSPC",
+        pattern=r"^(ENOSPC|EIO|EDQUOT|ENOMEM|EINVAL|EFBIG|EPERM)$",
+        description="the errno that the server names when it has no space",
+    )
+    behaviour: Behaviour = Field(
+        default="honest", description="all else is a lie, for tests of the judge"
+    )
+
+    def device_size(self, sizes: Mapping[str, int]) -> int | None:
+        """See ``Layer``."""
+        del sizes
+        return self.size
+
+    def zeroed(self, layers: Mapping[str, Layer]) -> bool:
+        """See ``Layer``."""
+        del layers
+        return True
