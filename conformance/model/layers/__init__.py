@@ -17,9 +17,10 @@ from conformance.model.layers.basic import (
     TmpfsLayer,
 )
 from conformance.model.layers.nbd import NbdLayer, QemuNbdLayer
+from conformance.model.layers.ublk import UblkLayer
 
 AnyLayer = Annotated[
-    BasicLayer | NbdLayer | QemuNbdLayer,
+    BasicLayer | NbdLayer | QemuNbdLayer | UblkLayer,
     Discriminator("layer"),
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.layers import disk, file, fs, loop, nbd, tmpfs
+from agent.layers import disk, file, fs, loop, nbd, tmpfs, ublk
 from agent.layers.base import Layer, Maker, Site, succeeded
 
 KINDS: dict[str, Maker] = {
@@ -13,6 +13,7 @@ KINDS: dict[str, Maker] = {
     "loop": loop.Loop,
     "nbd": nbd.Nbd,
     "qemu_nbd": nbd.QemuNbd,
+    "ublk": ublk.Ublk,
 }
 """The value of ``layer`` in a rig, and what makes it."""
 

@@ -7,12 +7,13 @@ import fcntl
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from agent import netlink
 from agent.basics import BLOCK, Json, RigError, one_line, poll_until, read_text
 from agent.layers.base import Attachable, Fact, Layer, Site, succeeded
-from agent.processes import Child, ended, fork_exec
+from agent.layers.command import in_child, told
+from agent.processes import Child, fork_exec
 from agent.servers import nbd as server
 from agent.servers.conduct import Conduct
 from agent.servers.store import Store
@@ -25,34 +26,6 @@ REPLACED_WITHIN = 20
 # linux/nbd.h
 _SET_SOCK, _SET_BLOCK, _DO_IT, _CLEAR_SOCK, _CLEAR_QUEUE = 0xAB00, 0xAB01, 0xAB03, 0xAB04, 0xAB05
 _SET_SIZE_BLOCKS, _DISCONNECT, _SET_TIMEOUT, _SET_FLAGS = range(0xAB07, 0xAB0B)
-
-
-def told(argv: list[str], problem: str = "", how: Json | None = None) -> Json:
-    """What the agent did itself, as the host's ``Command``."""
-    return {
-        "argv": argv,
-        "ended": how or ended(1 if problem else 0),
-        "output": problem,
-    }
-
-
-def in_child(argv: list[str], work: Callable[[], None], limit: float, site: Site) -> Json:
-    """Do something in a child, because it may hang in the kernel: the host's ``Command``."""
-    answer = os.memfd_create("answer")
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        except BaseException as error:  # noqa: BLE001 - the parent is told, whatever it is
-            os.write(answer, f"{type(error).__name__}: {error}".encode())
-        finally:
-            os._exit(code)
-    how = Child.adopt(pid).finish(limit, tick=site.tick)
-    text = os.pread(answer, 4000, 0).decode("utf-8", "replace")
-    os.close(answer)
-    return told(argv, text, how)
 
 
 class _Nbd(Attachable):
