@@ -127,6 +127,23 @@ class ServerSpace(Shortage):
     leave: Bytes = Field(description="bytes that it can still store in blocks without space")
 
 
+class ScsiSense(Shortage):
+    """A SCSI device says of its writes what ``sense`` names; relief ends that.
+
+    Nothing is counted but the writes that were answered so: every write is, new space or not.
+    """
+
+    OF: ClassVar[frozenset[Ability]] = frozenset({"sense"})
+    NEEDS: ClassVar[tuple[str, ...]] = ("probe:scsi_debug_injection",)
+
+    kind: Literal["scsi_sense"]
+    layer: Name = Field(description="a SCSI disk of scsi_debug")
+    sense: Literal["space_allocation_failed", "soft_threshold"] = Field(
+        description="DATA PROTECT 27h/07h, or UNIT ATTENTION 38h/07h"
+    )
+    times: int | None = Field(default=None, ge=1, description="writes at most; absent: every write")
+
+
 class NoShortage(Shortage):
     """Nothing runs short: for surveys of a rig itself."""
 
@@ -134,6 +151,6 @@ class NoShortage(Shortage):
 
 
 AnyShortage = Annotated[
-    TmpfsSize | Memcg | Quota | Hog | ServerSpace | NoShortage,
+    TmpfsSize | Memcg | Quota | Hog | ServerSpace | ScsiSense | NoShortage,
     Discriminator("kind"),
 ]

@@ -17,10 +17,12 @@ from conformance.model.layers.basic import (
     TmpfsLayer,
 )
 from conformance.model.layers.nbd import NbdLayer, QemuNbdLayer
+from conformance.model.layers.nvme import NvmeLoopLayer
+from conformance.model.layers.scsi import ScsiDebugLayer
 from conformance.model.layers.ublk import UblkLayer
 
 AnyLayer = Annotated[
-    BasicLayer | NbdLayer | QemuNbdLayer | UblkLayer,
+    BasicLayer | NbdLayer | QemuNbdLayer | UblkLayer | ScsiDebugLayer | NvmeLoopLayer,
     Discriminator("layer"),
 ]
 

@@ -17,7 +17,7 @@ from conformance.model.base import Value
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Switch = Literal["off", "on"]
 
-Ability = Literal["block", "mount", "file", "reattach", "remount", "resize", "space"]
+Ability = Literal["block", "mount", "file", "reattach", "remount", "resize", "space", "sense"]
 """What can be done with a layer; ``ABILITIES`` has what each means."""
 
 ABILITIES: Mapping[Ability, str] = {
@@ -28,6 +28,7 @@ ABILITIES: Mapping[Ability, str] = {
     "remount": "a filesystem on a device",
     "resize": "a tmpfs",
     "space": "a device over a server of the suite's own",
+    "sense": "a SCSI device that answers as it is told",
 }
 
 

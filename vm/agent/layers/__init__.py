@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.layers import disk, file, fs, loop, nbd, tmpfs, ublk
+from agent.layers import disk, file, fs, loop, nbd, nvme, scsi, tmpfs, ublk
 from agent.layers.base import Layer, Maker, Site, succeeded
 
 KINDS: dict[str, Maker] = {
@@ -14,6 +14,8 @@ KINDS: dict[str, Maker] = {
     "nbd": nbd.Nbd,
     "qemu_nbd": nbd.QemuNbd,
     "ublk": ublk.Ublk,
+    "scsi_debug": scsi.ScsiDebug,
+    "nvme_loop": nvme.NvmeLoop,
 }
 """The value of ``layer`` in a rig, and what makes it."""
 

@@ -10,11 +10,12 @@ from collections.abc import Callable
 
 from agent.basics import RigError, one_line
 from agent.layers import Site
-from agent.probes import loop
+from agent.probes import loop, scsi
 from agent.probes.kinds import KINDS
 
 PROBES: dict[str, Callable[[Site], str]] = {
     **loop.PROBES,
+    **scsi.PROBES,
 }
 """The names after ``probe:``."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.shortages import hog, memcg, none, quota, server_space, tmpfs_size
+from agent.shortages import hog, memcg, none, quota, scsi_sense, server_space, tmpfs_size
 from agent.shortages.base import Maker, Shortage
 
 KINDS: dict[str, Maker] = {
@@ -11,6 +11,7 @@ KINDS: dict[str, Maker] = {
     "quota": quota.Quota,
     "hog": hog.Hog,
     "server_space": server_space.ServerSpace,
+    "scsi_sense": scsi_sense.ScsiSense,
     "none": none.NoShortage,
 }
 """The value of ``kind`` in a shortage, and what makes it."""
