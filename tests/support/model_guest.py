@@ -46,7 +46,7 @@ from conformance.model import (
     as_json,
     parse_size,
 )
-from conformance.model.shortages import ServerSpace
+from conformance.model.shortages import ScsiSense, ServerSpace
 
 ZEROS = -1
 """The generation of a block that dd wrote from /dev/zero."""
@@ -166,6 +166,9 @@ class ModelGuest:
             return -errno.ENOSPC
         if not self._limits(cgroup):
             self._free.update(new)
+        if self._short and isinstance(self._shortage, ScsiSense):
+            # A warning, after which the request is sent again; at most so many.
+            self._hits = min(self._hits + 1, self._shortage.times or self._hits + 1)
         self._blocks.update(dict.fromkeys(wanted, generation))
         return length
 
@@ -262,6 +265,8 @@ class ModelGuest:
                 return int(limit)
             case Hog(leave=leave) | ServerSpace(leave=leave):
                 return self._at_impose + int(leave)
+            case ScsiSense(sense="space_allocation_failed"):
+                return self._at_impose
         return 1 << 40
 
     def _limits(self, cgroup: str) -> bool:

@@ -49,7 +49,7 @@ class _Link:
         body = _VERB.pack(command, 1, 0) + attributes
         length = _HEADER.size + len(body)
         self._socket.send(_HEADER.pack(length, family, _REQUEST | _ACK, 1, 0) + body)
-        found = []
+        found: list[bytes] = []
         while True:
             data = self._socket.recv(1 << 16)
             while len(data) >= _HEADER.size:

@@ -25,12 +25,12 @@ class NbdLayer(ServerLayer):
     )
     connections: int = Field(default=1, ge=1, le=8, description="to the one server")
     timeout: int = Field(default=0, ge=0, description="seconds that a reply may take; 0: any time")
-    at_limit: Literal[
-        "refuse", "part", "at_flush", "die", "hang_up", "half_reply", "silence"
-    ] = Field(
-        default="refuse",
-        description="how the server ends a write that it has no space for: with an error; with one "
-        "after storing what fits; with an error of the next flush; or not at all",
+    at_limit: Literal["refuse", "part", "at_flush", "die", "hang_up", "half_reply", "silence"] = (
+        Field(
+            default="refuse",
+            description="how the server ends a write that it has no space for: with an error; with one "
+            "after storing what fits; with an error of the next flush; or not at all",
+        )
     )
     replaced: Switch = Field(
         default="off", description="a new server comes in place of one that died"

@@ -28,10 +28,8 @@ class ServerLayer(Layer):
     CAN: ClassVar[frozenset[Ability]] = frozenset({"block", "reattach", "space"})
 
     size: Bytes = Field(description="bytes that the device offers")
-    reply: str = Field(
-        default="ENOSPC",
-        pattern=r"^(ENOSPC|EIO|EDQUOT|ENOMEM|EINVAL|EFBIG|EPERM)$",
-        description="the errno that the server names when it has no space",
+    reply: Literal["no_space", "quota", "io", "memory", "invalid", "too_big"] = Field(
+        default="no_space", description="the error that the server names when it has no space"
     )
     behaviour: Behaviour = Field(
         default="honest", description="all else is a lie, for tests of the judge"

@@ -14,7 +14,7 @@ def _injection(site: Site) -> str:
         return ""
     return (
         "this kernel's scsi_debug takes no sense data by debugfs (since Linux 6.7, commit "
-        "a9996d722b11, \"scsi: scsi_debug: Add interface to manage error injection\")"
+        'a9996d722b11, "scsi: scsi_debug: Add interface to manage error injection")'
     )
 
 

@@ -13,6 +13,14 @@ from agent.servers.store import Store
 
 AT_LIMIT = ("refuse", "part", "short", "at_flush", "die", "hang_up", "half_reply", "silence")
 LIES = ("ack_and_drop", "wrong_errno", "corrupt_read", "tear", "never_answer", "late", "twice")
+REPLIES = {
+    "no_space": errno.ENOSPC,
+    "quota": errno.EDQUOT,
+    "io": errno.EIO,
+    "memory": errno.ENOMEM,
+    "invalid": errno.EINVAL,
+    "too_big": errno.EFBIG,
+}
 LATE = 3.0
 """Seconds by which a server that is ``late`` delays an answer at its limit."""
 
@@ -41,7 +49,7 @@ class Conduct:
         behaviour = spec.get("behaviour", "honest")
         return cls(
             at_limit=spec.get("at_limit", "refuse"),
-            error=getattr(errno, spec.get("reply", "ENOSPC")),
+            error=REPLIES[spec.get("reply", "no_space")],
             lie="" if behaviour == "honest" else behaviour,
         )
 
@@ -85,7 +93,7 @@ class Conduct:
         """What is said of a flush."""
         return Answer() if store.flush() else Answer(error=self.error)
 
-    def read(self, store: Store, offset: int, length: int) -> bytes | memoryview:
+    def read(self, store: Store, offset: int, length: int) -> bytearray | memoryview:
         """What is said to stand in a region."""
         found = store.view(offset, length)
         if self.lie != "corrupt_read":

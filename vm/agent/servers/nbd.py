@@ -37,7 +37,9 @@ WENT_AWAY = 3
 class Server:
     """Serves ``store`` until the last of ``connections`` ends."""
 
-    def __init__(self, store: Store, conduct: Conduct, connections: Sequence[socket.socket]) -> None:
+    def __init__(
+        self, store: Store, conduct: Conduct, connections: Sequence[socket.socket]
+    ) -> None:
         self._store = store
         self._conduct = conduct
         self._connections = {one.fileno(): one for one in connections}

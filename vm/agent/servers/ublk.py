@@ -127,9 +127,7 @@ class Server:
         self._ring.put(tag, self._fd, _operation(word, _IO.size), command)
 
     def _one(self, tag: int) -> None:
-        word, sectors, first, _ = _DESCRIPTOR.unpack_from(
-            self._descriptors, tag * _DESCRIPTOR.size
-        )
+        word, sectors, first, _ = _DESCRIPTOR.unpack_from(self._descriptors, tag * _DESCRIPTOR.size)
         kind, offset, length = word & 0xFF, first * 512, sectors * 512
         answer = Answer(error=errno.EOPNOTSUPP)
         if kind == _READ:
@@ -137,9 +135,7 @@ class Server:
             self._view[tag * LARGEST :][:length] = data
             answer = Answer(stored=length)
         elif kind == _WRITE:
-            answer = self._conduct.write(
-                self._store, offset, self._view[tag * LARGEST :][:length]
-            )
+            answer = self._conduct.write(self._store, offset, self._view[tag * LARGEST :][:length])
         elif kind == _FLUSH:
             answer = self._conduct.flush(self._store)
         elif kind == _DISCARD:
