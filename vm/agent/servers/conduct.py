@@ -96,7 +96,8 @@ class Conduct:
     def read(self, store: Store, offset: int, length: int) -> bytearray | memoryview:
         """What is said to stand in a region."""
         found = store.view(offset, length)
-        if self.lie != "corrupt_read":
+        # Only once it was full: before, a rig that reads wrong proves nothing.
+        if self.lie != "corrupt_read" or not store.hits:
             return found
         wrong = bytearray(found)
         for at in range(BLOCK // 2, length, BLOCK):
