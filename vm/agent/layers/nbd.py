@@ -18,8 +18,8 @@ from agent.servers import nbd as server
 from agent.servers.conduct import Conduct
 from agent.servers.store import Store
 
-LIMIT = 10.0
-"""Seconds to attach or to detach."""
+LIMIT = 30.0
+"""Seconds to attach or to detach: a program that starts under emulation on a busy host takes long."""
 REPLACED_WITHIN = 20
 """Seconds that a request may wait for a server in place of one that went away."""
 

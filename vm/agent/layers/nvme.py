@@ -12,7 +12,7 @@ from agent.layers.base import Attachable, Fact, succeeded
 from agent.layers.command import in_child
 from agent.processes import ended
 
-LIMIT = 15.0
+LIMIT = 30.0
 """Seconds to connect or to disconnect."""
 _CONFIG = "/sys/kernel/config"
 _TARGET = f"{_CONFIG}/nvmet"

@@ -10,7 +10,7 @@ from agent.basics import Json, RigError, one_line, poll_until, read_text
 from agent.layers.base import Attachable, Fact, Site, succeeded
 from agent.layers.command import in_child
 
-LIMIT = 10.0
+LIMIT = 30.0
 """Seconds for a disk to come, or to go."""
 _HOSTS = "/sys/bus/pseudo/drivers/scsi_debug/adapter*/host*"
 _RULES = "/sys/kernel/debug/scsi_debug"

@@ -13,7 +13,7 @@ from agent.servers import ublk as server
 from agent.servers.conduct import Conduct
 from agent.servers.store import Store
 
-LIMIT = 15.0
+LIMIT = 30.0
 """Seconds to attach or to detach."""
 _FIRST, _LAST = 0, 16
 
