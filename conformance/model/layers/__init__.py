@@ -6,6 +6,12 @@ from typing import Annotated
 
 from pydantic import Discriminator
 
+from conformance.model.layers.backings import (
+    BackingLayer,
+    BindfsLayer,
+    NfsLayer,
+    OverlayLayer,
+)
 from conformance.model.layers.base import ABILITIES, Ability, Layer, Name, Switch
 from conformance.model.layers.basic import (
     DISK_SIZE,
@@ -18,7 +24,7 @@ from conformance.model.layers.basic import (
 )
 
 AnyLayer = Annotated[
-    BasicLayer,
+    BasicLayer | BackingLayer,
     Discriminator("layer"),
 ]
 
@@ -27,12 +33,15 @@ __all__ = [
     "DISK_SIZE",
     "Ability",
     "AnyLayer",
+    "BindfsLayer",
     "DiskLayer",
     "FileLayer",
     "FsLayer",
     "Layer",
     "LoopLayer",
     "Name",
+    "NfsLayer",
+    "OverlayLayer",
     "Switch",
     "TmpfsLayer",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.layers import disk, file, fs, loop, tmpfs
+from agent.layers import backings, disk, file, fs, loop, tmpfs
 from agent.layers.base import Layer, Maker, Site, succeeded
 
 KINDS: dict[str, Maker] = {
@@ -11,6 +11,9 @@ KINDS: dict[str, Maker] = {
     "fs": fs.Filesystem,
     "file": file.File,
     "loop": loop.Loop,
+    "overlay": backings.Overlay,
+    "bindfs": backings.Bindfs,
+    "nfs": backings.Nfs,
 }
 """The value of ``layer`` in a rig, and what makes it."""
 
