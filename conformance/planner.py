@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from pydantic import Field
 
 from conformance.model import (
+    BY_FIO,
+    BY_IO_URING,
     Arm,
     Bystander,
     Layer,
@@ -23,8 +25,6 @@ from conformance.model import (
 
 OUTSIDER = Bystander(name="outsider")
 """The bystander of every arm: a process in the root cgroup that has nothing to do with the I/O."""
-
-_FIO = frozenset({Submit.FIO_LIBAIO, Submit.FIO_IO_URING})
 
 
 class Target(Value):
@@ -78,7 +78,9 @@ def _implied(arm: Arm) -> Iterator[str]:
         below[layer.name] = layer
     yield from arm.shortage.NEEDS
     ways = {step.submit for step in arm.steps if isinstance(step, Write)}
-    if ways & _FIO:
+    if ways & BY_FIO:
         yield "tool:fio"
-    if Submit.FIO_IO_URING in ways:
+    if ways & BY_IO_URING:
         yield "probe:io_uring"
+    if Submit.FIO_IO_URING_IOPOLL in ways:
+        yield "probe:io_uring_iopoll"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from conformance.model import (
     ABILITIES,
     BLOCK,
+    BY_FIO,
     STARRED,
     Ability,
     AnyLayer,
@@ -243,6 +244,9 @@ def _check_steps(arm: ArmParts, rig: _Rig, tell: Tell) -> None:
         if isinstance(step, Write):
             _check_request(node, step.request, step.length, tell)
             _whole_blocks(node, "sync_every", step.sync_every or 0, tell)
+            for key in ("depth", "order"):
+                if step.submit not in BY_FIO and getattr(step, key) not in (1, "sequential"):
+                    tell(child(node, key), f"{key}: only fio's ways can, not {step.submit.value}")
         if isinstance(step, (Write, Files, Metadata, Run)):
             _check_member(arm, node, step.cgroup, tell)
         if isinstance(step, (Write, Files)):

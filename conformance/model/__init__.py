@@ -79,12 +79,15 @@ from conformance.model.steps import (
 )
 from conformance.model.verdict import Finding, Verdict
 from conformance.model.vocabulary import (
+    BY_FIO,
+    BY_IO_URING,
     CARRIES_STATUS,
     CLAIMS,
     CLAUSE_CLAIMS,
     CLAUSE_LEVEL,
     ROLL_UP,
     STARRED,
+    THROUGH_CACHE,
     Clause,
     Disposition,
     Level,
@@ -96,12 +99,15 @@ from conformance.model.vocabulary import (
 __all__ = [
     "ABILITIES",
     "BLOCK",
+    "BY_FIO",
+    "BY_IO_URING",
     "CARRIES_STATUS",
     "CLAIMS",
     "CLAUSE_CLAIMS",
     "CLAUSE_LEVEL",
     "ROLL_UP",
     "STARRED",
+    "THROUGH_CACHE",
     "Ability",
     "AnyLayer",
     "AnyShortage",

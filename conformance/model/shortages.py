@@ -30,6 +30,9 @@ class Shortage(Value):
         """The limit in bytes that its gauge must show once it is in force; None: any."""
         return None
 
+    RESERVED: ClassVar[int] = 0
+    """Bytes that its gauge may show as left although a request was refused for want of space."""
+
     @property
     def binds(self) -> str | None:
         """The cgroup that it binds, with those below; None where it binds whoever submits."""
@@ -111,6 +114,9 @@ class Hog(Shortage):
     """Somebody else's file takes all space of a layer but ``leave``; relief removes it."""
 
     OF: ClassVar[frozenset[Ability]] = frozenset({"mount"})
+    # To allocate one block, xfs reserves what its trees might need for it too, and gives that back:
+    # XFS_DIOSTRAT_SPACE_RES in fs/xfs/libxfs/xfs_trans_space.h.
+    RESERVED: ClassVar[int] = 65536
 
     kind: Literal["hog"]
     layer: Name

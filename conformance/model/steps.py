@@ -73,6 +73,9 @@ class Write(Step):
     length: Bytes
     request: Bytes
     depth: int = Field(default=1, ge=1, le=128, description="requests in flight (fio engines)")
+    order: Literal["sequential", "random"] = Field(
+        default="sequential", description="each request once, in this order (random: fio engines)"
+    )
     generation: int = Field(ge=1, le=255, description="kept in every block that it writes")
     sync_every: Bytes | None = Field(
         default=None, description="fsync (msync) after so many bytes; absent: once, at the end"

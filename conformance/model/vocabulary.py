@@ -124,9 +124,25 @@ class Submit(StrEnum):
     MMAP = "mmap"
     FIO_LIBAIO = "fio_libaio"
     FIO_IO_URING = "fio_io_uring"
+    FIO_IO_URING_FIXED = "fio_io_uring_fixed"  # from buffers that the ring has registered
+    FIO_IO_URING_IOPOLL = "fio_io_uring_iopoll"  # whose completion is polled for
+    FIO_IO_URING_BUFFERED = "fio_io_uring_buffered"  # through the page cache
 
 
-CARRIES_STATUS = frozenset({Submit.DIRECT, Submit.FIO_LIBAIO, Submit.FIO_IO_URING})
+BY_IO_URING = frozenset(
+    {
+        Submit.FIO_IO_URING,
+        Submit.FIO_IO_URING_FIXED,
+        Submit.FIO_IO_URING_IOPOLL,
+        Submit.FIO_IO_URING_BUFFERED,
+    }
+)
+BY_FIO = BY_IO_URING | {Submit.FIO_LIBAIO}
+THROUGH_CACHE = frozenset(
+    {Submit.BUFFERED, Submit.DSYNC, Submit.MMAP, Submit.FIO_IO_URING_BUFFERED}
+)
+"""Ways through the page cache, whose errors may be told to whoever syncs next."""
+CARRIES_STATUS = (BY_FIO | {Submit.DIRECT}) - THROUGH_CACHE
 """Ways on which a block device's status reaches the submitter as its errno.
 
 Elsewhere the page cache stands between: mark_buffer_write_io_error() in fs/buffer.c records EIO

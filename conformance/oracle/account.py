@@ -21,6 +21,7 @@ from typing import Final, Literal
 
 from conformance.model import (
     BLOCK,
+    THROUGH_CACHE,
     Extent,
     FsLayer,
     Op,
@@ -36,7 +37,7 @@ from conformance.oracle.text import Range
 
 Kind = Literal["zeros", "older", "foreign", "unreadable"]
 
-UNSPECIFIED: Final = frozenset({Submit.DIRECT, Submit.FIO_LIBAIO, Submit.FIO_IO_URING})
+UNSPECIFIED: Final = (FIO | {Submit.DIRECT}) - THROUGH_CACHE
 """Ways on which a failed write leaves its range unspecified: open(2), O_DIRECT, and write(2)."""
 
 ACKNOWLEDGED_BY: Final = {
@@ -44,8 +45,7 @@ ACKNOWLEDGED_BY: Final = {
     Submit.DIRECT: "write() and fsync()",
     Submit.DSYNC: "write() under O_DSYNC",
     Submit.MMAP: "msync()",
-    Submit.FIO_LIBAIO: "their completion and fsync()",
-    Submit.FIO_IO_URING: "their completion and fsync()",
+    **dict.fromkeys(FIO, "their completion and fsync()"),
 }
 
 
@@ -496,4 +496,4 @@ def unsurfaced(scene: Scene, account: Account) -> tuple[Found, ...]:
 
 def cached(step: Write) -> bool:
     """Whether a step writes through the page cache, so that an error may be told to who comes next."""
-    return step.submit in (Submit.BUFFERED, Submit.DSYNC) or step.submit in MMAP
+    return step.submit in THROUGH_CACHE

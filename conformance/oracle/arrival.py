@@ -80,7 +80,7 @@ def _window(scene: Scene, window: Window) -> Iterator[str]:
     if asked is not None and abs(at_first.limit - asked) > BLOCK:
         yield f"the limit in force is {at_first.limit} bytes, and {asked} was asked for"
         return
-    if not has_arrived(window):
+    if not has_arrived(window, scene.arm.shortage.RESERVED):
         closest = min(
             (left for r in window.readings if (left := room(r)) is not None), default=None
         )
@@ -90,10 +90,11 @@ def _window(scene: Scene, window: Window) -> Iterator[str]:
         yield from _relief(scene, window, window.relieve)
 
 
-def has_arrived(window: Window) -> bool:
+def has_arrived(window: Window, reserved: int = 0) -> bool:
     """Whether the gauge shows that the shortage was met, at any step from the first that provokes.
 
-    Later steps count too: what a filesystem keeps back is written at unmount.
+    Later steps count too: what a filesystem keeps back is written at unmount. ``reserved`` is what
+    the gauge may show as left, in bytes, although a request was refused.
     """
     begin = window.impose.seen.watch.reading
     provoking = [t.index for t in window.during if t.step.role is Role.PROVOKE]
@@ -102,7 +103,7 @@ def has_arrived(window: Window) -> bool:
         (request_of(t.step) for t in window.during if t.step.role is Role.PROVOKE), default=BLOCK
     )
     return any(
-        _met(begin, taken.seen.watch.reading, near)
+        _met(begin, taken.seen.watch.reading, near + reserved)
         for taken in window.during
         if taken.index >= first
     )

@@ -76,14 +76,13 @@ def test_the_latency_log_is_one_line_a_request() -> None:
 
 
 def test_the_call_that_failed_is_in_an_error_line() -> None:
-    assert fio.parse_failure(ERROR, 28) == Failure(
-        call="write", errno=errno.ENOSPC, offset=7077888, length=65536
-    )
+    assert fio.parse_failures(ERROR, 28) == [
+        Failure(call="write", errno=errno.ENOSPC, offset=7077888, length=65536)
+    ]
     sync = ERROR.replace("write", "sync").replace("No space left on device", "Input/output error")
-    failure = fio.parse_failure(sync, 5)
-    assert failure is not None
+    (failure,) = fio.parse_failures(sync, 5)
     assert (failure.call, failure.errno) == ("sync", errno.EIO)
-    assert fio.parse_failure("fio: something else", 1) is None
+    assert fio.parse_failures("fio: something else", 1) == []
 
 
 def logged(count: int) -> list[Logged]:
@@ -94,20 +93,20 @@ def logged(count: int) -> list[Logged]:
 
 
 def test_syncs_are_where_fio_makes_them_when_one_request_is_in_flight() -> None:
-    ops = [Op(*op) for op in fio.operations(ORDER, logged(5), None, 100, 9000)]  # type: ignore[arg-type]
+    ops = [Op(*op) for op in fio.operations(ORDER, logged(5), [], 100, 9000)]  # type: ignore[arg-type]
     assert [op.kind for op in ops] == ["write", "write", "sync"] * 2 + ["write"]
     assert all(op.start_us <= op.end_us for op in ops)
 
 
 def test_no_sync_is_told_of_that_may_not_have_been_made() -> None:
     # fio looks whether a sync is due only before its next request, and there was none.
-    kinds = [op[0] for op in fio.operations(ORDER, logged(4), None, 0, 9000)]
+    kinds = [op[0] for op in fio.operations(ORDER, logged(4), [], 0, 9000)]
     assert kinds == ["write", "write", "sync", "write", "write"]
 
 
 def test_a_failed_request_is_the_last_one() -> None:
     failure = Failure(call="write", errno=28, offset=1234, length=65536)
-    last = fio.operations(ORDER, logged(2), failure, 0, 9000)[-1]
+    last = fio.operations(ORDER, logged(2), [failure], 0, 9000)[-1]
     assert last[:5] == ["write", 1234, 65536, 2, -28]
 
 

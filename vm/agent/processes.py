@@ -164,11 +164,11 @@ class Output:
         self.fd = os.memfd_create("output")
         os.posix_fallocate(self.fd, 0, _ROOM)
 
-    def take(self) -> str:
-        """The tail of what was printed; the file is closed."""
+    def take(self, kept: int = OUTPUT_KEPT) -> str:
+        """The tail of what was printed, ``kept`` characters; the file is closed."""
         # The position is shared with the command, so it tells how much was printed.
         end = os.lseek(self.fd, 0, os.SEEK_CUR)
-        start = max(0, end - OUTPUT_KEPT)
+        start = max(0, end - kept)
         text = os.pread(self.fd, end - start, start).decode("utf-8", "replace")
         os.close(self.fd)
         return text.strip()

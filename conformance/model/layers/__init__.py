@@ -6,6 +6,12 @@ from typing import Annotated
 
 from pydantic import Discriminator
 
+from conformance.model.layers.backings import (
+    BackingLayer,
+    BindfsLayer,
+    NfsLayer,
+    OverlayLayer,
+)
 from conformance.model.layers.base import ABILITIES, Ability, Layer, Name, Switch
 from conformance.model.layers.basic import (
     DISK_SIZE,
@@ -22,7 +28,13 @@ from conformance.model.layers.scsi import ScsiDebugLayer
 from conformance.model.layers.ublk import UblkLayer
 
 AnyLayer = Annotated[
-    BasicLayer | NbdLayer | QemuNbdLayer | UblkLayer | ScsiDebugLayer | NvmeLoopLayer,
+    BasicLayer
+    | BackingLayer
+    | NbdLayer
+    | QemuNbdLayer
+    | UblkLayer
+    | ScsiDebugLayer
+    | NvmeLoopLayer,
     Discriminator("layer"),
 ]
 
@@ -31,12 +43,15 @@ __all__ = [
     "DISK_SIZE",
     "Ability",
     "AnyLayer",
+    "BindfsLayer",
     "DiskLayer",
     "FileLayer",
     "FsLayer",
     "Layer",
     "LoopLayer",
     "Name",
+    "NfsLayer",
+    "OverlayLayer",
     "Switch",
     "TmpfsLayer",
 ]

@@ -53,6 +53,11 @@ class Layer(Value):
         del below
         yield from self.NEEDS
 
+    def direct_io_needs(self, layers: Mapping[str, Layer]) -> Iterator[str]:
+        """Requirements of a loop device with direct I/O over a file of this mounted layer."""
+        del layers
+        yield from ()
+
     def device_size(self, sizes: Mapping[str, int]) -> int | None:
         """Bytes that it offers, given the sizes of the layers below; None if that is not known."""
         del sizes

@@ -33,6 +33,11 @@ class TmpfsLayer(Layer):
     layer: Literal["tmpfs"]
     size: Bytes = Field(description="its size= mount option")
 
+    def direct_io_needs(self, layers: Mapping[str, Layer]) -> Iterator[str]:
+        """See ``Layer``."""
+        del layers
+        yield "probe:tmpfs_direct_io"
+
 
 class DiskLayer(Layer):
     """The guest's scratch disk: a virtio-blk disk of 1 GiB that is never short."""
@@ -113,9 +118,8 @@ class LoopLayer(Layer):
         """See ``Layer``."""
         yield from self.NEEDS
         file = below.get(self.on)
-        on_tmpfs = isinstance(file, FileLayer) and isinstance(below.get(file.on), TmpfsLayer)
-        if self.direct_io == "on" and on_tmpfs:
-            yield "probe:tmpfs_direct_io"
+        if self.direct_io == "on" and isinstance(file, FileLayer) and file.on in below:
+            yield from below[file.on].direct_io_needs(below)
 
     def device_size(self, sizes: Mapping[str, int]) -> int | None:
         """See ``Layer``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.layers import disk, file, fs, loop, nbd, nvme, scsi, tmpfs, ublk
+from agent.layers import backings, disk, file, fs, loop, nbd, nvme, scsi, tmpfs, ublk
 from agent.layers.base import Layer, Maker, Site, succeeded
 
 KINDS: dict[str, Maker] = {
@@ -16,6 +16,9 @@ KINDS: dict[str, Maker] = {
     "ublk": ublk.Ublk,
     "scsi_debug": scsi.ScsiDebug,
     "nvme_loop": nvme.NvmeLoop,
+    "overlay": backings.Overlay,
+    "bindfs": backings.Bindfs,
+    "nfs": backings.Nfs,
 }
 """The value of ``layer`` in a rig, and what makes it."""
 

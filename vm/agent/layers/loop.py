@@ -70,3 +70,7 @@ class Loop(Attachable):
     def left(self) -> list[str]:
         """What is still there of it."""
         return [self.path] if self.number >= 0 and self.attached() else []
+
+    def files_below(self) -> list[str]:
+        """Its own device, whose page cache another loop device over it reads, and what is below."""
+        return [self.path, *super().files_below()]

@@ -7,13 +7,14 @@ import os
 from collections.abc import Callable
 
 from agent import cgroups, kernel
-from agent.basics import one_line
+from agent.basics import Clock, one_line
 from agent.layers import Site
 from agent.layers.loop import Loop
 from agent.probes.kinds import controller
 from agent.probes.kinds import fs as has_fs
 from agent.probes.stack import MIB, Stack, loop_rig
 from agent.processes import Child
+from agent.workloads import fio
 
 CHARGED = MIB
 """Bytes of the probe's 2 MiB that must appear in the submitter's cgroup."""
@@ -105,11 +106,35 @@ def _io_uring(_site: Site) -> str:
     return kernel.io_uring_works()
 
 
+def _io_uring_iopoll(site: Site) -> str:
+    """Whether a write to a loop device can be polled for: it has no queues for that of its own."""
+    missing = kernel.io_uring_works()
+    if missing:
+        return missing
+    with Stack(loop_rig(4 * MIB), site) as layers:
+        order = fio.Order(
+            path=layers["probe_device"].path,
+            submit="fio_io_uring_iopoll",
+            offset=0,
+            length=MIB,
+            request=MIB,
+            depth=1,
+            generation=1,
+            sync_every=None,
+        )
+        submitter, problem = fio.write(order, b"probe", Clock.start(), limit=_LIMIT)
+    if not problem and submitter["ended"]["exit_code"] == 0:
+        return ""
+    said = one_line(problem or submitter["output"], 200)
+    return f"a loop device does not take requests that are polled for: {said}"
+
+
 PROBES: dict[str, Callable[[Site], str]] = {
     "loop_charges_memcg": _loop_charges_memcg,
     "tmpfs_direct_io": _tmpfs_direct_io,
     "quota_ext4": _quota("ext4"),
     "quota_xfs": _quota("xfs"),
     "io_uring": _io_uring,
+    "io_uring_iopoll": _io_uring_iopoll,
 }
 """The names after ``probe:``."""

@@ -1,4 +1,4 @@
-"""fio drives the engines that the ledger has no code for: libaio and io_uring, with O_DIRECT.
+"""fio drives the engines that the ledger has no code for: libaio and io_uring.
 
 Not its mmap engine: on a block device that punches a hole through MADV_REMOVE in what it maps, and
 in 3.33 maps the device from 0 whatever the offset is. The ledger's own mmap does neither.
@@ -7,7 +7,8 @@ What fio writes is known to the byte: its verify pattern has a prime length, hol
 generation and the offset of the request, and goes on through a whole request, so that each block
 has it at a phase of its own. Which requests completed is fio's own latency log with offsets; a
 request that failed is not in it but in an error line. fio writes the log when it ends, so of a fio
-that was killed, no request is known.
+that was killed, no request is known. Of one that stops at its first error, no request is known that
+was in flight then; one that goes on accounts for each.
 
 It is as frugal as it can be made. It runs as a thread, not as a fork. A prerun command that waits
 on a FIFO holds it after its set-up and before its first request; meanwhile it is stopped, all its
@@ -45,7 +46,17 @@ from agent.processes import OUTPUT_KEPT, Child, Output, Tick, fork_exec, no_tick
 from agent.workloads.frugal import READY_LIMIT
 from agent.workloads.readback import Recogniser
 
-ENGINES = {"fio_libaio": "libaio", "fio_io_uring": "io_uring"}
+ENGINES = {
+    "fio_libaio": ("libaio",),
+    "fio_io_uring": ("io_uring",),
+    "fio_io_uring_fixed": ("io_uring", "--fixedbufs=1", "--registerfiles=1"),
+    "fio_io_uring_iopoll": ("io_uring", "--hipri=1"),
+    "fio_io_uring_buffered": ("io_uring",),
+}
+"""fio's engine for each way to submit, and further words for it."""
+BUFFERED = frozenset({"fio_io_uring_buffered"})
+SYNCLESS = frozenset({"fio_io_uring_iopoll"})
+"""Ways that cannot sync: a ring that polls refuses IORING_OP_FSYNC."""
 FOLDER = "/run/fio"
 LOG = f"{FOLDER}/log_lat.1.log"
 LOOK = 0.01
@@ -73,6 +84,10 @@ _FAILED = re.compile(
     r"io_u error on file .*?: (?P<why>.*?): (?P<call>\w+) offset=(?P<at>\d+), "
     r"(?:buflen|xfer_buflen)=(?P<length>\d+)"
 )
+_SHORT = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM)
+"""What fio may go on after: any other error is none of a shortage."""
+_PRINTED = 1 << 20
+"""Characters of what fio prints that are looked at: an error line for each request at most."""
 _ERRNO = {os.strerror(code): code for code in errno.errorcode}
 
 
@@ -88,23 +103,26 @@ class Order:
     depth: int
     generation: int
     sync_every: int | None
+    at_random: bool = False  # each request once, in an order that is fio's own and always the same
+    go_on: bool = False  # past errors of a shortage, to the end
 
     @property
     def syncs_after(self) -> int:
         """Requests between two syncs by fio; 0 for none: the last sync is not fio's.
 
         With more than one request in flight, fio's sync does not wait for those before it, and
-        what it covers is not known: then there are none.
+        what it covers is not known: then there are none. Nor are there where requests may fail
+        that fio goes on after, since what failed has no place among the others.
         """
-        if self.sync_every is None or self.depth > 1:
+        if self.sync_every is None or self.go_on or self.depth > 1 or self.submit in SYNCLESS:
             return 0
         return max(1, self.sync_every // self.request)
 
 
 def order_of(step: Json, path: str) -> Order:
     """A step ``write`` as an order for fio."""
-    if step.get("kill") or step.get("after_error") == "continue":
-        raise RigError("fio stops at its first error, and is not killed at one")
+    if step.get("kill"):
+        raise RigError("fio is not killed at an error")
     return Order(
         path=path,
         submit=step["submit"],
@@ -114,6 +132,8 @@ def order_of(step: Json, path: str) -> Order:
         depth=step.get("depth", 1),
         generation=step["generation"],
         sync_every=step.get("sync_every"),
+        at_random=step.get("order") == "random",
+        go_on=step.get("after_error") == "continue",
     )
 
 
@@ -148,13 +168,14 @@ def command(order: Order, run: bytes, folder: str) -> list[str]:
         "--name=job",
         "--thread",
         f"--filename={order.path}",
-        "--rw=write",
-        f"--ioengine={ENGINES[order.submit]}",
+        "--rw=randwrite" if order.at_random else "--rw=write",
+        f"--ioengine={ENGINES[order.submit][0]}",
+        *ENGINES[order.submit][1:],
         f"--bs={order.request}",
         f"--offset={order.offset}",
         f"--size={order.length}",
         f"--iodepth={order.depth}",
-        "--direct=1",
+        f"--direct={int(order.submit not in BUFFERED)}",
         "--verify=pattern",
         f"--verify_pattern=%o0x{constant(run, order.generation).hex()}",
         "--do_verify=0",
@@ -171,6 +192,8 @@ def command(order: Order, run: bytes, folder: str) -> list[str]:
         f"--output={folder}/out.json",
         f"--exec_prerun=echo ready >{folder}/ready; read go <{folder}/go",
     ]
+    if order.go_on:
+        words.append(f"--ignore_error=,{':'.join(map(str, _SHORT))}")
     if order.syncs_after:
         words.append(f"--fsync={order.syncs_after}")
     return words
@@ -213,26 +236,32 @@ class Failure:
     length: int
 
 
-def parse_failure(output: str, code: int) -> Failure | None:
-    """The call that made fio stop, from its error line; ``code`` is the job's error in its JSON."""
-    for match in _FAILED.finditer(output):
-        return Failure(
+def parse_failures(output: str, code: int) -> list[Failure]:
+    """The calls that failed, from fio's error lines; ``code`` is the job's error in its JSON."""
+    return [
+        Failure(
             call="write" if match["call"] == "write" else "sync",
             errno=_ERRNO.get(match["why"], code),
             offset=int(match["at"]),
             length=int(match["length"]),
         )
-    return None
+        for match in _FAILED.finditer(output)
+    ]
 
 
 def operations(
-    order: Order, logged: Iterable[Logged], failure: Failure | None, went_us: int, ended_us: int
+    order: Order,
+    logged: Iterable[Logged],
+    failures: Sequence[Failure],
+    went_us: int,
+    ended_us: int,
 ) -> list[list[object]]:
     """Fio's requests and syncs as the host's ``Op``, in the order of their completion."""
     ops: list[list[object]] = []
     now = went_us
     due = order.syncs_after
     writes = list(logged)
+    refused = any(one.call == "write" for one in failures)
     for count, one in enumerate(writes, 1):
         now = went_us + one.end_ms * 1000
         ops.append(
@@ -248,23 +277,17 @@ def operations(
         )
         # A sync follows each full batch, unless it is the one that failed, or nothing came after:
         # fio looks whether a sync is due when it is about to issue the next request.
-        more = count < len(writes) or (failure is not None and failure.call == "write")
+        more = count < len(writes) or refused
         if due and count % due == 0 and more:
             ops.append(["sync", 0, 0, 0, 0, now, now])
-    if failure is not None and failure.call == "write":
-        ops.append(
-            [
-                "write",
-                failure.offset,
-                failure.length,
-                order.generation,
-                -failure.errno,
-                now,
-                ended_us,
-            ]
-        )
-    elif failure is not None:
-        ops.append(["sync", 0, 0, 0, -failure.errno, now, ended_us])
+    # When a request failed is not known: of the only one, that it was after the others.
+    begin = now if len(failures) == 1 else went_us
+    for bad in failures:
+        if bad.call == "write":
+            what = ["write", bad.offset, bad.length, order.generation]
+        else:
+            what = ["sync", 0, 0, 0]
+        ops.append([*what, -bad.errno, begin, ended_us])
     return ops
 
 
@@ -398,19 +421,23 @@ def write(
         how = held.child.finish(room, tick=tick)
     finally:
         held.close()
-    printed = held.output.take()
+    printed = held.output.take(_PRINTED)
     job = _job(read_text(f"{FOLDER}/out.json"))
     logged = parse_log(read_text(LOG))
     code = int(job.get("error", 0))
-    failure = parse_failure(printed, code)
+    failures = parse_failures(printed, code)
     if how["exit_code"] is not None and not job:
         return _submitter(held, how, cgroup, own=before, ops=[], printed=printed), (
             f"fio: {one_line(printed)}"
         )
-    if failure is None and (code or how["exit_code"]):
+    due = order.syncs_after
+    if not failures and code and due and logged and len(logged) % due == 0:
+        # libaio's engine syncs by fsync(2) itself, and prints nothing if that fails.
+        failures = [Failure(call="sync", errno=code, offset=0, length=0)]
+    if not failures and (code or how["exit_code"]):
         problem = f"fio failed with {code} and does not say at what: {one_line(printed)}"
-    ops = operations(order, logged, failure, went, ended)
-    problem = problem or _contradiction(order, logged, job)
+    ops = operations(order, logged, failures, went, ended)
+    problem = problem or _contradiction(order, logged, failures, job)
     if before is not None and after is not None:
         printed += f"\nanonymous memory in its cgroup: {before} at the start, {after} at the end"
     if not job:
@@ -418,7 +445,7 @@ def write(
     return _submitter(held, how, cgroup, own=before, ops=ops, printed=printed), problem
 
 
-def _contradiction(order: Order, logged: list[Logged], job: Json) -> str:
+def _contradiction(order: Order, logged: list[Logged], failures: list[Failure], job: Json) -> str:
     """Where fio's log and its own totals do not agree, the log cannot be trusted."""
     if not job:
         return ""
@@ -426,6 +453,9 @@ def _contradiction(order: Order, logged: list[Logged], job: Json) -> str:
     found = sum(one.length for one in logged)
     if said != found and order.depth == 1:
         return f"fio's log has {found} bytes, its totals {said}"
+    failed = sum(one.length for one in failures if one.call == "write")
+    if order.go_on and found + failed != order.length:
+        return f"fio accounts for {found} bytes done and {failed} failed, of {order.length}"
     return ""
 
 
