@@ -243,6 +243,8 @@ def _check_steps(arm: ArmParts, rig: _Rig, tell: Tell) -> None:
         if isinstance(step, Write):
             _check_request(node, step.request, step.length, tell)
             _whole_blocks(node, "sync_every", step.sync_every or 0, tell)
+        if isinstance(step, Files):
+            _whole_blocks(node, "size", step.size, tell)
         if isinstance(step, (Write, Files, Metadata, Run)):
             _check_member(arm, node, step.cgroup, tell)
         if isinstance(step, (Write, Files)):

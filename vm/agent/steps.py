@@ -106,6 +106,8 @@ def write_files(rig: Rig, step: Json) -> Json:
         count=step["count"],
         generation=step["generation"],
         first=rig.files_begun,
+        submit=step["submit"],
+        sync=step["sync"],
     )
     rig.files_begun += step["count"]
     seen, found = files.write(order, rig.pattern, rig.clock, **_where(rig, step))
@@ -123,6 +125,7 @@ def metadata_storm(rig: Rig, step: Json) -> Json:
         directory=step["directory"],
         count=step["count"],
         sync_every=step["sync_every"],
+        mix=step["mix"],
     )
     seen, found = metadata.storm(order, rig.clock, **_where(rig, step))
     rig.synced.setdefault(filesystem.name, []).extend(found)
@@ -204,6 +207,32 @@ def check(rig: Rig, step: Json) -> Json:
     return {"commands": [filesystem.check(step["limit"])]}
 
 
+def trim(rig: Rig, step: Json) -> Json:
+    """A directory is removed, and its space given back to what is below."""
+    filesystem = _filesystem(rig, step)
+    below = f"{step['directory']}/"
+    kept = [one for one in rig.synced.get(filesystem.name, []) if not one.path.startswith(below)]
+    rig.synced[filesystem.name] = kept
+    if not filesystem.mounted:
+        return {"commands": [_unmounted("fstrim", filesystem)]}
+    return {"commands": filesystem.trim(step["directory"], step["limit"])}
+
+
+def make(rig: Rig, step: Json) -> Json:
+    """The filesystem is made anew."""
+    filesystem = _filesystem(rig, step)
+    if filesystem.mounted:
+        raise RigError(f"{filesystem.name} is mounted: it cannot be made anew")
+    rig.synced[filesystem.name] = []
+    return {"commands": [filesystem.make(step["limit"])]}
+
+
+def _unmounted(program: str, filesystem: Filesystem) -> Json:
+    """A command that could not be run, since a mount failed before: that is the kernel's answer."""
+    argv = [program, filesystem.path]
+    return {"argv": argv, "ended": ended(exit_code=1), "output": "not mounted"}
+
+
 def reattach(rig: Rig, step: Json) -> Json:
     """A device is detached and attached again; bystanders close it meanwhile."""
     device = rig.layer(step["target"])
@@ -255,6 +284,8 @@ VERBS: dict[str, Verb] = {
     "unmount": unmount,
     "mount": mount,
     "check": check,
+    "trim": trim,
+    "mkfs": make,
     "reattach": reattach,
 }
 """The verbs of the case language, by their names."""
