@@ -203,6 +203,8 @@ def check(rig: Rig, step: Json) -> Json:
     """The filesystem's own checker, on the unmounted device."""
     filesystem = _filesystem(rig, step)
     if filesystem.mounted:
+        if filesystem.refused:
+            return {"commands": [_impossible("fsck", filesystem, "still mounted")]}
         raise RigError(f"{filesystem.name} is mounted: its checker would see it in motion")
     return {"commands": [filesystem.check(step["limit"])]}
 
@@ -214,7 +216,7 @@ def trim(rig: Rig, step: Json) -> Json:
     kept = [one for one in rig.synced.get(filesystem.name, []) if not one.path.startswith(below)]
     rig.synced[filesystem.name] = kept
     if not filesystem.mounted:
-        return {"commands": [_unmounted("fstrim", filesystem)]}
+        return {"commands": [_impossible("fstrim", filesystem, "not mounted")]}
     return {"commands": filesystem.trim(step["directory"], step["limit"])}
 
 
@@ -227,10 +229,10 @@ def make(rig: Rig, step: Json) -> Json:
     return {"commands": [filesystem.make(step["limit"])]}
 
 
-def _unmounted(program: str, filesystem: Filesystem) -> Json:
-    """A command that could not be run, since a mount failed before: that is the kernel's answer."""
+def _impossible(program: str, filesystem: Filesystem, why: str) -> Json:
+    """A command that could not be run, since an unmount or a mount failed: the kernel's answer."""
     argv = [program, filesystem.path]
-    return {"argv": argv, "ended": ended(exit_code=1), "output": "not mounted"}
+    return {"argv": argv, "ended": ended(exit_code=1), "output": why}
 
 
 def reattach(rig: Rig, step: Json) -> Json:

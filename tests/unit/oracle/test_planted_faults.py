@@ -34,7 +34,8 @@ def shown(verdict: Verdict) -> str:
 def test_a_conforming_kernel_passes(variant: Variant, tmp_path: Path) -> None:
     machine = FakeMachine(lambda: ModelGuest().handlers(), kernel="model")
     verdict = judged(variant, machine, tmp_path)
-    assert (verdict.status, verdict.findings) == (Status.PASS, ()), shown(verdict)
+    good = Status.RECORDED if variant.level is Level.SURVEY else Status.PASS
+    assert (verdict.status, verdict.findings) == (good, ()), shown(verdict)
 
 
 @pytest.mark.parametrize("liar", FAULTS, ids=lambda liar: liar.name)

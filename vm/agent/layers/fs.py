@@ -58,6 +58,9 @@ KINDS = {
 class Filesystem(Layer):
     """``path`` is the mount point; ``base().path`` the device."""
 
+    refused = False
+    """Whether it stayed mounted although it was to be unmounted."""
+
     def up(self) -> None:
         """Make it."""
         kind = KINDS[self.spec["type"]]
@@ -133,7 +136,7 @@ class Filesystem(Layer):
     def unmount(self, limit: float) -> Json:
         """Run umount(8); its exit status is a fact, whatever it is."""
         command = self.site.run(["umount", self.path], limit)
-        self.mounted = mounts_at(self.path)
+        self.mounted = self.refused = mounts_at(self.path)
         return command
 
     def check(self, limit: float) -> Json:

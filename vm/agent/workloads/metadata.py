@@ -21,8 +21,11 @@ KINDS = ("create", "mkdir", "rename", "setxattr", "fsync", "dirsync", "open", "c
 _CREATE, _MKDIR, _RENAME, _SETXATTR, _FSYNC, _DIRSYNC, _OPEN, _CLOSE = range(8)
 _XATTR = b"user.ledger"
 _VALUE = b"v" * 64
-_LARGE = b"V" * 2000
-"""More than an inode has room for: ext4 and xfs give such an xattr a block of its own."""
+_LARGE = b"V%07d" + b"V" * 792
+"""More than an inode has room for, so that it gets a block of its own; less than a block of 1 KiB,
+which is the most that ext4 takes and what mke2fs makes on a small device. No two alike: ext4 lets
+equal ones share a block.
+"""
 _REHEARSED = 8
 MIXES = {
     "all": (_CREATE, _MKDIR, _RENAME, _SETXATTR),
@@ -48,10 +51,9 @@ class Order:
         """The kinds of operations in a round."""
         return MIXES[self.mix]
 
-    @property
-    def value(self) -> bytes:
-        """What each xattr holds."""
-        return _LARGE if self.mix == "xattrs" else _VALUE
+    def value(self, index: int) -> bytes:
+        """What the xattr of a file holds."""
+        return _LARGE % index if self.mix == "xattrs" else _VALUE
 
     @property
     def row(self) -> int:
@@ -77,9 +79,9 @@ class Storm:
         self._results = results
         self._dir = self._fd = -1
         self._kinds = order.kinds
-        self._value = order.value
         self._directory = b""
         self._new: list[bytes] = []
+        self._values: list[bytes] = []
         self._names: list[bytes] = []
         self._dirs: list[bytes] = []
 
@@ -105,6 +107,7 @@ class Storm:
         self._new = [directory + b"/n%06d" % index for index in range(count)]
         self._names = [directory + b"/f%06d" % index for index in range(count)]
         self._dirs = [directory + b"/d%06d" % index for index in range(count)]
+        self._values = [self._order.value(index) for index in range(count)]
 
     def work(self, tell: Callable[[], None]) -> None:  # noqa: ARG002 - nobody kills this one
         """The order itself, to its end or to the first error."""
@@ -162,7 +165,7 @@ class Storm:
         elif kind == _RENAME:
             os.rename(self._new[index], self._names[index])
         elif kind == _SETXATTR:
-            os.setxattr(self._names[index], _XATTR, self._value)
+            os.setxattr(self._names[index], _XATTR, self._values[index])
         elif kind == _FSYNC:
             os.fsync(self._fd)
         elif kind == _DIRSYNC:
@@ -200,11 +203,11 @@ def synced(records: Iterable[Record], order: Order) -> list[Synced]:
             last = index
     told = {index for index in fsynced if index <= last}
     made = range(last + 1)
-    xattr = (_XATTR, order.value) if _SETXATTR in order.kinds else None
+    valued = _SETXATTR in order.kinds
     files = [
         Synced(
             path=f"{order.directory}/f{index:06d}",
-            xattr=xattr if index in told else None,
+            xattr=(_XATTR, order.value(index)) if valued and index in told else None,
             told=index in told,
         )
         for index in (made if _CREATE in order.kinds else ())
