@@ -291,6 +291,9 @@ _MEANINGS: Mapping[tuple[str, str], str] = {
     ("Unmount", "target"): "a filesystem",
     ("Mount", "target"): "a filesystem",
     ("Check", "target"): "a filesystem",
+    ("Trim", "target"): "a filesystem",
+    ("Trim", "directory"): "below the layer; what a step `files` made",
+    ("Mkfs", "target"): "a filesystem",
     ("Reattach", "target"): "a loop device",
     ("Step", "role"): "what the step is for, which decides how it is judged",
 }

@@ -247,6 +247,8 @@ def _check_steps(arm: ArmParts, rig: _Rig, tell: Tell) -> None:
             for key in ("depth", "order"):
                 if step.submit not in BY_FIO and getattr(step, key) not in (1, "sequential"):
                     tell(child(node, key), f"{key}: only fio's ways can, not {step.submit.value}")
+        if isinstance(step, Files):
+            _whole_blocks(node, "size", step.size, tell)
         if isinstance(step, (Write, Files, Metadata, Run)):
             _check_member(arm, node, step.cgroup, tell)
         if isinstance(step, (Write, Files)):

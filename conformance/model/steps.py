@@ -105,7 +105,7 @@ class Run(Step):
 
 
 class Files(Step):
-    """Files of one size are written and each fsynced, until an error or ``count``."""
+    """Files of one size are written and synced, until an error or ``count``."""
 
     TARGET: ClassVar[frozenset[Ability]] = frozenset({"mount"})
 
@@ -116,6 +116,13 @@ class Files(Step):
     size: Bytes
     count: int = Field(ge=1)
     generation: int = Field(ge=1, le=255)
+    submit: Literal[Submit.BUFFERED, Submit.DIRECT, Submit.MMAP] = Field(
+        default=Submit.BUFFERED, description="how a file's bytes are written; mmap syncs by msync"
+    )
+    sync: Literal["fsync", "syncfs", "freeze"] = Field(
+        default="fsync",
+        description="each file and its directory; or the filesystem once, after the last file",
+    )
 
 
 class Metadata(Step):
@@ -129,6 +136,9 @@ class Metadata(Step):
     directory: Name
     count: int = Field(ge=1, description="operations at most")
     sync_every: int = Field(default=100, ge=1, description="operations between two fsyncs")
+    mix: Literal["all", "files", "directories", "xattrs"] = Field(
+        default="all", description="files are renamed; xattrs are large, on files"
+    )
 
 
 class VerifyFiles(Step):
@@ -182,6 +192,26 @@ class Check(Step):
     target: Name = "fs"
 
 
+class Trim(Step):
+    """A directory is removed, the filesystem synced, and fstrim(8) run: its space comes back."""
+
+    TARGET: ClassVar[frozenset[Ability]] = frozenset({"remount"})
+
+    verb: Literal["trim"]
+    target: Name = "fs"
+    directory: Name
+    frees: Bytes = Field(description="bytes that must come back at least where all of it succeeds")
+
+
+class Mkfs(Step):
+    """The unmounted layer is made anew by its mkfs; what it held is gone."""
+
+    TARGET: ClassVar[frozenset[Ability]] = frozenset({"remount"})
+
+    verb: Literal["mkfs"]
+    target: Name = "fs"
+
+
 class Reattach(Step):
     """A loop layer is detached and attached again over the same file."""
 
@@ -207,6 +237,8 @@ AnyStep = Annotated[
     | Annotated[Unmount, Tag("unmount")]
     | Annotated[Mount, Tag("mount")]
     | Annotated[Check, Tag("check")]
+    | Annotated[Trim, Tag("trim")]
+    | Annotated[Mkfs, Tag("mkfs")]
     | Annotated[Reattach, Tag("reattach")],
     Discriminator(_verb),
 ]

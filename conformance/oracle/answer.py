@@ -26,6 +26,7 @@ from conformance.model import (
     VerifyFiles,
     Write,
 )
+from conformance.oracle.files import FILE_SYNCS, WHOLE_SYNCS
 from conformance.oracle.scene import FIO, Phase, Scene, Taken, failed_ops, program
 from conformance.oracle.text import merge, op_line, signal_name
 
@@ -169,7 +170,7 @@ def _incomplete(taken: Taken, scene: Scene) -> Iterator[str]:
             yield "a file was classified twice"
         case _:
             pass
-    commands = taken.step.verb in ("unmount", "mount", "check", "reattach")
+    commands = taken.step.verb in ("unmount", "mount", "check", "trim", "mkfs", "reattach")
     if commands and not taken.seen.commands:
         yield "no command was seen"
 
@@ -244,7 +245,9 @@ def _incomplete_files(step: Files | Metadata, seen: StepSeen) -> Iterator[str]:
     elif not seen.file_ops:
         yield "no operation was seen"
     elif isinstance(step, Files):
-        synced = {op.path for op in seen.file_ops if op.kind == "fsync"}
+        whole = any(op.kind in WHOLE_SYNCS for op in seen.file_ops)
+        kinds = {"create"} if whole else FILE_SYNCS
+        synced = {op.path for op in seen.file_ops if op.kind in kinds}
         if len(synced) != step.count:
             yield f"no error, and yet {len(synced)} files were synced of {step.count}"
 

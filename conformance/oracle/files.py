@@ -4,6 +4,10 @@ A file is acknowledged when it was written whole, its fsync returned 0 and none 
 and, where the step syncs directories at all, its directory was synced after it. By the letter of
 fsync(2) the name of a new file is durable only then.
 
+A sync of the whole filesystem (syncfs(2), or FIFREEZE, which fsfreeze(8) says writes all dirty data)
+speaks for every file of its step that nothing failed for. What a step ``trim`` or ``mkfs`` took away
+is no longer expected, whether or not all of it went.
+
 Of a load that is all metadata, like operations in a row are recorded as one, so that not every name
 is among them. The agent lists the names that were synced with their directory; that list is taken.
 """
@@ -13,11 +17,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from conformance.model import FileOp, Files, FileState, Metadata, VerifyFiles
+from conformance.model import FileOp, Files, FileState, Metadata, Mkfs, Trim, VerifyFiles
 from conformance.oracle.scene import Phase, Scene, Taken
 
-CHANGES = frozenset({"create", "write", "setxattr"})
-SYNCS = frozenset({"fsync", "dirsync", "syncfs"})
+CHANGES = frozenset({"create", "truncate", "write", "setxattr"})
+FILE_SYNCS = frozenset({"fsync", "msync"})
+WHOLE_SYNCS = frozenset({"syncfs", "freeze"})
+SYNCS = FILE_SYNCS | WHOLE_SYNCS | {"dirsync"}
 
 
 @dataclass(slots=True)
@@ -55,12 +61,22 @@ class _Tree:
                 _name(mine, op)
             elif op.kind in CHANGES:
                 mine.setdefault(op.path, _File()).changed(op)
-            elif op.kind == "fsync":
+            elif op.kind in FILE_SYNCS:
                 mine.setdefault(op.path, _File()).fsynced(op)
+            elif op.kind in WHOLE_SYNCS:
+                for one in mine.values():
+                    one.fsynced(op)
+                    one.named = one.synced
         if not any(op.kind == "dirsync" for op in ops):
             for one in mine.values():
                 one.named = True
         self.files.update(mine)
+
+    def remove(self, directory: str) -> None:
+        """What is below a directory is expected no more; all of it if that is empty."""
+        below = f"{directory}/" if directory else ""
+        self.files = {p: one for p, one in self.files.items() if not p.startswith(below)}
+        self.listed = {d: names for d, names in self.listed.items() if directory not in ("", d)}
 
     def _metadata(self, step: Metadata, ops: tuple[FileOp, ...]) -> None:
         self.failed |= {op.path for op in ops if op.kind == "fsync" and op.result < 0}
@@ -118,6 +134,10 @@ def _played(scene: Scene) -> Iterator[tuple[Taken, VerifyFiles, _Tree]]:
         step = taken.step
         if isinstance(step, Files | Metadata):
             trees.setdefault(step.target, _Tree()).play(step, taken.seen.file_ops)
+        elif isinstance(step, Trim):
+            trees.setdefault(step.target, _Tree()).remove(step.directory)
+        elif isinstance(step, Mkfs):
+            trees.setdefault(step.target, _Tree()).remove("")
         elif isinstance(step, VerifyFiles):
             yield taken, step, trees.setdefault(step.target, _Tree())
 

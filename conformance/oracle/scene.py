@@ -16,6 +16,7 @@ from conformance.model import (
     AnyStep,
     Arm,
     ArmSeen,
+    Files,
     KernelLine,
     Observation,
     Op,
@@ -255,7 +256,7 @@ def undeclared_signal(step: AnyStep, submitter: Submitter | None) -> int | None:
     code = submitter.ended.exit_code
     if number is None and isinstance(step, Run) and code is not None and code > STATUS_128:
         number = code - STATUS_128 if program(step.argv) in SHELLS else None
-    if number == SIGBUS and isinstance(step, Write) and step.submit in MMAP:
+    if number == SIGBUS and isinstance(step, Write | Files) and step.submit in MMAP:
         return None
     return number
 

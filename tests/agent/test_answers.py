@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import typing
 from pathlib import Path
@@ -13,9 +14,10 @@ from agent import facts, probes
 from agent.basics import BLOCK, Clock
 from agent.cgroups import Tree
 from agent.layers import KINDS as LAYERS
-from agent.layers import Site
+from agent.layers import Layer, Site
 from agent.processes import Child, ended, run, state_in
 from agent.shortages import KINDS as SHORTAGES
+from agent.shortages.hog import Hog
 from agent.shortages.memcg import Memcg
 from agent.shortages.none import NoShortage
 from agent.steps import VERBS
@@ -223,6 +225,38 @@ def test_files_are_written_synced_and_found_whole(tmp_path: Path) -> None:
         assert (state.state, state.size, state.wrong) == ("whole", 4 * BLOCK, ())
 
 
+@pytest.mark.parametrize(
+    ("changes", "between"),
+    [
+        ({"submit": "mmap"}, ["create", "truncate", "write", "msync", "close", "dirsync"]),
+        ({"sync": "syncfs"}, ["create", "write", "close"]),
+    ],
+)
+def test_files_by_other_ways_are_synced_and_found_whole(
+    changes: dict[str, object], between: list[str], tmp_path: Path
+) -> None:
+    ops, durable, _ = written(tmp_path, **changes)
+    kinds = [op.kind for op in ops if op.kind not in ("mkdir", "open")]
+    first = kinds.index("create")
+    assert kinds[first : first + len(between)] == between
+    assert all(op.result >= 0 for op in ops)
+    assert len(durable) == 3
+    for one in durable:
+        assert look_at(str(tmp_path), one, PATTERN, drop=True)["state"] == "whole"
+
+
+def test_a_freeze_that_fails_speaks_for_no_file(tmp_path: Path) -> None:
+    # A directory of the tests lies on no filesystem that may be frozen: the call itself is refused.
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "refused")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fcntl, "ioctl", refuse)
+        ops, durable, _ = written(tmp_path, sync="freeze")
+    assert (ops[-1].kind, ops[-1].result) == ("freeze", -errno.EIO)
+    assert durable == []
+
+
 def test_a_file_with_other_content_is_wrong_and_says_where(tmp_path: Path) -> None:
     _, durable, _ = written(tmp_path)
     with (tmp_path / "fill/f00001").open("r+b") as file:
@@ -289,6 +323,68 @@ def test_the_metadata_load_tells_rows_and_what_was_synced(tmp_path: Path) -> Non
     for one in durable:
         state = FileState.model_validate(look_at(str(tmp_path), one, PATTERN, drop=False))
         assert state.state == "whole"
+
+
+@pytest.mark.parametrize(
+    ("mix", "kinds"),
+    [("files", ["create", "rename"]), ("directories", ["mkdir"])],
+)
+def test_a_metadata_load_of_one_kind(mix: str, kinds: list[str], tmp_path: Path) -> None:
+    order = metadata.Order(root=str(tmp_path), directory="tree", count=8, sync_every=4, mix=mix)
+    results = Results(64)
+    try:
+        work = Storm(order, Clock.start(), results).prepare()
+        results.forget()
+        work(lambda: None)
+        records = results.records()
+    finally:
+        results.close()
+    told = [metadata.KINDS[one.kind] for one in records]
+    assert [kind for kind in told[3:] if kind in kinds] == kinds * 2
+    durable = metadata.synced(records, order)
+    assert len(durable) == 8 // len(kinds)
+    for one in durable:
+        assert look_at(str(tmp_path), one, PATTERN, drop=False)["state"] == "whole"
+
+
+def test_the_xattr_of_a_synced_file_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"")
+    one = Synced(path="f", xattr=(b"user.ledger", b"value"))
+    assert look_at(str(tmp_path), one, PATTERN, drop=False)["state"] == "unreadable"
+    try:
+        os.setxattr(path, b"user.ledger", b"other")
+    except OSError:
+        return  # the test's own filesystem has no user xattrs
+    assert look_at(str(tmp_path), one, PATTERN, drop=False)["state"] == "wrong"
+
+
+class Unmounted(Layer):
+    """A layer whose filesystem may be gone from its mount point."""
+
+    def up(self) -> None:
+        """See ``Layer``."""
+
+    def down(self) -> list[Any]:
+        """See ``Layer``."""
+        return []
+
+    def facts(self) -> dict[str, Any]:
+        """See ``Layer``."""
+        return {}
+
+    def left(self) -> list[str]:
+        """See ``Layer``."""
+        return []
+
+
+def test_the_gauge_of_a_filesystem_that_is_not_mounted_is_the_last_one(tmp_path: Path) -> None:
+    layer = Unmounted({"name": "fs"}, {}, Site())
+    layer.path, layer.mounted = str(tmp_path), True
+    hog = Hog({"kind": "hog", "layer": "fs", "leave": BLOCK}, {"fs": layer}, Tree())
+    last = hog.reading()
+    layer.path, layer.mounted = "/proc", False
+    assert hog.reading() == last
 
 
 def test_a_bystander_goes_round_in_its_region_and_ends_when_told(tmp_path: Path) -> None:

@@ -192,6 +192,25 @@ def _failed_command(seen: dict[str, Any]) -> None:
         command["output"] = "/dev/loop0: UNEXPECTED INCONSISTENCY"
 
 
+def _nothing_given_back(seen: dict[str, Any]) -> None:
+    seen["watch"]["reading"]["used"] += 64 << 20
+
+
+def _made_nothing(seen: dict[str, Any]) -> None:
+    """mkfs says that it made a filesystem, which is then none."""
+    for command in seen["commands"]:
+        command["ended"] = {"exit_code": 0 if seen["verb"] == "mkfs" else 4}
+
+
+def _wrong_file(seen: dict[str, Any]) -> None:
+    seen["files"][-1]["state"] = "wrong"
+
+
+def _killed_by_a_store(seen: dict[str, Any]) -> None:
+    """A store that failed, by a writer that has no mapping."""
+    seen["submitter"]["ended"] = {"exit_code": None, "signal": 7}
+
+
 def _failed_control(seen: dict[str, Any]) -> None:
     seen["submitter"]["ops"][0][4] = -errno.EIO
 
@@ -352,6 +371,42 @@ FAULTS: Final[tuple[Liar, ...]] = (
         variant="fs_on_loop_fsynced_files[ext4]",
         guest=telling(on_step(["check"], _failed_command)),
         clauses=frozenset({Clause.FILESYSTEM_CONSISTENT}),
+    ),
+    Liar(
+        name="a mkfs that succeeded made no sound filesystem",
+        variant="fs_on_loop_mkfs_short[ext4]",
+        guest=telling(on_step(["make_short", "check_short"], _made_nothing)),
+        clauses=frozenset({Clause.FILESYSTEM_CONSISTENT}),
+    ),
+    Liar(
+        name="what was trimmed is not given back",
+        variant="fs_on_loop_fstrim[ext4]",
+        guest=telling(on_step(["trim_relieved"], _nothing_given_back)),
+        clauses=frozenset({Clause.REUSABLE}),
+    ),
+    Liar(
+        name="a trim after relief fails",
+        variant="fs_on_loop_fstrim[ext4]",
+        guest=telling(on_step(["trim_relieved"], _failed_command)),
+        clauses=frozenset({Clause.REUSABLE}),
+    ),
+    Liar(
+        name="a file that syncfs spoke for is wrong",
+        variant="fs_on_loop_syncfs[ext4]",
+        guest=telling(on_step(["read_relieved"], _wrong_file)),
+        clauses=frozenset({Clause.ACKNOWLEDGED_READABLE}),
+    ),
+    Liar(
+        name="a file that msync spoke for is wrong",
+        variant="fs_on_loop_mmap_fs_full[ext4]",
+        guest=telling(on_step(["read_relieved"], _wrong_file)),
+        clauses=frozenset({Clause.ACKNOWLEDGED_READABLE}),
+    ),
+    Liar(
+        name="SIGBUS for a writer of files that has no mapping",
+        variant="fs_on_loop_fs_full[ext4-direct]",
+        guest=telling(on_step(["fill"], _killed_by_a_store)),
+        clauses=frozenset({Clause.SUBMITTER_SURVIVES}),
     ),
     Liar(
         name="the kernel warns",

@@ -31,15 +31,18 @@ from conformance.model import (
     Memcg,
     MemoryEvents,
     Metadata,
+    Mkfs,
     Op,
     Quota,
     Reading,
     Role,
     Run,
     StepSeen,
+    Submit,
     Submitter,
     TmpfsSize,
     TornDown,
+    Trim,
     Verify,
     Watch,
     Write,
@@ -152,6 +155,8 @@ class ModelGuest:
                     for path, size in self._files.items()
                 ]
                 return {"files": states}
+            case "trim" | "mkfs":
+                return self._take_away(step)
             case "unmount" | "mount" | "check" | "reattach":
                 done = Command(argv=(step.verb, step.target), ended=Ended(exit_code=0))
                 return {"commands": [done]}
@@ -193,8 +198,21 @@ class ModelGuest:
         ops.append(Op("close", 0, 0, 0, 0, self._tick(), self._tick()))
         return self._submitter(step, ops)
 
+    def _take_away(self, step: Trim | Mkfs) -> dict[str, Any]:
+        """Files go, and their space with them. mkfs itself takes all that there is, and fails."""
+        if isinstance(step, Mkfs) and self._space("") < 1 << 40:
+            self._foreign += self._space("")
+            self._hits += 1
+            return {"commands": [Command(argv=(step.verb,), ended=Ended(exit_code=1))]}
+        below = f"{step.directory}/" if isinstance(step, Trim) else ""
+        gone = [path for path in self._files if path.startswith(below)]
+        self._foreign -= sum(self._files.pop(path) for path in gone)
+        return {"commands": [Command(argv=(step.verb,), ended=Ended(exit_code=0))]}
+
     def _run(self, step: Run) -> Submitter:
-        """Dd, from /dev/zero: all that the cases run."""
+        """Dd, from /dev/zero; any other command succeeds and changes nothing."""
+        if step.argv[0] != "dd":
+            return self._submitter(step, ())
         words = dict(word.split("=", 1) for word in step.argv[1:])
         size = parse_size(words["bs"])
         first = int(words.get("seek", "0"))
@@ -219,12 +237,15 @@ class ModelGuest:
         return extents
 
     def _write_files(self, step: Files) -> list[FileOp]:
+        """Each file's write is refused where there is no space, whatever syncs it."""
         ops = []
+        sync = "msync" if step.submit is Submit.MMAP else "fsync"
+        kinds = ("create", "write", *([sync] if step.sync == "fsync" else []), "close")
         for number in range(step.count):
             path = f"{step.directory}/{number:05d}"
             short = step.size > self._space(step.cgroup)
             result = -errno.ENOSPC if short else 0
-            for kind in ("create", "write", "fsync", "close"):
+            for kind in kinds:
                 told = step.size if kind == "write" and not short else result
                 ops.append(FileOp(kind, path, 1, step.size, told, self._tick(), self._tick()))
             if short:
@@ -232,6 +253,8 @@ class ModelGuest:
                 break
             self._files[path] = step.size
             self._foreign += step.size
+        if step.sync != "fsync":
+            ops.append(FileOp(step.sync, step.directory, 1, 0, 0, self._tick(), self._tick()))
         return ops
 
     def _make_metadata(self, step: Metadata) -> list[FileOp]:

@@ -75,6 +75,11 @@ def umount(target: str) -> None:
     _checked(_libc.umount2(os.fsencode(target), ctypes.c_int(0)), f"umount {target}")
 
 
+def syncfs(fd: int) -> None:
+    """Write back the filesystem that an open file lies on; errors since it was opened are told."""
+    _checked(_libc.syncfs(ctypes.c_int(fd)), "syncfs")
+
+
 def _quotactl(
     command: int,
     kind: str,

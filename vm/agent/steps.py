@@ -106,6 +106,8 @@ def write_files(rig: Rig, step: Json) -> Json:
         count=step["count"],
         generation=step["generation"],
         first=rig.files_begun,
+        submit=step["submit"],
+        sync=step["sync"],
     )
     rig.files_begun += step["count"]
     seen, found = files.write(order, rig.pattern, rig.clock, **_where(rig, step))
@@ -123,6 +125,7 @@ def metadata_storm(rig: Rig, step: Json) -> Json:
         directory=step["directory"],
         count=step["count"],
         sync_every=step["sync_every"],
+        mix=step["mix"],
     )
     seen, found = metadata.storm(order, rig.clock, **_where(rig, step))
     rig.synced.setdefault(filesystem.name, []).extend(found)
@@ -200,8 +203,36 @@ def check(rig: Rig, step: Json) -> Json:
     """The filesystem's own checker, on the unmounted device."""
     filesystem = _filesystem(rig, step)
     if filesystem.mounted:
+        if filesystem.refused:
+            return {"commands": [_impossible("fsck", filesystem, "still mounted")]}
         raise RigError(f"{filesystem.name} is mounted: its checker would see it in motion")
     return {"commands": [filesystem.check(step["limit"])]}
+
+
+def trim(rig: Rig, step: Json) -> Json:
+    """A directory is removed, and its space given back to what is below."""
+    filesystem = _filesystem(rig, step)
+    below = f"{step['directory']}/"
+    kept = [one for one in rig.synced.get(filesystem.name, []) if not one.path.startswith(below)]
+    rig.synced[filesystem.name] = kept
+    if not filesystem.mounted:
+        return {"commands": [_impossible("fstrim", filesystem, "not mounted")]}
+    return {"commands": filesystem.trim(step["directory"], step["limit"])}
+
+
+def make(rig: Rig, step: Json) -> Json:
+    """The filesystem is made anew."""
+    filesystem = _filesystem(rig, step)
+    if filesystem.mounted:
+        raise RigError(f"{filesystem.name} is mounted: it cannot be made anew")
+    rig.synced[filesystem.name] = []
+    return {"commands": [filesystem.make(step["limit"])]}
+
+
+def _impossible(program: str, filesystem: Filesystem, why: str) -> Json:
+    """A command that could not be run, since an unmount or a mount failed: the kernel's answer."""
+    argv = [program, filesystem.path]
+    return {"argv": argv, "ended": ended(exit_code=1), "output": why}
 
 
 def reattach(rig: Rig, step: Json) -> Json:
@@ -255,6 +286,8 @@ VERBS: dict[str, Verb] = {
     "unmount": unmount,
     "mount": mount,
     "check": check,
+    "trim": trim,
+    "mkfs": make,
     "reattach": reattach,
 }
 """The verbs of the case language, by their names."""

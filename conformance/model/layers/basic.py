@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,7 @@ DISK_SIZE = 1 << 30
 """Bytes of the guest's scratch disk."""
 
 Filesystem = Literal["ext4", "xfs", "btrfs", "f2fs"]
+Setting = Annotated[str, Field(pattern=r"^[a-zA-Z_]+(/[a-zA-Z_]+)*=[^=]+$")]
 
 
 class TmpfsLayer(Layer):
@@ -68,6 +69,9 @@ class FsLayer(Layer):
     )
     mount_options: str = Field(default="", description="as mount -o takes them")
     mkfs_options: tuple[str, ...] = Field(default=(), description="further words for mkfs")
+    sysfs: tuple[Setting, ...] = Field(
+        default=(), description="`path=value` below /sys/fs/TYPE/DEVICE/, set after each mount"
+    )
 
     def needs(self, below: Mapping[str, Layer]) -> Iterator[str]:
         """See ``Layer``."""

@@ -8,6 +8,7 @@ from typing import Final
 from conformance.model import (
     CARRIES_STATUS,
     Clause,
+    Files,
     Finding,
     Op,
     Reading,
@@ -126,7 +127,7 @@ def answer_of(taken: Taken) -> str:
     # A tool's status, or a SIGBUS that the norm allows, is an answer too.
     failed = (
         submitter is not None
-        and isinstance(taken.step, Run | Write)
+        and isinstance(taken.step, Run | Write | Files)
         and not submitter.killed_by_rig
         and bool(submitter.ended.exit_code or submitter.ended.signal)
     )

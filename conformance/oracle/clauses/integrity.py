@@ -27,11 +27,15 @@ def filesystem_consistent(trial: Trial) -> Iterator[Finding]:
     repair (NORMS, S7).
 
     The check comes after a mount and an unmount, which replay the log. Files that are not whole are
-    findings of ``acknowledged_readable``.
+    findings of ``acknowledged_readable``. Where mkfs failed, and said so, nothing is promised until
+    a later one succeeds.
     """
     for act in trial.acts:
+        unmade = False
         for taken in act.scene.taken:
-            if taken.phase is Phase.AFTER and not taken.must_work:
+            if taken.step.verb == "mkfs":
+                unmade = bool(failed_commands(taken.seen.commands))
+            if taken.phase is Phase.AFTER and not taken.must_work and not unmade:
                 yield from _commands(trial, act.scene, taken)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from conformance.model import BLOCK, Clause, Finding, Level, Op, Role, Run, Write
+from conformance.model import BLOCK, Clause, Finding, Level, Op, Role, Run, Trim, Write
 from conformance.oracle.answer import failed_commands
 from conformance.oracle.clauses.killing import death_level
 from conformance.oracle.later import excused, may_be_told_late
 from conformance.oracle.scene import Phase, Scene, Taken, failed_ops, program
 from conformance.oracle.text import (
+    amount,
     errno_name,
     file_op_line,
     op_line,
@@ -97,14 +98,34 @@ def reusable(trial: Trial) -> Iterator[Finding]:
     writes and fsync succeed (NORMS, S4 S12).
 
     ``reuse`` steps may fail; ``recover`` steps must work wholly, but for an error of a step before
-    that is told late (see ``later``).
+    that is told late (see ``later``). A trim that succeeds has given the space back.
     """
     for act in trial.acts:
         for taken in act.scene.taken:
+            yield from _given_back(trial, act, taken)
             if taken.step.role in (Role.REUSE, Role.RECOVER):
                 yield from _lived(trial, act, taken)
             if taken.step.role is Role.RECOVER:
                 yield from _recovered(trial, act, taken)
+
+
+def _given_back(trial: Trial, act: Act, taken: Taken) -> Iterator[Finding]:
+    """By the shortage's own gauge, before and after."""
+    step = taken.step
+    if not isinstance(step, Trim) or failed_commands(taken.seen.commands):
+        return
+    before = act.scene.taken[taken.index - 1].seen.watch.reading.used
+    freed = before - taken.seen.watch.reading.used
+    if freed < step.frees:
+        yield trial.finding(
+            Clause.REUSABLE,
+            act.scene,
+            signature="space-not-given-back",
+            expected=f"removing and trimming gives back {amount(step.frees)} or more",
+            observed=f"{amount(max(freed, 0))} came back, and no command of {taken.name} failed",
+            step=taken.name,
+            evidence=[f"{program(c.argv)}: {c.output[-200:].strip()}" for c in taken.seen.commands],
+        )
 
 
 def _lived(trial: Trial, act: Act, taken: Taken) -> Iterator[Finding]:
@@ -152,7 +173,7 @@ def _failures(scene: Scene, taken: Taken) -> Iterator[tuple[str, str]]:
         told.setdefault("recover-write-short", op_line(short[0]))
     if isinstance(taken.step, Run):
         told.update(_command_failure(scene, taken, taken.step))
-    if taken.step.verb == "reattach":
+    if taken.step.verb in ("reattach", "trim", "mkfs"):
         for command in failed_commands(taken.seen.commands):
             name = program(command.argv)
             text = f"{name} ended with {command.ended.exit_code}: {command.output[-200:].strip()}"

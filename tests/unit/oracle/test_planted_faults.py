@@ -5,7 +5,9 @@ The planner, the runner, the wire and the judge are the real ones; the cases are
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ from conformance.library import load_library
 from conformance.machine.fake import FakeMachine
 from conformance.model import CLAUSE_CLAIMS, CLAUSE_LEVEL, Clause, Level, Status, Variant, Verdict
 from conformance.runner import Facts, run_case
-from tests.support.liars import BREAKAGES, FAULTS, Liar, LiarsMachine
+from tests.support.liars import BREAKAGES, FAULTS, Liar, LiarsMachine, on_step, telling
 from tests.support.model_guest import ModelGuest
 
 ROOT = Path(__file__).parents[3]
@@ -34,6 +36,55 @@ def shown(verdict: Verdict) -> str:
 def test_a_conforming_kernel_passes(variant: Variant, tmp_path: Path) -> None:
     machine = FakeMachine(lambda: ModelGuest().handlers(), kernel="model")
     verdict = judged(variant, machine, tmp_path)
+    good = Status.RECORDED if variant.level is Level.SURVEY else Status.PASS
+    assert (verdict.status, verdict.findings) == (good, ()), shown(verdict)
+
+
+def _failed(seen: dict[str, Any]) -> None:
+    seen["commands"][0]["ended"] = {"exit_code": 32}
+
+
+def _sigbus(seen: dict[str, Any]) -> None:
+    seen["submitter"]["ended"] = {"exit_code": None, "signal": 7}
+
+
+def _no_sync(seen: dict[str, Any]) -> None:
+    seen["file_ops"][-1][4] = -errno.EIO
+
+
+def _lost(seen: dict[str, Any]) -> None:
+    for state in seen["files"]:
+        if state["path"].startswith("fill/"):
+            state["state"] = "missing"
+
+
+ALLOWED = {
+    "no mount after a mkfs that failed": (
+        "fs_on_loop_mkfs_short[ext4]",
+        [(["check_short", "mount_short", "unmount_short"], _failed)],
+    ),
+    "a SIGBUS for who writes files by a mapping": (
+        "fs_on_loop_mmap_fs_full[ext4]",
+        [(["fill"], _sigbus)],
+    ),
+    "no file after a syncfs that failed": (
+        "fs_on_loop_syncfs[ext4]",
+        [(["fill"], _no_sync), (["read_short", "read_relieved", "read_again"], _lost)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_what_the_norm_allows_is_no_finding(name: str, tmp_path: Path) -> None:
+    variant, changes = ALLOWED[name]
+
+    def lie(verb: str, asked: dict[str, Any], honest: dict[str, Any]) -> dict[str, Any]:
+        for steps, change in changes:
+            honest = on_step(steps, change)(verb, asked, honest)
+        return honest
+
+    liar = Liar(name=name, variant=variant, guest=telling(lie))
+    verdict = judged(VARIANTS[variant], LiarsMachine(liar), tmp_path)
     assert (verdict.status, verdict.findings) == (Status.PASS, ()), shown(verdict)
 
 

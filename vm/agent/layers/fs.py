@@ -6,8 +6,9 @@ import os
 from dataclasses import dataclass
 
 from agent import kernel
-from agent.basics import Json
-from agent.layers.base import Fact, Layer, mounts_at
+from agent.basics import Json, RigError, read_text
+from agent.cgroups import write
+from agent.layers.base import Fact, Layer, mounts_at, succeeded
 
 _SMALL_BTRFS = 120 << 20
 """Bytes below which btrfs is made with data and metadata mixed: it refuses otherwise."""
@@ -57,6 +58,9 @@ KINDS = {
 class Filesystem(Layer):
     """``path`` is the mount point; ``base().path`` the device."""
 
+    refused = False
+    """Whether it stayed mounted although it was to be unmounted."""
+
     def up(self) -> None:
         """Make it."""
         kind = KINDS[self.spec["type"]]
@@ -67,6 +71,39 @@ class Filesystem(Layer):
         self.path = self.site.directory(self.name)
         self.site.must(self._mount_words(), limit=60)
         self.mounted = True
+        self._settle()
+
+    def make(self, limit: float) -> Json:
+        """Make it anew by its mkfs, unmounted; the command. Its exit status is a fact."""
+        kind = KINDS[self.spec["type"]]
+        return self.site.run([*self._mkfs(kind), self.base().path], limit, env=dict(kind.env))
+
+    def trim(self, directory: str, limit: float) -> list[Json]:
+        """Remove a directory, sync, and trim, as far as it goes; the commands."""
+        commands = []
+        for argv in (
+            ["rm", "-rf", f"{self.path}/{directory}"],
+            ["sync", "-f", self.path],
+            ["fstrim", "-v", self.path],
+        ):
+            commands.append(self.site.run(argv, limit))
+            if not succeeded(commands[-1]):
+                break
+        return commands
+
+    def _settle(self) -> None:
+        """Set what the case wants in sysfs; a mount has its own. Raises RigError."""
+        device = os.path.basename(self.base().path)
+        for setting in self.spec.get("sysfs") or []:
+            name, _, value = setting.partition("=")
+            path = f"/sys/fs/{self.spec['type']}/{device}/{name}"
+            try:
+                write(path, value)
+                found = read_text(path)
+            except OSError as error:
+                raise RigError(f"cannot set {path}: {error}") from error
+            if found != value:
+                raise RigError(f"{path} is {found}, not {value}")
 
     def _mkfs(self, kind: Kind) -> list[str]:
         words = list(kind.mkfs)
@@ -92,12 +129,14 @@ class Filesystem(Layer):
         """As it was mounted first, by the command that people use."""
         command = self.site.run(self._mount_words(), limit)
         self.mounted = mounts_at(self.path)
+        if self.mounted:
+            self._settle()
         return command
 
     def unmount(self, limit: float) -> Json:
         """Run umount(8); its exit status is a fact, whatever it is."""
         command = self.site.run(["umount", self.path], limit)
-        self.mounted = mounts_at(self.path)
+        self.mounted = self.refused = mounts_at(self.path)
         return command
 
     def check(self, limit: float) -> Json:

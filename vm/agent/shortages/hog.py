@@ -19,6 +19,8 @@ class Hog(Shortage):
     clusters, xfs's set-aside).
     """
 
+    _last: Json | None = None
+
     def _available(self) -> int:
         room = os.statvfs(self.layer().path)
         return room.f_bavail * room.f_frsize
@@ -70,7 +72,10 @@ class Hog(Shortage):
             raise RigError(f"removing the hog freed too little on {self.layer().name}")
 
     def reading(self) -> Json:
-        """The gauge. Bytes."""
+        """The gauge. Bytes. Of a filesystem that is not mounted, the last that was read."""
+        if not self.layer().mounted and self._last:
+            return self._last
         room = os.statvfs(self.layer().path)
         total = room.f_blocks * room.f_frsize
-        return self.gauge(total - room.f_bavail * room.f_frsize, total)
+        self._last = self.gauge(total - room.f_bavail * room.f_frsize, total)
+        return self._last

@@ -2,7 +2,7 @@
 
 Between two syncs each kind of operation comes in a row, so that a row is one record. A sync is an
 fsync of the file that was made last, and then one of the directory: both are durable then by the
-letter of fsync(2), and every name in the directory too.
+letter of fsync(2), and every name in the directory too. The synced file's xattr is read back.
 """
 
 from __future__ import annotations
@@ -21,7 +21,19 @@ KINDS = ("create", "mkdir", "rename", "setxattr", "fsync", "dirsync", "open", "c
 _CREATE, _MKDIR, _RENAME, _SETXATTR, _FSYNC, _DIRSYNC, _OPEN, _CLOSE = range(8)
 _XATTR = b"user.ledger"
 _VALUE = b"v" * 64
+_LARGE = b"V%07d" + b"V" * 792
+"""More than an inode has room for, so that it gets a block of its own; less than a block of 1 KiB,
+which is the most that ext4 takes and what mke2fs makes on a small device. No two alike: ext4 lets
+equal ones share a block.
+"""
 _REHEARSED = 8
+MIXES = {
+    "all": (_CREATE, _MKDIR, _RENAME, _SETXATTR),
+    "files": (_CREATE, _RENAME),
+    "directories": (_MKDIR,),
+    "xattrs": (_CREATE, _RENAME, _SETXATTR),
+}
+"""The rows of a round. Without files, a sync is one of the directory alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,23 +44,33 @@ class Order:
     directory: str
     count: int
     sync_every: int
+    mix: str = "all"
+
+    @property
+    def kinds(self) -> tuple[int, ...]:
+        """The kinds of operations in a round."""
+        return MIXES[self.mix]
+
+    def value(self, index: int) -> bytes:
+        """What the xattr of a file holds."""
+        return _LARGE % index if self.mix == "xattrs" else _VALUE
 
     @property
     def row(self) -> int:
-        """Operations of one kind in a row: a quarter of what lies between two syncs."""
-        return max(1, self.sync_every // 4)
+        """Operations of one kind in a row: their share of what lies between two syncs."""
+        return max(1, self.sync_every // len(self.kinds))
 
     @property
     def rounds(self) -> int:
-        """Rounds of four rows each that it takes to make ``count`` operations."""
-        return -(-self.count // (4 * self.row))
+        """Rounds that it takes to make ``count`` operations."""
+        return -(-self.count // (len(self.kinds) * self.row))
 
 
 class Storm:
     """The load inside its process. Every name is made beforehand.
 
     In each round, ``row`` files are created, as many directories are made, the files are renamed,
-    and get an xattr.
+    and get an xattr; or those of these that the order's mix has.
     """
 
     def __init__(self, order: Order, clock: Clock, results: Results) -> None:
@@ -56,8 +78,10 @@ class Storm:
         self._clock = clock
         self._results = results
         self._dir = self._fd = -1
+        self._kinds = order.kinds
         self._directory = b""
         self._new: list[bytes] = []
+        self._values: list[bytes] = []
         self._names: list[bytes] = []
         self._dirs: list[bytes] = []
 
@@ -83,6 +107,7 @@ class Storm:
         self._new = [directory + b"/n%06d" % index for index in range(count)]
         self._names = [directory + b"/f%06d" % index for index in range(count)]
         self._dirs = [directory + b"/d%06d" % index for index in range(count)]
+        self._values = [self._order.value(index) for index in range(count)]
 
     def work(self, tell: Callable[[], None]) -> None:  # noqa: ARG002 - nobody kills this one
         """The order itself, to its end or to the first error."""
@@ -106,13 +131,15 @@ class Storm:
         os.close(self._dir)
 
     def _round(self, first: int, row: int) -> bool:
-        for kind in (_CREATE, _MKDIR, _RENAME, _SETXATTR):
+        for kind in self._kinds:
             index = first
             while index < first + row:
                 if self._call(kind, index) < 0:
                     return False
                 index += 1
         last = first + row - 1
+        if _CREATE not in self._kinds:
+            return self._call(_DIRSYNC, last) >= 0
         self._fd = self._call(_OPEN, last)
         if self._fd < 0:
             return False
@@ -138,7 +165,7 @@ class Storm:
         elif kind == _RENAME:
             os.rename(self._new[index], self._names[index])
         elif kind == _SETXATTR:
-            os.setxattr(self._names[index], _XATTR, _VALUE)
+            os.setxattr(self._names[index], _XATTR, self._values[index])
         elif kind == _FSYNC:
             os.fsync(self._fd)
         elif kind == _DIRSYNC:
@@ -175,12 +202,19 @@ def synced(records: Iterable[Record], order: Order) -> list[Synced]:
         elif record.kind == _DIRSYNC:
             last = index
     told = {index for index in fsynced if index <= last}
+    made = range(last + 1)
+    valued = _SETXATTR in order.kinds
     files = [
-        Synced(path=f"{order.directory}/f{index:06d}", told=index in told)
-        for index in range(last + 1)
+        Synced(
+            path=f"{order.directory}/f{index:06d}",
+            xattr=(_XATTR, order.value(index)) if valued and index in told else None,
+            told=index in told,
+        )
+        for index in (made if _CREATE in order.kinds else ())
     ]
     directories = [
-        Synced(path=f"{order.directory}/d{index:06d}", told=False) for index in range(last + 1)
+        Synced(path=f"{order.directory}/d{index:06d}", told=False)
+        for index in (made if _MKDIR in order.kinds else ())
     ]
     return [*files, *directories]
 
