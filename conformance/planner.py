@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping
 from pydantic import Field
 
 from conformance.model import (
+    BY_FIO,
+    BY_IO_URING,
     Arm,
     Bystander,
     Layer,
     NotApplicable,
     Plan,
-    Submit,
     Value,
     Variant,
     Write,
@@ -23,8 +24,6 @@ from conformance.model import (
 
 OUTSIDER = Bystander(name="outsider")
 """The bystander of every arm: a process in the root cgroup that has nothing to do with the I/O."""
-
-_FIO = frozenset({Submit.FIO_LIBAIO, Submit.FIO_IO_URING})
 
 
 class Target(Value):
@@ -78,7 +77,7 @@ def _implied(arm: Arm) -> Iterator[str]:
         below[layer.name] = layer
     yield from arm.shortage.NEEDS
     ways = {step.submit for step in arm.steps if isinstance(step, Write)}
-    if ways & _FIO:
+    if ways & BY_FIO:
         yield "tool:fio"
-    if Submit.FIO_IO_URING in ways:
+    if ways & BY_IO_URING:
         yield "probe:io_uring"

@@ -27,6 +27,7 @@ from conformance.model import (
     Mount,
     NoShortage,
     Relieve,
+    RemoveCgroup,
     Role,
     Run,
     Verify,
@@ -46,6 +47,8 @@ _NEEDS_SHORTAGE = frozenset(
         Clause.LIMIT_ENFORCED,
         Clause.OVERWRITE_IN_PLACE,
         Clause.EQUIVALENT,
+        Clause.RESOLVED_BY_WAITING,
+        Clause.INDEPENDENT_PROGRESS,
     }
 )
 
@@ -158,6 +161,7 @@ def _check_layers(arm: ArmParts, tell: Tell) -> _Rig:
             rig.wanted(node, key, name, layer.STANDS_ON[key], tell)
         for key, message in layer.wrong(rig.layers):
             tell(child(node, key), f"{key}: {message}")
+        _check_member(arm, node, getattr(layer, "cgroup", ""), tell)
         size = layer.device_size(rig.sizes)
         if size is not None:
             rig.sizes[layer.name] = size
@@ -236,14 +240,14 @@ def _check_steps(arm: ArmParts, rig: _Rig, tell: Tell) -> None:
         names.add(step.name)
         if isinstance(step, Run):
             _check_argv(step, node, rig, tell)
-        elif step.TARGET and not isinstance(step, (Impose, Relieve)):
+        elif step.TARGET and not isinstance(step, (Impose, Relieve, RemoveCgroup)):
             found = rig.wanted(node, "target", step.target, step.TARGET, tell)
             if found is not None and isinstance(step, (Write, Verify)):
                 rig.region(node, step.target, step.offset, step.length, tell)
         if isinstance(step, Write):
             _check_request(node, step.request, step.length, tell)
             _whole_blocks(node, "sync_every", step.sync_every or 0, tell)
-        if isinstance(step, (Write, Files, Metadata, Run)):
+        if isinstance(step, (Write, Files, Metadata, Run, RemoveCgroup)):
             _check_member(arm, node, step.cgroup, tell)
         if isinstance(step, (Write, Files)):
             first = generations.setdefault(step.generation, step.name)
@@ -329,6 +333,8 @@ def _check_clauses(
             need = "a step with the role overwrite"
         elif clause is Clause.REUSABLE and not roles & {Role.REUSE, Role.RECOVER}:
             need = "a step with the role reuse or recover"
+        elif clause is Clause.INDEPENDENT_PROGRESS and not any(b.io for b, _ in arm.bystanders):
+            need = "a bystander with I/O"
         elif clause is Clause.FILESYSTEM_CONSISTENT and not (
             any(isinstance(step, Check) for step in after)
             and any(isinstance(step, Mount) for step in after)

@@ -36,7 +36,7 @@ from conformance.oracle.text import Range
 
 Kind = Literal["zeros", "older", "foreign", "unreadable"]
 
-UNSPECIFIED: Final = frozenset({Submit.DIRECT, Submit.FIO_LIBAIO, Submit.FIO_IO_URING})
+UNSPECIFIED: Final = FIO | {Submit.DIRECT}
 """Ways on which a failed write leaves its range unspecified: open(2), O_DIRECT, and write(2)."""
 
 ACKNOWLEDGED_BY: Final = {
@@ -44,8 +44,7 @@ ACKNOWLEDGED_BY: Final = {
     Submit.DIRECT: "write() and fsync()",
     Submit.DSYNC: "write() under O_DSYNC",
     Submit.MMAP: "msync()",
-    Submit.FIO_LIBAIO: "their completion and fsync()",
-    Submit.FIO_IO_URING: "their completion and fsync()",
+    **dict.fromkeys(FIO, "their completion and fsync()"),
 }
 
 

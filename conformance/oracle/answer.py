@@ -169,7 +169,7 @@ def _incomplete(taken: Taken, scene: Scene) -> Iterator[str]:
             yield "a file was classified twice"
         case _:
             pass
-    commands = taken.step.verb in ("unmount", "mount", "check", "reattach")
+    commands = taken.step.verb in ("unmount", "mount", "check", "reattach", "remove_cgroup")
     if commands and not taken.seen.commands:
         yield "no command was seen"
 

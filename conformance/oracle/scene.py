@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from conformance.model import (
+    BY_FIO,
     AnyStep,
     Arm,
     ArmSeen,
@@ -33,7 +34,7 @@ SIGKILL: Final = 9
 SIGBUS: Final = 7
 SHELLS: Final = frozenset({"sh", "bash", "dash", "busybox"})
 MMAP: Final = frozenset({Submit.MMAP})
-FIO: Final = frozenset({Submit.FIO_LIBAIO, Submit.FIO_IO_URING})
+FIO: Final = BY_FIO
 STATUS_128: Final = 128
 """A shell's exit status for a child that signal N ended is 128 + N (POSIX 2.8.2)."""
 

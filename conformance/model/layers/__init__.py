@@ -14,6 +14,7 @@ from conformance.model.layers.basic import (
     FileLayer,
     FsLayer,
     LoopLayer,
+    SwapLayer,
     TmpfsLayer,
 )
 
@@ -33,6 +34,7 @@ __all__ = [
     "Layer",
     "LoopLayer",
     "Name",
+    "SwapLayer",
     "Switch",
     "TmpfsLayer",
 ]

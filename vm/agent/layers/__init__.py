@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.layers import disk, file, fs, loop, tmpfs
+from agent.layers import disk, file, fs, loop, swap, tmpfs
 from agent.layers.base import Layer, Maker, Site, succeeded
 
 KINDS: dict[str, Maker] = {
@@ -11,6 +11,7 @@ KINDS: dict[str, Maker] = {
     "fs": fs.Filesystem,
     "file": file.File,
     "loop": loop.Loop,
+    "swap": swap.Swap,
 }
 """The value of ``layer`` in a rig, and what makes it."""
 

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from agent import kernel
 from agent.basics import BLOCK, Clock, Json
 from agent.processes import Tick, no_tick
 from agent.workloads import frugal
@@ -20,8 +21,8 @@ from agent.workloads.frugal import Record, Results
 from agent.workloads.pattern import Pattern
 from agent.workloads.readback import Recogniser, forget_caches, read_region
 
-KINDS = ("create", "write", "fsync", "dirsync", "mkdir", "close", "open")
-_CREATE, _WRITE, _FSYNC, _DIRSYNC, _MKDIR, _CLOSE, _OPEN = range(7)
+KINDS = ("create", "write", "fsync", "dirsync", "mkdir", "close", "open", "syncfs")
+_CREATE, _WRITE, _FSYNC, _DIRSYNC, _MKDIR, _CLOSE, _OPEN, _SYNCFS = range(8)
 _NUMBER = 32
 """A block's number is the file's number shifted by so many bits, and its place in the file."""
 _REHEARSED = 6
@@ -52,6 +53,7 @@ class Order:
     count: int
     generation: int
     first: int
+    syncfs: bool = False  # after each file, the whole filesystem too
 
     def path(self, index: int) -> str:
         """The path of a file relative to the mount point; -1 is the directory itself."""
@@ -130,7 +132,8 @@ class Filer:
         # What was written is synced even if not all of it was: a program that handles errors would.
         good = self._call(_FSYNC, index, 0) >= 0 and good
         good = self._call(_CLOSE, index, 0) >= 0 and good
-        return good and self._call(_DIRSYNC, index, 0) >= 0
+        good = good and self._call(_DIRSYNC, index, 0) >= 0
+        return good and (not order.syncfs or self._call(_SYNCFS, index, 0) >= 0)
 
     def _call(self, kind: int, index: int, length: int) -> int:
         clock, results = self._clock, self._results
@@ -155,6 +158,8 @@ class Filer:
             os.fsync(self._fd)
         elif kind == _DIRSYNC:
             os.fsync(self._dir)
+        elif kind == _SYNCFS:
+            kernel.syncfs(self._dir)
         elif kind == _CLOSE:
             os.close(self._fd)
         elif kind == _MKDIR:
@@ -208,7 +213,7 @@ def write(
     tick: Tick = no_tick,
 ) -> tuple[Json, list[Synced]]:
     """Write the files in a frugal child: (parts of the host's ``StepSeen``, what was synced)."""
-    results = Results(5 * order.count + 8)
+    results = Results(6 * order.count + 8)
     try:
         run = frugal.start(
             lambda: Filer(order, pattern, clock, results).prepare(),

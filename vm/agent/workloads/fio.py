@@ -45,7 +45,15 @@ from agent.processes import OUTPUT_KEPT, Child, Output, Tick, fork_exec, no_tick
 from agent.workloads.frugal import READY_LIMIT
 from agent.workloads.readback import Recogniser
 
-ENGINES = {"fio_libaio": "libaio", "fio_io_uring": "io_uring"}
+ENGINES = {
+    "fio_libaio": ("libaio",),
+    "fio_io_uring": ("io_uring",),
+    # IOSQE_ASYNC on every request: one of io_uring's workers issues it.
+    "fio_io_uring_wq": ("io_uring", "--force_async=1"),
+    # A kernel thread of the ring's takes the requests and issues them.
+    "fio_io_uring_sqpoll": ("io_uring", "--sqthread_poll=1"),
+}
+"""fio's engine for each way to submit, and further words for it."""
 FOLDER = "/run/fio"
 LOG = f"{FOLDER}/log_lat.1.log"
 LOOK = 0.01
@@ -103,6 +111,8 @@ class Order:
 
 def order_of(step: Json, path: str) -> Order:
     """A step ``write`` as an order for fio."""
+    if step.get("unkillable"):
+        raise RigError("fio cannot be made unkillable")
     if step.get("kill") or step.get("after_error") == "continue":
         raise RigError("fio stops at its first error, and is not killed at one")
     return Order(
@@ -149,7 +159,8 @@ def command(order: Order, run: bytes, folder: str) -> list[str]:
         "--thread",
         f"--filename={order.path}",
         "--rw=write",
-        f"--ioengine={ENGINES[order.submit]}",
+        f"--ioengine={ENGINES[order.submit][0]}",
+        *ENGINES[order.submit][1:],
         f"--bs={order.request}",
         f"--offset={order.offset}",
         f"--size={order.length}",
