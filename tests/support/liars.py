@@ -350,7 +350,7 @@ FAULTS: Final[tuple[Liar, ...]] = (
     ),
     Liar(
         name="a write is refused although its cgroup may swap",
-        variant="loop_memcg_swap_absorbs[direct-64K]",
+        variant="loop_memcg_swap_absorbs[direct]",
         guest=NoSwap,
         clauses=frozenset({Clause.RESOLVED_BY_WAITING}),
     ),
