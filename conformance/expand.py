@@ -28,7 +28,7 @@ from conformance.model import (
     Value,
     Variant,
 )
-from conformance.model.shortages import CgroupPath
+from conformance.model.base import CgroupPath
 from conformance.parts import LAYERS, SHORTAGES, STEPS
 from conformance.semantics import ArmParts, check_arm, check_case
 from conformance.substitution import (

@@ -208,6 +208,7 @@ def _cgroups_are_used(library: Library) -> Iterator[Said]:
         for arm in variant.arms:
             declared.setdefault(variant.case, set()).update(arm.cgroups)
             paths = {getattr(step, "cgroup", "") for step in arm.steps}
+            paths |= {getattr(layer, "cgroup", "") for layer in arm.layers}
             paths |= {bystander.cgroup for bystander in arm.bystanders}
             if arm.shortage.binds is not None:
                 paths.add(arm.shortage.binds)

@@ -247,10 +247,10 @@ _MEANINGS: Mapping[tuple[str, str], str] = {
     ("FileLayer", "on"): "a mounted layer",
     ("FileLayer", "size"): "its length; sparse, unless `allocate`",
     ("LoopLayer", "on"): "a file or a block layer",
+    ("SwapLayer", "on"): "a block layer",
     ("TmpfsSize", "layer"): "a tmpfs",
     ("TmpfsSize", "size"): "what it is remounted to",
-    ("Memcg", "cgroup"): "one of the case's",
-    ("Memcg", "relief"): "memory.max after the relief; absent: `max`",
+    ("MemoryLimit", "cgroup"): "one of the case's",
     ("Quota", "layer"): "a filesystem made with this quota",
     ("Quota", "type"): "whose id",
     ("Quota", "id"): "the id; the file layer's `owner` or `project`",
@@ -295,6 +295,8 @@ _MEANINGS: Mapping[tuple[str, str], str] = {
     ("Trim", "directory"): "below the layer; what a step `files` made",
     ("Mkfs", "target"): "a filesystem",
     ("Reattach", "target"): "a loop device",
+    ("KillKeeper", "target"): "a loop device with a keeper",
+    ("RemoveCgroup", "cgroup"): "one of the case's, without children",
     ("Step", "role"): "what the step is for, which decides how it is judged",
 }
 """What fields mean that the models do not describe themselves."""

@@ -28,6 +28,7 @@ from conformance.model import (
     Mount,
     NoShortage,
     Relieve,
+    RemoveCgroup,
     Role,
     Run,
     Verify,
@@ -47,6 +48,8 @@ _NEEDS_SHORTAGE = frozenset(
         Clause.LIMIT_ENFORCED,
         Clause.OVERWRITE_IN_PLACE,
         Clause.EQUIVALENT,
+        Clause.RESOLVED_BY_WAITING,
+        Clause.INDEPENDENT_PROGRESS,
     }
 )
 
@@ -159,6 +162,7 @@ def _check_layers(arm: ArmParts, tell: Tell) -> _Rig:
             rig.wanted(node, key, name, layer.STANDS_ON[key], tell)
         for key, message in layer.wrong(rig.layers):
             tell(child(node, key), f"{key}: {message}")
+        _check_member(arm, node, getattr(layer, "cgroup", ""), tell)
         size = layer.device_size(rig.sizes)
         if size is not None:
             rig.sizes[layer.name] = size
@@ -237,7 +241,7 @@ def _check_steps(arm: ArmParts, rig: _Rig, tell: Tell) -> None:
         names.add(step.name)
         if isinstance(step, Run):
             _check_argv(step, node, rig, tell)
-        elif step.TARGET and not isinstance(step, (Impose, Relieve)):
+        elif step.TARGET and not isinstance(step, (Impose, Relieve, RemoveCgroup)):
             found = rig.wanted(node, "target", step.target, step.TARGET, tell)
             if found is not None and isinstance(step, (Write, Verify)):
                 rig.region(node, step.target, step.offset, step.length, tell)
@@ -249,7 +253,7 @@ def _check_steps(arm: ArmParts, rig: _Rig, tell: Tell) -> None:
                     tell(child(node, key), f"{key}: only fio's ways can, not {step.submit.value}")
         if isinstance(step, Files):
             _whole_blocks(node, "size", step.size, tell)
-        if isinstance(step, (Write, Files, Metadata, Run)):
+        if isinstance(step, (Write, Files, Metadata, Run, RemoveCgroup)):
             _check_member(arm, node, step.cgroup, tell)
         if isinstance(step, (Write, Files)):
             first = generations.setdefault(step.generation, step.name)
@@ -335,6 +339,8 @@ def _check_clauses(
             need = "a step with the role overwrite"
         elif clause is Clause.REUSABLE and not roles & {Role.REUSE, Role.RECOVER}:
             need = "a step with the role reuse or recover"
+        elif clause is Clause.INDEPENDENT_PROGRESS and not any(b.io for b, _ in arm.bystanders):
+            need = "a bystander with I/O"
         elif clause is Clause.FILESYSTEM_CONSISTENT and not (
             any(isinstance(step, Check) for step in after)
             and any(isinstance(step, Mount) for step in after)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"(\d+)([KMGT]?)")
@@ -48,6 +48,7 @@ def format_size(count: int) -> str:
 
 
 Bytes = Annotated[int, BeforeValidator(parse_size)]
+CgroupPath = Annotated[str, Field(pattern=r"^$|^[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)*$")]
 
 
 def as_json(value: BaseModel) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from conformance.model.base import Value
+from conformance.model.base import CgroupPath, Value
 from conformance.model.layers import AnyLayer, Name
-from conformance.model.shortages import AnyShortage, CgroupPath
+from conformance.model.shortages import AnyShortage
 from conformance.model.steps import AnyStep, Bystander
 from conformance.model.vocabulary import Clause, Level
 

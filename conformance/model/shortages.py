@@ -11,10 +11,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Field
 
-from conformance.model.base import Bytes, Value, format_size
-from conformance.model.layers import Ability, FsLayer, Layer, Name, TmpfsLayer
-
-CgroupPath = Annotated[str, Field(pattern=r"^$|^[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)*$")]
+from conformance.model.base import Bytes, CgroupPath, Value, format_size
+from conformance.model.layers import Ability, FsLayer, Layer, Name, Switch, TmpfsLayer
 
 
 class Shortage(Value):
@@ -65,16 +63,14 @@ class TmpfsSize(Shortage):
             yield "size", f"no less than the {format_size(layer.size)} that it has anyway"
 
 
-class Memcg(Shortage):
-    """``memory.max`` of a cgroup; relief sets it to ``relief`` (``max`` if absent)."""
+class MemoryLimit(Shortage):
+    """A limit on the memory of a cgroup and of those below it."""
 
-    # Without +io the loop driver finds no cgroup to charge.
-    NEEDS: ClassVar[tuple[str, ...]] = ("controller:memory", "controller:io")
-
-    kind: Literal["memcg"]
     cgroup: CgroupPath
-    limit: Bytes = Field(description="memory.max")
-    relief: Bytes | None = None
+    limit: Bytes = Field(description="bytes of memory")
+    relief: Bytes | None = Field(
+        default=None, description="the limit after the relief; absent: none"
+    )
 
     @property
     def asked(self) -> int | None:
@@ -85,6 +81,31 @@ class Memcg(Shortage):
     def binds(self) -> str | None:
         """See ``Shortage``."""
         return self.cgroup
+
+
+class Memcg(MemoryLimit):
+    """``memory.max`` or ``memory.high`` of a cgroup; relief sets it to ``relief``."""
+
+    # Without +io the loop driver finds no cgroup to charge.
+    NEEDS: ClassVar[tuple[str, ...]] = ("controller:memory", "controller:io")
+
+    kind: Literal["memcg"]
+    knob: Literal["max", "high"] = Field(default="max", description="memory.max or memory.high")
+    oom_group: Switch = Field(default="off", description="memory.oom.group")
+    swap: Bytes = Field(default=0, description="memory.swap.max: bytes of the rig's swap")
+
+
+class MemcgV1(MemoryLimit):
+    """``memory.limit_in_bytes`` of a cgroup in a hierarchy of cgroup v1.
+
+    The loop driver finds the memory cgroup of a request through its block cgroup, so that it matters
+    which other controllers the hierarchy has.
+    """
+
+    kind: Literal["memcg_v1"]
+    hierarchy: Literal["memory", "memory+blkio"] = Field(
+        description="the controllers that are mounted together"
+    )
 
 
 class Quota(Shortage):
@@ -157,6 +178,6 @@ class NoShortage(Shortage):
 
 
 AnyShortage = Annotated[
-    TmpfsSize | Memcg | Quota | Hog | ServerSpace | ScsiSense | NoShortage,
+    TmpfsSize | Memcg | MemcgV1 | Quota | Hog | ServerSpace | ScsiSense | NoShortage,
     Discriminator("kind"),
 ]

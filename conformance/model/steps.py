@@ -11,9 +11,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from conformance.model.base import Bytes, Value
+from conformance.model.base import Bytes, CgroupPath, Value
 from conformance.model.layers import Ability, Name
-from conformance.model.shortages import CgroupPath
 from conformance.model.vocabulary import Role, Submit
 
 # -- bystanders ---------------------------------------------------------------------------------
@@ -27,6 +26,7 @@ class BystanderIo(Value):
     length: Bytes
     request: Bytes = 65536
     submit: Literal[Submit.DIRECT, Submit.DSYNC] = Submit.DIRECT
+    reads: bool = Field(default=False, description="after one round of writes it only reads")
 
 
 class Bystander(Value):
@@ -55,8 +55,8 @@ class Step(Value):
 class Kill(Value):
     """The rig itself kills the submitter with SIGKILL: declared, so it is no finding."""
 
-    after: Literal["first_error"] | Bytes = Field(
-        description="the first error, or so many bytes written without one"
+    after: Literal["first_error", "first_sync"] | Bytes = Field(
+        description="the first error, the start of the first sync, or so many bytes written"
     )
 
 
@@ -82,6 +82,9 @@ class Write(Step):
     )
     after_error: Literal["stop", "continue"] = "stop"
     kill: Kill | None = None
+    unkillable: bool = Field(
+        default=False, description="with an oom_score_adj of -1000: the OOM killer must spare it"
+    )
 
 
 class Verify(Step):
@@ -219,6 +222,25 @@ class Reattach(Step):
 
     verb: Literal["reattach"]
     target: Name = "device"
+    remove: bool = Field(
+        default=False, description="the device itself is removed and made again in between"
+    )
+
+
+class KillKeeper(Step):
+    """The process that set a loop layer up, and kept it open, is ended by SIGKILL."""
+
+    TARGET: ClassVar[frozenset[Ability]] = frozenset({"reattach"})
+
+    verb: Literal["kill_keeper"]
+    target: Name = "device"
+
+
+class RemoveCgroup(Step):
+    """A cgroup that no process is in is removed, as rmdir(1) does it."""
+
+    verb: Literal["remove_cgroup"]
+    cgroup: CgroupPath
 
 
 def _verb(value: object) -> str:
@@ -239,6 +261,8 @@ AnyStep = Annotated[
     | Annotated[Check, Tag("check")]
     | Annotated[Trim, Tag("trim")]
     | Annotated[Mkfs, Tag("mkfs")]
-    | Annotated[Reattach, Tag("reattach")],
+    | Annotated[Reattach, Tag("reattach")]
+    | Annotated[KillKeeper, Tag("kill_keeper")]
+    | Annotated[RemoveCgroup, Tag("remove_cgroup")],
     Discriminator(_verb),
 ]

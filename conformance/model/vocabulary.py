@@ -51,6 +51,8 @@ class Clause(StrEnum):
     OVERWRITE_IN_PLACE = "overwrite_in_place"
     REUSABLE = "reusable"
     BOUNDED = "bounded"
+    RESOLVED_BY_WAITING = "resolved_by_waiting"
+    INDEPENDENT_PROGRESS = "independent_progress"
     EQUIVALENT = "equivalent"
     ATTRIBUTED = "attributed"
     FILESYSTEM_CONSISTENT = "filesystem_consistent"
@@ -86,6 +88,8 @@ CLAUSE_CLAIMS: dict[Clause, tuple[str, ...]] = {
     Clause.OVERWRITE_IN_PLACE: ("S12",),
     Clause.REUSABLE: ("S4", "S12"),
     Clause.BOUNDED: ("S13",),
+    Clause.RESOLVED_BY_WAITING: ("S13", "S1", "S12"),
+    Clause.INDEPENDENT_PROGRESS: ("S14",),
     Clause.EQUIVALENT: ("S10",),
     Clause.ATTRIBUTED: ("S11", "S14"),
     Clause.FILESYSTEM_CONSISTENT: ("S7", "S8"),
@@ -127,6 +131,8 @@ class Submit(StrEnum):
     FIO_IO_URING_FIXED = "fio_io_uring_fixed"  # from buffers that the ring has registered
     FIO_IO_URING_IOPOLL = "fio_io_uring_iopoll"  # whose completion is polled for
     FIO_IO_URING_BUFFERED = "fio_io_uring_buffered"  # through the page cache
+    FIO_IO_URING_WQ = "fio_io_uring_wq"  # every request by one of io_uring's workers
+    FIO_IO_URING_SQPOLL = "fio_io_uring_sqpoll"  # submitted by a kernel thread
 
 
 BY_IO_URING = frozenset(
@@ -135,6 +141,8 @@ BY_IO_URING = frozenset(
         Submit.FIO_IO_URING_FIXED,
         Submit.FIO_IO_URING_IOPOLL,
         Submit.FIO_IO_URING_BUFFERED,
+        Submit.FIO_IO_URING_WQ,
+        Submit.FIO_IO_URING_SQPOLL,
     }
 )
 BY_FIO = BY_IO_URING | {Submit.FIO_LIBAIO}

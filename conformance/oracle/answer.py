@@ -170,7 +170,9 @@ def _incomplete(taken: Taken, scene: Scene) -> Iterator[str]:
             yield "a file was classified twice"
         case _:
             pass
-    commands = taken.step.verb in ("unmount", "mount", "check", "trim", "mkfs", "reattach")
+    commands = taken.step.verb in (
+        *("unmount", "mount", "check", "trim", "mkfs", "reattach", "remove_cgroup"),
+    )
     if commands and not taken.seen.commands:
         yield "no command was seen"
 

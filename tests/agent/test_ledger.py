@@ -111,6 +111,14 @@ def test_the_parent_is_told_once_after_so_many_bytes(device: Path) -> None:
     assert told == [True]
 
 
+def test_the_parent_is_told_once_that_a_sync_begins(device: Path) -> None:
+    told: list[bool] = []
+    run(order(device, mark_sync=True, sync_every=REQUEST), told)
+    assert told == [True]
+    run(order(device, mark_sync=True), told)
+    assert told == [True, True]
+
+
 def test_a_device_that_cannot_be_opened_is_an_operation_that_failed(tmp_path: Path) -> None:
     ops = run(order(tmp_path / "none"))
     assert [(op.kind, op.result) for op in ops] == [("open", -errno.ENOENT)]

@@ -248,7 +248,8 @@ class Story:
         default_factory=lambda: TmpfsSize(kind="tmpfs_size", layer="back", size=SPACE * BLOCK)
     )
     level: Level = Level.MUST
-    clauses: tuple[Clause, ...] = tuple(Clause)
+    # Where a write is refused, it has not waited: that clause is for cases of another kind.
+    clauses: tuple[Clause, ...] = tuple(c for c in Clause if c is not Clause.RESOLVED_BY_WAITING)
     expect: Expect = field(default_factory=Expect)
     bystanders: tuple[Bystander, ...] = ()
     torn_down: TornDown = field(default_factory=TornDown)

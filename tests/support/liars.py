@@ -22,7 +22,7 @@ from conformance.machine.protocol import (
     GuestPanicked,
     WireGarbage,
 )
-from conformance.model import BLOCK, Clause, Op, Reading, Submitter, Watch, Write
+from conformance.model import BLOCK, Clause, Memcg, Op, Reading, Submitter, Watch, Write
 from tests.support.model_guest import Lie, ModelGuest
 
 DIRECT: Final = "loop_enospc_tmpfs_full[direct-off]"
@@ -186,6 +186,12 @@ def _dead_bystanders(seen: dict[str, Any]) -> None:
             one |= {"alive": False, "signal": 11}
 
 
+def _slow_bystanders(seen: dict[str, Any]) -> None:
+    if seen["name"] not in EARLY:
+        for one in seen["watch"]["bystanders"]:
+            one["io_stall_us"] = 30_000_000
+
+
 def _failed_command(seen: dict[str, Any]) -> None:
     for command in seen["commands"]:
         command["ended"] = {"exit_code": 4}
@@ -264,6 +270,13 @@ class Refusing(ModelGuest):
             self._tick(),
         )
         return self._submitter(step, [refused, self._sync()])
+
+
+class NoSwap(ModelGuest):
+    """Refuses what has no room in memory, although there is swap."""
+
+    def _limit(self) -> int:
+        return self._shortage.limit if isinstance(self._shortage, Memcg) else super()._limit()
 
 
 class Forgetful(ModelGuest):
@@ -353,6 +366,24 @@ FAULTS: Final[tuple[Liar, ...]] = (
         variant=DIRECT,
         guest=telling(on_step(["fill"], _over_its_limit)),
         clauses=frozenset({Clause.BOUNDED}),
+    ),
+    Liar(
+        name="a write is refused although its cgroup may swap",
+        variant="loop_memcg_swap_absorbs[direct]",
+        guest=NoSwap,
+        clauses=frozenset({Clause.RESOLVED_BY_WAITING}),
+    ),
+    Liar(
+        name="somebody else's I/O takes half a minute",
+        variant="isolation_neighbour_cgroup[max-direct]",
+        guest=telling(on_step([], _slow_bystanders)),
+        clauses=frozenset({Clause.INDEPENDENT_PROGRESS}),
+    ),
+    Liar(
+        name="the cgroup of a killed writer cannot be removed",
+        variant="loop_reuse_after_removed_cgroup[direct]",
+        guest=telling(on_step(["remove_cgroup"], _failed_command)),
+        clauses=frozenset({Clause.REUSABLE}),
     ),
     Liar(
         name="one cause of four is no shortage",

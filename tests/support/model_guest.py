@@ -30,6 +30,7 @@ from conformance.model import (
     Hog,
     Memcg,
     MemoryEvents,
+    MemoryLimit,
     Metadata,
     Mkfs,
     Op,
@@ -49,6 +50,7 @@ from conformance.model import (
     as_json,
     parse_size,
 )
+from conformance.model.layers import DISK_SIZE
 from conformance.model.shortages import ScsiSense, ServerSpace
 
 ZEROS = -1
@@ -59,6 +61,21 @@ Lie = Callable[[str, dict[str, Any], dict[str, Any]], dict[str, Any]]
 
 STEP: TypeAdapter[Any] = TypeAdapter(AnyStep)
 SHORTAGE: TypeAdapter[Any] = TypeAdapter(AnyShortage)
+
+
+def _base(target: str) -> int:
+    """Where a device's blocks are kept: there may be a second one."""
+    return 1 << 40 if target.startswith("other") else 0
+
+
+def _kills(step: Write, offset: int, result: int) -> bool:
+    """Whether the rig ends the writer after its request at ``offset``."""
+    if step.kill is None:
+        return False
+    done = offset + step.request - step.offset
+    if step.kill.after == "first_sync":
+        return done >= (step.sync_every or step.length)
+    return result < 0 if isinstance(step.kill.after, str) else done >= step.kill.after
 
 
 class ModelGuest:
@@ -102,7 +119,11 @@ class ModelGuest:
         self._shortage = SHORTAGE.validate_python(args["shortage"])
         self._bystanders = [Bystander.model_validate(b) for b in args["bystanders"]]
         self._cgroups: list[str] = list(args["cgroups"])
-        self._size = max((int(layer.get("size", 0)) for layer in args["layers"]), default=0)
+        self._in_memory = any(layer["layer"] == "tmpfs" for layer in args["layers"])
+        sizes = [
+            DISK_SIZE if x["layer"] == "disk" else int(x.get("size", 0)) for x in args["layers"]
+        ]
+        self._size = max(sizes, default=0)
         self._size = next(
             (int(x["size"]) for x in args["layers"] if x["name"] == "image"), self._size
         )
@@ -160,6 +181,9 @@ class ModelGuest:
             case "unmount" | "mount" | "check" | "reattach":
                 done = Command(argv=(step.verb, step.target), ended=Ended(exit_code=0))
                 return {"commands": [done]}
+            case "remove_cgroup":
+                self._cgroups.remove(step.cgroup)
+                return {"commands": [Command(argv=("rmdir",), ended=Ended(exit_code=0))]}
         return {}
 
     def _store(self, offset: int, length: int, generation: int, cgroup: str) -> int:
@@ -182,7 +206,8 @@ class ModelGuest:
         unsynced = 0
         for offset in range(step.offset, step.offset + step.length, step.request):
             begin = self._tick()
-            result = self._store(offset, step.request, step.generation, step.cgroup)
+            place = _base(step.target) + offset
+            result = self._store(place, step.request, step.generation, step.cgroup)
             ops.append(
                 Op("write", offset, step.request, step.generation, result, begin, self._tick())
             )
@@ -192,7 +217,7 @@ class ModelGuest:
             if step.sync_every and unsynced >= step.sync_every:
                 ops.append(self._sync())
                 unsynced = 0
-            if result < 0 and step.kill is not None:
+            if _kills(step, offset, result):
                 return self._submitter(step, ops, killed=True)
         ops.append(self._sync())
         ops.append(Op("close", 0, 0, 0, 0, self._tick(), self._tick()))
@@ -225,7 +250,7 @@ class ModelGuest:
     def _extents(self, step: Verify) -> list[Extent]:
         extents: list[Extent] = []
         for block in range(step.offset // BLOCK, (step.offset + step.length) // BLOCK):
-            generation = self._blocks.get(block)
+            generation = self._blocks.get(_base(step.target) // BLOCK + block)
             if generation == ZEROS:
                 generation = None
             content = "zero" if generation is None else "generation"
@@ -284,7 +309,9 @@ class ModelGuest:
         match self._shortage:
             case TmpfsSize(size=size):
                 return int(size)
-            case Memcg(limit=limit) | Quota(limit=limit):
+            case Memcg(limit=limit, swap=swap):
+                return int(limit) + int(swap)
+            case MemoryLimit(limit=limit) | Quota(limit=limit):
                 return int(limit)
             case Hog(leave=leave) | ServerSpace(leave=leave):
                 return self._at_impose + int(leave)
@@ -294,17 +321,27 @@ class ModelGuest:
 
     def _limits(self, cgroup: str) -> bool:
         """Whether the shortage is one for a submitter in this cgroup."""
-        if not isinstance(self._shortage, Memcg):
+        limited = self._shortage.binds
+        return limited is None or cgroup == limited or cgroup.startswith(f"{limited}/")
+
+    def _bounds(self) -> bool:
+        """Whether what is written can be beyond the limit: a throttle only delays, and of a device
+        that is no memory every page can be written back.
+        """
+        if not isinstance(self._shortage, MemoryLimit):
             return True
-        limited = self._shortage.cgroup
-        return cgroup == limited or cgroup.startswith(f"{limited}/")
+        high = isinstance(self._shortage, Memcg) and self._shortage.knob == "high"
+        return self._in_memory and not high
 
     def _space(self, cgroup: str) -> int:
-        bound = self._short and self._limits(cgroup)
+        bound = self._short and self._limits(cgroup) and self._bounds()
         return self._limit() - self._used() if bound else 1 << 40
 
     def _watch(self) -> Watch:
         limit = self._limit() if self._short else None
+        if isinstance(self._shortage, Memcg) and limit is not None:
+            limit = self._shortage.limit
+            self._hits += self._used() > limit
         events = MemoryEvents(max=self._hits)
         return Watch(
             t_us=self._tick(),

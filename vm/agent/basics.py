@@ -73,6 +73,14 @@ def keyed_numbers(text: str) -> dict[str, int]:
     return found
 
 
+def chosen(text: str) -> str:
+    """The choice in ``always [madvise] never``."""
+    for word in text.split():
+        if word.startswith("["):
+            return word.strip("[]")
+    return text
+
+
 def one_line(text: object, most: int = 400) -> str:
     """Any text as one line of at most ``most`` characters."""
     return " ".join(str(text).split())[:most]

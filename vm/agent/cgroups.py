@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import signal
 
@@ -12,6 +14,10 @@ MOUNT = "/sys/fs/cgroup"
 CONTROLLERS = ("memory", "io", "pids")
 _EVENTS = ("max", "oom", "oom_kill", "oom_group_kill", "high")
 _STAT = ("anon", "shmem", "file")
+MOUNT_V1 = "/run/cgroup_v1"
+NO_LIMIT_V1 = 1 << 60
+"""A limit above this is none: cgroup v1 shows the largest number of pages."""
+_V1_LIMIT = 10.0
 
 
 def ensure_mounted() -> None:
@@ -91,6 +97,15 @@ class Tree:
             if name in failed:
                 raise RigError(f"cannot enable {name} below {directory}: {failed[name]}")
 
+    def remove(self, path: str) -> str:
+        """Remove a cgroup in which nobody is, at once: nothing, or why it stays."""
+        try:
+            os.rmdir(self.directory(path))
+        except OSError as error:
+            return one_line(error)
+        self.paths.remove(path)
+        return ""
+
     def directory(self, path: str) -> str:
         """The directory of a cgroup of the case, or of the root."""
         return f"{self.root}/{path}" if path else MOUNT
@@ -148,3 +163,84 @@ class Tree:
             return True
 
         return poll_until(gone, limit)
+
+
+class TreeV1(Tree):
+    """The cgroups of one case in a hierarchy of cgroup v1, mounted for it.
+
+    The controllers are taken from cgroup v2 first, which can only be while no cgroup there uses them.
+    """
+
+    def __init__(self, controllers: str, root: str = "case") -> None:
+        super().__init__(root)
+        self.root = f"{MOUNT_V1}/{root}"
+        self._controllers = controllers.replace("+", ",")
+        self._mounted = False
+
+    def mount(self) -> None:
+        """Mount the hierarchy. Raises RigError: a kernel may have no cgroup v1."""
+        for name in CONTROLLERS:
+            with contextlib.suppress(OSError):
+                write(f"{MOUNT}/cgroup.subtree_control", f"-{name}")
+        os.makedirs(MOUNT_V1, exist_ok=True)
+        failed: list[OSError] = []
+
+        def mounted() -> bool:
+            # The cgroups of an earlier probe go in the background.
+            try:
+                kernel.mount("cgroup", MOUNT_V1, "cgroup", 0, self._controllers)
+            except OSError as error:
+                failed.append(error)
+                return error.errno != errno.EBUSY
+            self._mounted = True
+            return True
+
+        poll_until(mounted, _V1_LIMIT)
+        if not self._mounted:
+            raise RigError(f"no hierarchy of cgroup v1 with {self._controllers}: {failed[-1]}")
+
+    def up(self, paths: list[str]) -> None:
+        """Make the cgroups; in each the controllers are in force as they are."""
+        self.mount()
+        try:
+            os.makedirs(self.root, exist_ok=True)
+            for path in paths:
+                if path and path not in self.paths:
+                    os.makedirs(self.directory(path))
+                    self.paths.append(path)
+        except OSError as error:
+            raise RigError(f"cannot make the cgroups: {one_line(error)}") from error
+
+    def directory(self, path: str) -> str:
+        """The directory of a cgroup of the case, or of the root."""
+        return f"{self.root}/{path}" if path else MOUNT_V1
+
+    def anonymous(self, path: str) -> int | None:
+        """Bytes of anonymous memory charged to a cgroup; None for the root."""
+        if not path:
+            return None
+        return keyed_numbers(read_text(f"{self.directory(path)}/memory.stat")).get("rss")
+
+    def events(self, path: str) -> Json:
+        """The host's ``MemoryEvents`` of one cgroup."""
+        directory = self.directory(path)
+        stat = keyed_numbers(read_text(f"{directory}/memory.stat"))
+        return {
+            **dict.fromkeys(_EVENTS, 0),
+            "max": int(read_text(f"{directory}/memory.failcnt", "0") or 0),
+            "oom_kill": keyed_numbers(read_text(f"{directory}/memory.oom_control")).get(
+                "oom_kill", 0
+            ),
+            "current": int(read_text(f"{directory}/memory.usage_in_bytes", "0") or 0),
+            "anon": stat.get("rss", 0),
+            "shmem": stat.get("shmem", 0),
+            "file": stat.get("cache", 0),
+        }
+
+    def down(self, limit: float) -> list[str]:
+        """End what is left, remove the cgroups, and give the controllers back to cgroup v2."""
+        left = super().down(limit)
+        if self._mounted and not left:
+            with contextlib.suppress(OSError):
+                kernel.umount(MOUNT_V1)
+        return left

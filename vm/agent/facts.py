@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agent.basics import read_text
-
-
-def _chosen(text: str) -> str:
-    """The choice in ``always [madvise] never``."""
-    for word in text.split():
-        if word.startswith("["):
-            return word.strip("[]")
-    return text
+from agent.basics import chosen, read_text
 
 
 def facts() -> dict[str, str]:
@@ -28,8 +20,8 @@ def facts() -> dict[str, str]:
         "cpus": str(os.cpu_count() or 1),
         "memory_kib": memory[1] if len(memory) > 1 else "",
         "swap": f"{len(swaps)} areas" if swaps else "off",
-        "thp": _chosen(read_text(f"{huge}/enabled", "absent")),
-        "thp_shmem": _chosen(read_text(f"{huge}/shmem_enabled", "absent")),
+        "thp": chosen(read_text(f"{huge}/enabled", "absent")),
+        "thp_shmem": chosen(read_text(f"{huge}/shmem_enabled", "absent")),
         "clocksource": read_text(
             "/sys/devices/system/clocksource/clocksource0/current_clocksource"
         ),

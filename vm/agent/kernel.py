@@ -31,6 +31,8 @@ _FS_IOC_FSGETXATTR = 0x801C581F
 _FS_IOC_FSSETXATTR = 0x401C5820
 _FSXATTR = struct.Struct("=5I8x")
 
+_LOOP_CTL_ADD = 0x4C80
+_LOOP_CTL_REMOVE = 0x4C81
 _LOOP_CTL_GET_FREE = 0x4C82
 _LOOP_MAJOR = 7
 _BLKGETSIZE64 = 0x80081272
@@ -135,10 +137,33 @@ def free_loop() -> int:
         number = fcntl.ioctl(fd, _LOOP_CTL_GET_FREE)
     finally:
         os.close(fd)
+    _loop_node(number)
+    return number
+
+
+def _loop_node(number: int) -> None:
     node = f"/dev/loop{number}"
     if not os.path.exists(node):
         os.mknod(node, stat.S_IFBLK | 0o660, os.makedev(_LOOP_MAJOR, number))
-    return number
+
+
+def remove_loop(number: int) -> None:
+    """Remove a loop device that is not in use, with its node."""
+    _control_loop(_LOOP_CTL_REMOVE, number)
+
+
+def add_loop(number: int) -> None:
+    """Make a loop device of this number, and its node."""
+    _control_loop(_LOOP_CTL_ADD, number)
+    _loop_node(number)
+
+
+def _control_loop(request: int, number: int) -> None:
+    fd = os.open("/dev/loop-control", os.O_RDWR)
+    try:
+        fcntl.ioctl(fd, request, number)
+    finally:
+        os.close(fd)
 
 
 def device_size(path: str) -> int:

@@ -5,10 +5,10 @@ Built once, torn down once; steps happen in between.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent.basics import Clock, Json, RigError, one_line, poll_until
-from agent.cgroups import Tree
+from agent.cgroups import Tree, TreeV1
 from agent.facts import facts
 from agent.layers import KINDS as LAYERS
 from agent.layers import Layer, Site
@@ -65,8 +65,11 @@ class Rig:
         rig.pattern.warm()
         shortage = args["shortage"]
         paths = list(args["cgroups"])
-        paths += [shortage["cgroup"]] if shortage["kind"] == "memcg" else []
+        paths += [shortage["cgroup"]] if "cgroup" in shortage else []
+        if shortage["kind"] == "memcg_v1":
+            rig.cgroups = TreeV1(shortage["hierarchy"])
         rig.cgroups.up(paths)
+        rig.site = replace(rig.site, procs=rig.cgroups.procs)
         for spec in args["layers"]:
             make = LAYERS.get(spec["layer"])
             if make is None:

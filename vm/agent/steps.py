@@ -9,15 +9,18 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 
-from agent.basics import BLOCK, Json, RigError, one_line
+from agent.basics import BLOCK, Json, RigError, one_line, poll_until
 from agent.layers import Layer, succeeded
 from agent.layers.base import Attachable
 from agent.layers.fs import Filesystem
+from agent.layers.loop import Loop
 from agent.processes import ended
 from agent.rig import Rig
 from agent.workloads import files, fio, ledger, metadata, readback
 from agent.workloads import run as run_command
 
+REMOVE_LIMIT = 5.0
+"""Seconds for a cgroup to be free of the processes that have ended."""
 UNTOLD = 200
 """Names that were only synced with their directory, and are told because they are not there."""
 
@@ -254,11 +257,38 @@ def reattach(rig: Rig, step: Json) -> Json:
             }
         )
     else:
+        if step.get("remove") and isinstance(device, Loop):
+            commands.append(device.renew())
         commands.append(device.attach())
         if not succeeded(commands[-1]) or not device.attached():
             problem = f"{device.path} cannot be attached again: {one_line(commands[-1]['output'])}"
     rig.crew.resume()
     return {"commands": commands, "problem": problem}
+
+
+def kill_keeper(rig: Rig, step: Json) -> Json:
+    """The process that set a loop device up is ended."""
+    device = rig.layer(step["target"])
+    if not isinstance(device, Loop):
+        raise RigError(f"{device.name} is no loop device")
+    device.kill_keeper()
+    return {}
+
+
+def remove_cgroup(rig: Rig, step: Json) -> Json:
+    """A cgroup is removed, as rmdir(1) does it."""
+    # A process that has ended leaves its cgroup a moment after it could be waited for.
+    said = "not tried"
+
+    def removed() -> bool:
+        nonlocal said
+        said = rig.cgroups.remove(step["cgroup"])
+        return not said
+
+    poll_until(removed, REMOVE_LIMIT)
+    how = ended(1 if said else 0)
+    command = {"argv": ["rmdir", step["cgroup"]], "ended": how, "output": said}
+    return {"commands": [command]}
 
 
 def _procs(rig: Rig, cgroup: str) -> str:
@@ -289,5 +319,7 @@ VERBS: dict[str, Verb] = {
     "trim": trim,
     "mkfs": make,
     "reattach": reattach,
+    "kill_keeper": kill_keeper,
+    "remove_cgroup": remove_cgroup,
 }
 """The verbs of the case language, by their names."""

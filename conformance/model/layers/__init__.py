@@ -20,6 +20,7 @@ from conformance.model.layers.basic import (
     FileLayer,
     FsLayer,
     LoopLayer,
+    SwapLayer,
     TmpfsLayer,
 )
 from conformance.model.layers.nbd import NbdLayer, QemuNbdLayer
@@ -52,6 +53,7 @@ __all__ = [
     "Name",
     "NfsLayer",
     "OverlayLayer",
+    "SwapLayer",
     "Switch",
     "TmpfsLayer",
 ]

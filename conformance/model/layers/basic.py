@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from conformance.model.base import Bytes
+from conformance.model.base import Bytes, CgroupPath
 from conformance.model.layers.base import (
     BLOCK_DEVICE,
     FILE_OR_BLOCK,
@@ -33,6 +33,16 @@ class TmpfsLayer(Layer):
 
     layer: Literal["tmpfs"]
     size: Bytes = Field(description="its size= mount option")
+    huge: Literal["never", "always", "within_size", "advise", "force"] = Field(
+        default="never",
+        description="its huge= mount option; `force` is shmem_enabled's, for every tmpfs",
+    )
+
+    def needs(self, below: Mapping[str, Layer]) -> Iterator[str]:
+        """See ``Layer``."""
+        del below
+        if self.huge != "never":
+            yield "probe:tmpfs_huge_pages"
 
     def direct_io_needs(self, layers: Mapping[str, Layer]) -> Iterator[str]:
         """See ``Layer``."""
@@ -117,6 +127,12 @@ class LoopLayer(Layer):
     layer: Literal["loop"]
     on: Name
     direct_io: Switch = Field(default="off", description="losetup --direct-io; checked in sysfs")
+    cgroup: CgroupPath = Field(
+        default="", description="whose process sets it up; empty: the root cgroup"
+    )
+    keeper: Switch = Field(
+        default="off", description="the process that sets it up lives on and keeps it open"
+    )
 
     def needs(self, below: Mapping[str, Layer]) -> Iterator[str]:
         """See ``Layer``."""
@@ -135,4 +151,15 @@ class LoopLayer(Layer):
         return below is not None and below.zeroed(layers)
 
 
-BasicLayer = TmpfsLayer | DiskLayer | FsLayer | FileLayer | LoopLayer
+class SwapLayer(Layer):
+    """A swap area on a block layer, in use."""
+
+    SORT: ClassVar[str] = "a swap area"
+    CAN: ClassVar[frozenset[Ability]] = frozenset()
+    STANDS_ON: ClassVar[Mapping[str, frozenset[Ability]]] = {"on": BLOCK_DEVICE}
+
+    layer: Literal["swap"]
+    on: Name
+
+
+BasicLayer = TmpfsLayer | DiskLayer | FsLayer | FileLayer | LoopLayer | SwapLayer

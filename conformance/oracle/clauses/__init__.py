@@ -21,7 +21,12 @@ from conformance.oracle.clauses.killing import (
     no_oom_kill,
     submitter_survives,
 )
-from conformance.oracle.clauses.progress import bounded, equivalent
+from conformance.oracle.clauses.progress import (
+    bounded,
+    equivalent,
+    independent_progress,
+    resolved_by_waiting,
+)
 from conformance.oracle.clauses.usage import overwrite_in_place, reusable
 from conformance.oracle.trial import Trial
 
@@ -37,6 +42,8 @@ CLAUSES: Mapping[Clause, Callable[[Trial], Iterable[Finding]]] = {
     Clause.OVERWRITE_IN_PLACE: overwrite_in_place,
     Clause.REUSABLE: reusable,
     Clause.BOUNDED: bounded,
+    Clause.RESOLVED_BY_WAITING: resolved_by_waiting,
+    Clause.INDEPENDENT_PROGRESS: independent_progress,
     Clause.EQUIVALENT: equivalent,
     Clause.ATTRIBUTED: attributed,
     Clause.FILESYSTEM_CONSISTENT: filesystem_consistent,

@@ -1,14 +1,16 @@
-"""Clauses on time and on sameness: ``bounded``, ``equivalent``."""
+"""Clauses on time and on sameness: ``bounded``, ``resolved_by_waiting``, ``equivalent`` and more."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from conformance.model import Clause, Ended, Finding, Role
 from conformance.oracle.answer import KERNELS_OWN
 from conformance.oracle.clauses.answers import answer_of, limit_enforced
 from conformance.oracle.kernel_log import task_name
 from conformance.oracle.scene import Phase, Scene, Taken, program
+from conformance.oracle.text import op_line
 from conformance.oracle.trial import Act, Trial
 
 IN_TIME = "every operation, kill, unmount and detach ends within its limit"
@@ -82,6 +84,70 @@ def _stuck(scene: Scene) -> Iterator[Late]:
             if stays and one.pid not in busy:
                 text = f"{one.comm} (pid {one.pid}) stays in uninterruptible sleep"
                 yield look.where, f"blocked:{task_name(one.comm)}", text, [one.stack]
+
+
+def resolved_by_waiting(trial: Trial) -> Iterator[Finding]:
+    """A write whose shortage the kernel can resolve by itself (dirty pages that can be written back,
+    pages that can be swapped out, a throttle) waits for that, and succeeds (NORMS, S13).
+    """
+    for act in trial.acts:
+        for taken in act.scene.taken:
+            if taken.step.role is not Role.PROVOKE or taken.phase is not Phase.SHORT:
+                continue
+            answer = answer_of(taken)
+            if answer != "none":
+                yield trial.finding(
+                    Clause.RESOLVED_BY_WAITING,
+                    act.scene,
+                    signature=f"{act.scene.name}:{answer}",
+                    expected="the write waits until there is room again, and succeeds",
+                    observed=f"{taken.name} {_RESOLUTION[answer]}",
+                    step=taken.name,
+                    evidence=[op_line(op) for op in taken.ops if op.result < 0],
+                )
+
+
+_RESOLUTION = {
+    "kill": "was killed, although room could be made",
+    "blocked": "did not end within its limit",
+    "error": "was told of an error, although room could be made",
+}
+SLOWER: Final = 20
+"""How many times longer than ever before an operation of somebody else may take."""
+SLOW_US: Final = 5_000_000
+"""What nobody calls slow: one processor is shared by all, and emulated."""
+
+
+def independent_progress(trial: Trial) -> Iterator[Finding]:
+    """The I/O of somebody whose cgroup is not short goes on about as before (NORMS, S14).
+
+    What is compared is the longest operation of each bystander, with its own longest before the
+    shortage.
+    """
+    for act in trial.acts:
+        longest: dict[str, int] = {}
+        told: set[str] = set()
+        for look in act.scene.looks:
+            for one in look.watch.bystanders:
+                if look.phase is Phase.BEFORE:
+                    longest[one.name] = one.io_stall_us
+                    continue
+                most = max(SLOW_US, SLOWER * longest.get(one.name, 0))
+                bound = act.scene.arm.shortage.binds is not None
+                if one.name in told or (bound and act.scene.limited(one.cgroup)):
+                    continue
+                if look.phase is Phase.SHORT and one.io_stall_us > most:
+                    told.add(one.name)
+                    yield trial.finding(
+                        Clause.INDEPENDENT_PROGRESS,
+                        act.scene,
+                        signature=f"io-slowed:{one.name}",
+                        expected="the I/O of who is not short goes on about as before",
+                        observed=f"an operation of bystander {one.name} took "
+                        f"{one.io_stall_us / 1e6:.1f} s, and none more than "
+                        f"{longest.get(one.name, 0) / 1e6:.3f} s before the shortage",
+                        step=look.where,
+                    )
 
 
 def equivalent(trial: Trial) -> Iterator[Finding]:

@@ -105,7 +105,8 @@ def reusable(trial: Trial) -> Iterator[Finding]:
             yield from _given_back(trial, act, taken)
             if taken.step.role in (Role.REUSE, Role.RECOVER):
                 yield from _lived(trial, act, taken)
-            if taken.step.role is Role.RECOVER:
+            # To remove a cgroup takes no space.
+            if taken.step.role is Role.RECOVER or taken.step.verb == "remove_cgroup":
                 yield from _recovered(trial, act, taken)
 
 
@@ -173,7 +174,7 @@ def _failures(scene: Scene, taken: Taken) -> Iterator[tuple[str, str]]:
         told.setdefault("recover-write-short", op_line(short[0]))
     if isinstance(taken.step, Run):
         told.update(_command_failure(scene, taken, taken.step))
-    if taken.step.verb in ("reattach", "trim", "mkfs"):
+    if taken.step.verb in ("reattach", "trim", "mkfs", "remove_cgroup"):
         for command in failed_commands(taken.seen.commands):
             name = program(command.argv)
             text = f"{name} ended with {command.ended.exit_code}: {command.output[-200:].strip()}"

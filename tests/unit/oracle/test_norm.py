@@ -35,6 +35,9 @@ from tests.support.liars import (
 ROOT = Path(__file__).parents[3]
 VARIANTS = {v.id: v for v in load_library([ROOT / "cases"], ROOT / "fixtures").variants}
 MMAP = "loop_enospc_tmpfs_full[mmap-off]"
+SWAP = "loop_memcg_swap_absorbs[direct]"
+NEIGHBOUR = "isolation_neighbour_cgroup[max-direct]"
+READER = "isolation_reader_memcg[limited-direct]"
 REFUSED_AT = 3 << 20
 """Where ``fill`` of loop_enospc_tmpfs_full is refused: 4 MiB less the control's one."""
 PID = 200
@@ -107,6 +110,15 @@ def oom(lines: Iterable[str], *, kills: int = 1) -> Edit:
     return edit
 
 
+def slow(microseconds: int, name: str, *, before: bool = False) -> Edit:
+    def edit(seen: dict[str, Any]) -> None:
+        for one in seen["watch"]["bystanders"]:
+            if one["name"] == name and (before or seen["name"] not in EARLY):
+                one["io_stall_us"] = microseconds
+
+    return edit
+
+
 def killed(pid: int, comm: str) -> str:
     return (
         f"Memory cgroup out of memory: Killed process {pid} ({comm}) total-vm:1kB, anon-rss:1kB, "
@@ -134,6 +146,12 @@ def by_submitter(victim: int) -> list[str]:
 DIED: Edits = {("fill",): ended(signal=9)}
 
 ALLOWED: dict[str, tuple[str, Edits]] = {
+    "a neighbour's operation of four seconds": (NEIGHBOUR, {(): slow(4_000_000, "neighbour")}),
+    "a slow neighbour that was as slow before": (
+        NEIGHBOUR,
+        {(): slow(20_000_000, "neighbour", before=True)},
+    ),
+    "a slow reader in the cgroup that is short": (READER, {(): slow(20_000_000, "reader")}),
     "a SIGBUS for a store into a mapping": (MMAP, {("fill",): ended(signal=7)}),
     "ENOMEM for a memory limit": (MEMCG, {("fill",): refused_as(errno.ENOMEM)}),
     "EDQUOT for a full device": (DIRECT, {("fill",): refused_as(errno.EDQUOT)}),
@@ -170,6 +188,22 @@ def test_the_norm_allows(name: str, tmp_path: Path) -> None:
 
 
 LINES: dict[str, tuple[str, Edits, Status, Told]] = {
+    "a kill that the submitter invoked itself, where it could have waited for room": (
+        SWAP,
+        {("fill",): ended(signal=9), (): oom(by_submitter(PID))},
+        Status.FAIL,
+        {
+            ("should", "no_oom_kill", "invoked-by-submitter"),
+            ("should", "submitter_survives", "killed-by-oom"),
+            ("must", "resolved_by_waiting", "main:kill"),
+        },
+    ),
+    "a neighbour's operation of ten seconds, none of which took so long before": (
+        NEIGHBOUR,
+        {(): slow(10_000_000, "neighbour")},
+        Status.FAIL,
+        {("must", "independent_progress", "io-slowed:neighbour")},
+    ),
     "a worker's kill of the submitter": (
         MEMCG,
         {**DIED, (): oom(by_worker(PID))},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.layers import backings, disk, file, fs, loop, nbd, nvme, scsi, tmpfs, ublk
+from agent.layers import backings, disk, file, fs, loop, nbd, nvme, scsi, swap, tmpfs, ublk
 from agent.layers.base import Layer, Maker, Site, succeeded
 
 KINDS: dict[str, Maker] = {
@@ -19,6 +19,7 @@ KINDS: dict[str, Maker] = {
     "overlay": backings.Overlay,
     "bindfs": backings.Bindfs,
     "nfs": backings.Nfs,
+    "swap": swap.Swap,
 }
 """The value of ``layer`` in a rig, and what makes it."""
 

@@ -13,21 +13,30 @@ from agent.processes import Tick, no_tick, run
 Fact = str | int | bool
 
 
+def _root_only(cgroup: str) -> str:
+    if cgroup:
+        raise RigError(f"there is no cgroup {cgroup} here")
+    return ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Site:
     """Where a rig is built and how its commands are run."""
 
     root: str = "/run/rig"
     tick: Tick = no_tick
+    procs: Callable[[str], str] = _root_only
+    """The file through which a process enters a cgroup of the case."""
 
     def run(
         self,
         argv: list[str],
         limit: float = 60.0,
         env: Mapping[str, str] | None = None,
+        cgroup: str = "",
     ) -> Json:
         """A command of the rig, bounded, as the host's ``Command``."""
-        return run(argv, limit=limit, env=env, tick=self.tick)
+        return run(argv, limit=limit, env=env, tick=self.tick, procs=self.procs(cgroup))
 
     def must(
         self,

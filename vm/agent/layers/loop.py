@@ -7,7 +7,10 @@ import os
 from agent import kernel
 from agent.basics import Json, RigError, one_line, poll_until, read_text
 from agent.layers.base import Attachable, Fact, succeeded
+from agent.processes import Child, Output, ended, fork_exec
 
+KEEPER_LIMIT = 30.0
+"""Seconds for the process that keeps a device open to have set it up."""
 DETACH_LIMIT = 5.0
 """Seconds for a device to let go after losetup -d: while anybody has it open, it only will."""
 
@@ -16,6 +19,17 @@ class Loop(Attachable):
     """One loop device; a re-attachment gets the same number, so its path stays."""
 
     number = -1
+    _keeper: Child | None = None
+
+    def renew(self) -> Json:
+        """Remove the detached device and make it again under its number; the first's outcome."""
+        argv = ["LOOP_CTL_REMOVE", self.path]
+        try:
+            kernel.remove_loop(self.number)
+        except OSError as error:
+            return {"argv": argv, "ended": ended(1), "output": one_line(error)}
+        kernel.add_loop(self.number)
+        return {"argv": argv, "ended": ended(0), "output": ""}
 
     def up(self) -> None:
         """Make it."""
@@ -36,10 +50,35 @@ class Loop(Attachable):
     def attach(self) -> Json:
         """Run losetup over the layer below, with direct I/O as the rig asks."""
         switch = f"--direct-io={self.spec.get('direct_io', 'off')}"
-        return self.site.run(["losetup", switch, self.path, self.base().path])
+        words = ["losetup", switch, self.path, self.base().path]
+        cgroup = self.spec.get("cgroup", "")
+        if self.spec.get("keeper") != "on":
+            return self.site.run(words, cgroup=cgroup)
+        output = Output()
+        script = f'exec 3<>{self.path} && "$@" && exec sleep infinity'
+        self._keeper = Child.adopt(
+            fork_exec(["sh", "-c", script, "sh", *words], output.fd, procs=self.site.procs(cgroup))
+        )
+        poll_until(lambda: self.attached() or self._keeper_gone(), KEEPER_LIMIT)
+        failed = not self.attached()
+        how = self._keeper.finish(0) if failed else ended(0)
+        return {"argv": words, "ended": how, "output": output.take()}
+
+    def _keeper_gone(self) -> bool:
+        return self._keeper is None or self._keeper.look()
+
+    def kill_keeper(self) -> None:
+        """End the process that set the device up and keeps it open. Raises RigError."""
+        if self._keeper is None or self._keeper.look():
+            raise RigError(f"nobody keeps {self.path} open")
+        if not self._keeper.kill(tick=self.site.tick):
+            raise RigError(f"who keeps {self.path} open does not die of SIGKILL")
+        self._keeper = None
 
     def detach(self) -> Json:
         """Run losetup -d; a device that is open may hold on to its file (see ``attached``)."""
+        if self._keeper is not None and not self._keeper.look():
+            self.kill_keeper()
         command = self.site.run(["losetup", "-d", self.path])
         poll_until(lambda: not self.attached(), DETACH_LIMIT)
         return command

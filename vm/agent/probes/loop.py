@@ -66,6 +66,37 @@ def _write_from(procs: str, device: str, length: int) -> str:
     return "" if how["exit_code"] == 0 else f"the probe's writer ended with {how}"
 
 
+def _loop_charges_memcg_v1(hierarchy: str) -> Callable[[Site], str]:
+    def probe(site: Site) -> str:
+        """Whether a cgroup of v1 pays for the pages that it writes through a loop device."""
+        tree = cgroups.TreeV1(hierarchy, "probe")
+        with Stack(loop_rig(4 * MIB), site) as layers:
+            try:
+                tree.up(["writer"])
+                before = tree.events("writer")["shmem"]
+                problem = _write_from(tree.procs("writer"), layers["probe_device"].path, 2 * MIB)
+                grown = tree.events("writer")["shmem"] - before
+            finally:
+                tree.down(_LIMIT)
+        if problem:
+            return f"cannot tell whether loop I/O is charged: {problem}"
+        if grown >= CHARGED:
+            return ""
+        return (
+            f"loop I/O is not charged to a cgroup of the v1 hierarchy {hierarchy}; "
+            f"of 2 MiB it was charged {max(grown, 0)} bytes"
+        )
+
+    return probe
+
+
+def _tmpfs_huge_pages(site: Site) -> str:
+    """Whether a tmpfs may have huge pages here."""
+    spec = {"layer": "tmpfs", "name": "probe_huge", "size": 8 * MIB, "huge": "always"}
+    with Stack([spec], site):
+        return ""
+
+
 def _tmpfs_direct_io(site: Site) -> str:
     """Whether losetup --direct-io=on stays on over a file on tmpfs."""
     with Stack(loop_rig(4 * MIB), site) as layers:
@@ -131,7 +162,10 @@ def _io_uring_iopoll(site: Site) -> str:
 
 PROBES: dict[str, Callable[[Site], str]] = {
     "loop_charges_memcg": _loop_charges_memcg,
+    "loop_charges_memcg_v1": _loop_charges_memcg_v1("memory+blkio"),
+    "loop_charges_memcg_v1_alone": _loop_charges_memcg_v1("memory"),
     "tmpfs_direct_io": _tmpfs_direct_io,
+    "tmpfs_huge_pages": _tmpfs_huge_pages,
     "quota_ext4": _quota("ext4"),
     "quota_xfs": _quota("xfs"),
     "io_uring": _io_uring,

@@ -8,6 +8,7 @@ from agent.shortages.base import Maker, Shortage
 KINDS: dict[str, Maker] = {
     "tmpfs_size": tmpfs_size.TmpfsSize,
     "memcg": memcg.Memcg,
+    "memcg_v1": memcg.MemcgV1,
     "quota": quota.Quota,
     "hog": hog.Hog,
     "server_space": server_space.ServerSpace,

@@ -38,7 +38,8 @@ _ERRORS = 64
 _MESSAGE_AT = 64
 _RUN, _PAUSE, _STOP = range(3)
 _STARTING, _RUNNING, _PAUSED, _FAILED = range(4)
-_KINDS = ("write", "open", "sync")
+_KINDS = ("write", "open", "sync", "read")
+_READ = 3
 
 
 class Bystander:
@@ -239,6 +240,7 @@ class _Life:
         self._path = target
         self._done = self._longest = self._errors = 0
         self._fd = -1
+        self._reading = False
         self._flags = os.O_RDWR
         if io is not None:
             # What completes is durable, whichever way it takes.
@@ -258,6 +260,7 @@ class _Life:
         os.close(scratch)
         os.close(full)
         self._done = self._longest = self._errors = 0
+        self._reading = False
         self._fd = -1
         self._area[8:_MESSAGE_AT] = bytes(_MESSAGE_AT - 8)
         self._open()
@@ -298,7 +301,7 @@ class _Life:
             struct.pack_into("<Q", self._area, 24, start)
             code = 0
             try:
-                if os.pwrite(self._fd, self._view[at : at + size], base + at) != size:
+                if self._go(at, size, base + at) != size:
                     code = -1
             except OSError as error:
                 code = error.errno or 0
@@ -306,11 +309,18 @@ class _Life:
             if code == 0:
                 self._done += 1
             elif code > 0:
-                self._note(0, base + at, code)
+                self._note(_READ if self._reading else 0, base + at, code)
             self._longest = max(self._longest, took)
             struct.pack_into("<QQQ", self._area, 8, self._done, self._longest, 0)
             if struct.unpack_from("<I", self._area, 0)[0] != _RUN:
                 return
+        self._reading = bool(io.get("reads"))
+
+    def _go(self, at: int, size: int, where: int) -> int:
+        """One operation; how many bytes it did."""
+        if self._reading:
+            return os.preadv(self._fd, [self._view[at : at + size]], where)
+        return os.pwrite(self._fd, self._view[at : at + size], where)
 
     def _note(self, kind: int, offset: int, code: int) -> None:
         if self._errors < _ERRORS:

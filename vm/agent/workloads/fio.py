@@ -52,6 +52,10 @@ ENGINES = {
     "fio_io_uring_fixed": ("io_uring", "--fixedbufs=1", "--registerfiles=1"),
     "fio_io_uring_iopoll": ("io_uring", "--hipri=1"),
     "fio_io_uring_buffered": ("io_uring",),
+    # IOSQE_ASYNC on every request: one of io_uring's workers issues it.
+    "fio_io_uring_wq": ("io_uring", "--force_async=1"),
+    # A kernel thread of the ring's takes the requests and issues them.
+    "fio_io_uring_sqpoll": ("io_uring", "--sqthread_poll=1"),
 }
 """fio's engine for each way to submit, and further words for it."""
 BUFFERED = frozenset({"fio_io_uring_buffered"})
@@ -121,6 +125,8 @@ class Order:
 
 def order_of(step: Json, path: str) -> Order:
     """A step ``write`` as an order for fio."""
+    if step.get("unkillable"):
+        raise RigError("fio cannot be made unkillable")
     if step.get("kill"):
         raise RigError("fio is not killed at an error")
     return Order(

@@ -255,11 +255,13 @@ def start(
     procs: str = "",
     anon: Callable[[], int | None] = lambda: None,
     lock_future: bool = True,
+    unkillable: bool = False,
 ) -> Frugal:
     """Fork a frugal child. ``prepare`` runs in it before its memory is locked, and returns what it
     then does inside the cgroup whose cgroup.procs is ``procs``.
 
     ``lock_future`` is off for work that maps a device: a locked mapping would be read in whole.
+    ``unkillable`` is against the OOM killer.
     Raises RigError if the cgroup cannot be opened.
     """
     try:
@@ -269,6 +271,8 @@ def start(
     ready, go, mark, done, leave = (os.eventfd(0) for _ in range(5))
     pid = os.fork()
     if pid == 0:
+        if unkillable:
+            write_oom_score(-1000)
         _work(prepare, results, door, lock_future, (ready, go, mark, done, leave))
     if door >= 0:
         os.close(door)
@@ -315,6 +319,12 @@ def _work(
         results.complain(f"{type(error).__name__}: {error}")
     finally:
         os._exit(code)
+
+
+def write_oom_score(score: int) -> None:
+    """How readily the OOM killer takes this process: -1000 is never. Raises OSError."""
+    with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
+        file.write(str(score).encode())
 
 
 def _teller(mark: int) -> Callable[[], None]:

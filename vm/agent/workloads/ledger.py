@@ -48,6 +48,8 @@ class Order:
     sync_only: bool = False  # no write: an fsync of the device, and no more
     mark_bytes: int | None = None  # tell the parent after so many bytes without an error
     mark_error: bool = False  # tell the parent at the first error
+    mark_sync: bool = False  # tell the parent when the first sync begins
+    unkillable: bool = False
 
     def capacity(self) -> int:
         """The most calls that there can be."""
@@ -70,6 +72,8 @@ def order_of(step: Json, path: str) -> Order:
         go_on=step.get("after_error") == "continue",
         mark_bytes=after if isinstance(after, int) else None,
         mark_error=after == "first_error",
+        mark_sync=after == "first_sync",
+        unkillable=step.get("unkillable", False),
     )
 
 
@@ -165,6 +169,7 @@ class Writer:
             offset += size
             unsynced += size
             if not failed and 0 < self._every <= unsynced:
+                told = told or self._about_to_sync(tell)
                 failed = self._call(_SYNC, 0, 0) < 0
                 unsynced = 0
             if not told and (
@@ -176,7 +181,15 @@ class Writer:
             if failed and not order.go_on:
                 break
         if (unsynced or order.sync_only) and order.submit != "dsync":
+            if not told:
+                self._about_to_sync(tell)
             self._call(_SYNC, 0, 0)
+
+    def _about_to_sync(self, tell: Callable[[], None]) -> bool:
+        """Tell the parent, if that is what it waits for. Whether it was told."""
+        if self._order.mark_sync:
+            tell()
+        return self._order.mark_sync
 
     def _call(self, kind: int, offset: int, length: int) -> int:
         """One system call, noted. What it returned, or minus the errno."""
@@ -252,8 +265,9 @@ def write(
             anon=anon,
             # A locked mapping of the device would be read in whole at once.
             lock_future=order.submit != "mmap",
+            unkillable=order.unkillable,
         )
-        kill = order.mark_error or order.mark_bytes is not None
+        kill = order.mark_error or order.mark_sync or order.mark_bytes is not None
         run.drive(limit, kill_at_mark=kill, tick=tick)
         ops = [as_op(record) for record in results.records()]
         return {**run.submitter("ledger", KINDS), "ops": ops}, run.problem
