@@ -127,6 +127,7 @@ class Submit(StrEnum):
     FIO_IO_URING_FIXED = "fio_io_uring_fixed"  # from buffers that the ring has registered
     FIO_IO_URING_IOPOLL = "fio_io_uring_iopoll"  # whose completion is polled for
     FIO_IO_URING_BUFFERED = "fio_io_uring_buffered"  # through the page cache
+    FIO_IO_URING_DSYNC = "fio_io_uring_dsync"  # the same, under O_DSYNC
 
 
 BY_IO_URING = frozenset(
@@ -135,13 +136,22 @@ BY_IO_URING = frozenset(
         Submit.FIO_IO_URING_FIXED,
         Submit.FIO_IO_URING_IOPOLL,
         Submit.FIO_IO_URING_BUFFERED,
+        Submit.FIO_IO_URING_DSYNC,
     }
 )
 BY_FIO = BY_IO_URING | {Submit.FIO_LIBAIO}
 THROUGH_CACHE = frozenset(
-    {Submit.BUFFERED, Submit.DSYNC, Submit.MMAP, Submit.FIO_IO_URING_BUFFERED}
+    {
+        Submit.BUFFERED,
+        Submit.DSYNC,
+        Submit.MMAP,
+        Submit.FIO_IO_URING_BUFFERED,
+        Submit.FIO_IO_URING_DSYNC,
+    }
 )
 """Ways through the page cache, whose errors may be told to whoever syncs next."""
+SYNCS_ITSELF = frozenset({Submit.DSYNC, Submit.FIO_IO_URING_DSYNC})
+"""Ways on which the success of a write is its acknowledgement."""
 CARRIES_STATUS = (BY_FIO | {Submit.DIRECT}) - THROUGH_CACHE
 """Ways on which a block device's status reaches the submitter as its errno.
 
