@@ -131,8 +131,12 @@ class Submit(StrEnum):
     FIO_IO_URING_FIXED = "fio_io_uring_fixed"  # from buffers that the ring has registered
     FIO_IO_URING_IOPOLL = "fio_io_uring_iopoll"  # whose completion is polled for
     FIO_IO_URING_BUFFERED = "fio_io_uring_buffered"  # through the page cache
+<<<<<<< HEAD
     FIO_IO_URING_WQ = "fio_io_uring_wq"  # every request by one of io_uring's workers
     FIO_IO_URING_SQPOLL = "fio_io_uring_sqpoll"  # submitted by a kernel thread
+=======
+    FIO_IO_URING_DSYNC = "fio_io_uring_dsync"  # the same, under O_DSYNC
+>>>>>>> enospc
 
 
 BY_IO_URING = frozenset(
@@ -141,15 +145,27 @@ BY_IO_URING = frozenset(
         Submit.FIO_IO_URING_FIXED,
         Submit.FIO_IO_URING_IOPOLL,
         Submit.FIO_IO_URING_BUFFERED,
+<<<<<<< HEAD
         Submit.FIO_IO_URING_WQ,
         Submit.FIO_IO_URING_SQPOLL,
+=======
+        Submit.FIO_IO_URING_DSYNC,
+>>>>>>> enospc
     }
 )
 BY_FIO = BY_IO_URING | {Submit.FIO_LIBAIO}
 THROUGH_CACHE = frozenset(
-    {Submit.BUFFERED, Submit.DSYNC, Submit.MMAP, Submit.FIO_IO_URING_BUFFERED}
+    {
+        Submit.BUFFERED,
+        Submit.DSYNC,
+        Submit.MMAP,
+        Submit.FIO_IO_URING_BUFFERED,
+        Submit.FIO_IO_URING_DSYNC,
+    }
 )
 """Ways through the page cache, whose errors may be told to whoever syncs next."""
+SYNCS_ITSELF = frozenset({Submit.DSYNC, Submit.FIO_IO_URING_DSYNC})
+"""Ways on which the success of a write is its acknowledgement."""
 CARRIES_STATUS = (BY_FIO | {Submit.DIRECT}) - THROUGH_CACHE
 """Ways on which a block device's status reaches the submitter as its errno.
 

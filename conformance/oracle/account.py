@@ -21,6 +21,7 @@ from typing import Final, Literal
 
 from conformance.model import (
     BLOCK,
+    SYNCS_ITSELF,
     THROUGH_CACHE,
     Extent,
     FsLayer,
@@ -46,6 +47,7 @@ ACKNOWLEDGED_BY: Final = {
     Submit.DSYNC: "write() under O_DSYNC",
     Submit.MMAP: "msync()",
     **dict.fromkeys(FIO, "their completion and fsync()"),
+    Submit.FIO_IO_URING_DSYNC: "their completion under O_DSYNC",
 }
 
 
@@ -166,7 +168,7 @@ class _Ledger:
         for place, op in enumerate(submitter.ops):
             if op.kind == "write":
                 order = self._submit(step, op)
-                if step.submit is Submit.DSYNC and op.result > 0:
+                if step.submit in SYNCS_ITSELF and op.result > 0:
                     acks.append((op, order))
                     acked_at[order] = place
                 elif op.result > 0:

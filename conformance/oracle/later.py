@@ -10,7 +10,7 @@ So the first sync after such a leftover may fail, once, although its own writes 
 
 from __future__ import annotations
 
-from conformance.model import Op, Run, Submit, Write
+from conformance.model import SYNCS_ITSELF, Op, Run, Write
 from conformance.oracle.account import cached, written_by
 from conformance.oracle.scene import Scene, Taken
 
@@ -31,7 +31,7 @@ def leftover(taken: Taken) -> bool:
     kinds = [op.kind for op in submitter.ops if op.kind in ("write", "sync")]
     if cut:
         return True
-    return step.submit is not Submit.DSYNC and bool(kinds) and kinds[-1] == "write"
+    return step.submit not in SYNCS_ITSELF and bool(kinds) and kinds[-1] == "write"
 
 
 def _syncs(step: Run) -> bool:
@@ -46,7 +46,7 @@ def _asked(taken: Taken) -> bool:
         return False
     if isinstance(taken.step, Run):
         return _syncs(taken.step) and submitter.ended.exit_code is not None
-    if isinstance(taken.step, Write) and taken.step.submit is Submit.DSYNC and submitter.ops:
+    if isinstance(taken.step, Write) and taken.step.submit in SYNCS_ITSELF and submitter.ops:
         return True
     return any(op.kind == "sync" for op in submitter.ops)
 
@@ -73,6 +73,6 @@ def excused(scene: Scene, taken: Taken) -> Op | None:
     """
     if not isinstance(taken.step, Write) or not may_be_told_late(scene, taken):
         return None
-    kind = "write" if taken.step.submit is Submit.DSYNC else "sync"
+    kind = "write" if taken.step.submit in SYNCS_ITSELF else "sync"
     first = next((op for op in taken.ops if op.kind == kind), None)
     return first if first is not None and first.result < 0 else None
