@@ -131,12 +131,9 @@ class Submit(StrEnum):
     FIO_IO_URING_FIXED = "fio_io_uring_fixed"  # from buffers that the ring has registered
     FIO_IO_URING_IOPOLL = "fio_io_uring_iopoll"  # whose completion is polled for
     FIO_IO_URING_BUFFERED = "fio_io_uring_buffered"  # through the page cache
-<<<<<<< HEAD
     FIO_IO_URING_WQ = "fio_io_uring_wq"  # every request by one of io_uring's workers
     FIO_IO_URING_SQPOLL = "fio_io_uring_sqpoll"  # submitted by a kernel thread
-=======
-    FIO_IO_URING_DSYNC = "fio_io_uring_dsync"  # the same, under O_DSYNC
->>>>>>> enospc
+    FIO_IO_URING_DSYNC = "fio_io_uring_dsync"  # through the page cache, under O_DSYNC
 
 
 BY_IO_URING = frozenset(
@@ -145,12 +142,9 @@ BY_IO_URING = frozenset(
         Submit.FIO_IO_URING_FIXED,
         Submit.FIO_IO_URING_IOPOLL,
         Submit.FIO_IO_URING_BUFFERED,
-<<<<<<< HEAD
         Submit.FIO_IO_URING_WQ,
         Submit.FIO_IO_URING_SQPOLL,
-=======
         Submit.FIO_IO_URING_DSYNC,
->>>>>>> enospc
     }
 )
 BY_FIO = BY_IO_URING | {Submit.FIO_LIBAIO}

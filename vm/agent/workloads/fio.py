@@ -52,14 +52,11 @@ ENGINES = {
     "fio_io_uring_fixed": ("io_uring", "--fixedbufs=1", "--registerfiles=1"),
     "fio_io_uring_iopoll": ("io_uring", "--hipri=1"),
     "fio_io_uring_buffered": ("io_uring",),
-<<<<<<< HEAD
     # IOSQE_ASYNC on every request: one of io_uring's workers issues it.
     "fio_io_uring_wq": ("io_uring", "--force_async=1"),
     # A kernel thread of the ring's takes the requests and issues them.
     "fio_io_uring_sqpoll": ("io_uring", "--sqthread_poll=1"),
-=======
     "fio_io_uring_dsync": ("io_uring", "--sync=dsync"),
->>>>>>> enospc
 }
 """fio's engine for each way to submit, and further words for it."""
 BUFFERED = frozenset({"fio_io_uring_buffered", "fio_io_uring_dsync"})
