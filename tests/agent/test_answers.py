@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from agent import facts, probes
-from agent.basics import BLOCK, Clock
+from agent.basics import BLOCK, Clock, poll_until
 from agent.cgroups import Tree
 from agent.layers import KINDS as LAYERS
 from agent.layers import Layer, Site
@@ -401,6 +401,8 @@ def test_a_bystander_goes_round_in_its_region_and_ends_when_told(tmp_path: Path)
     specs: list[dict[str, Any]] = [{"name": "idle"}, {"name": "busy", "memory": 1 << 20, "io": io}]
     try:
         crew.start(specs, lambda _: str(device), Tree(), PATTERN, Clock.start())
+        # However busy the host is: until it has gone round once.
+        assert poll_until(lambda: all(o["io_done"] >= 2 for o in crew.seen()[1:]), 30)
         assert crew.pause() == []
         idle, busy = (BystanderState.model_validate(one) for one in crew.seen())
         assert idle.alive
