@@ -250,7 +250,7 @@ def _check_steps(arm: ArmParts, rig: _Rig, tell: Tell) -> None:
             _whole_blocks(node, "sync_every", step.sync_every or 0, tell)
             for key in ("depth", "order"):
                 if step.submit not in BY_FIO and getattr(step, key) not in (1, "sequential"):
-                    tell(child(node, key), f"{key}: only fio's ways can, not {step.submit.value}")
+                    tell(child(node, key), f"{key}: only for fio's ways to submit")
         if isinstance(step, Files):
             _whole_blocks(node, "size", step.size, tell)
         if isinstance(step, (Write, Files, Metadata, Run, RemoveCgroup)):

@@ -110,6 +110,52 @@ def test_a_failed_request_is_the_last_one() -> None:
     assert last[:5] == ["write", 1234, 65536, 2, -28]
 
 
+def test_of_several_failures_each_is_an_operation_whose_time_is_not_known() -> None:
+    deep = Order(**{**ORDER.__dict__, "depth": 32, "go_on": True})
+    failures = [Failure(call="write", errno=28, offset=n * 65536, length=65536) for n in (7, 9)]
+    ops = [Op(*op) for op in fio.operations(deep, logged(2), failures, 100, 9000)]  # type: ignore[arg-type]
+    assert [(op.kind, op.offset, op.result) for op in ops[2:]] == [
+        ("write", 7 * 65536, -28),
+        ("write", 9 * 65536, -28),
+    ]
+    assert {(op.start_us, op.end_us) for op in ops[2:]} == {(100, 9000)}
+
+
+def test_fio_that_goes_on_accounts_for_every_byte() -> None:
+    order = Order(**{**ORDER.__dict__, "length": 4 * 65536, "go_on": True})
+    failures = [Failure(call="write", errno=28, offset=0, length=65536)]
+    job = {"write": {"io_bytes": 3 * 65536}}
+    assert fio.contradiction(order, logged(3), failures, job) == ""
+    assert "196608 bytes done and 0 failed" in fio.contradiction(order, logged(3), [], job)
+    stops = Order(**{**order.__dict__, "go_on": False})
+    assert fio.contradiction(stops, logged(3), [], job) == ""
+
+
+def test_fio_goes_on_only_after_errors_of_a_shortage() -> None:
+    words = fio.command(Order(**{**ORDER.__dict__, "go_on": True}), RUN, "/run/fio")
+    assert "--ignore_error=,28:122:5:12" in words
+    assert not any(word.startswith("--fsync") for word in words)
+    assert not any(word.startswith("--ignore") for word in fio.command(ORDER, RUN, "/run/fio"))
+
+
+@pytest.mark.parametrize("submit", sorted(set(fio.ENGINES) - {"fio_libaio"}))
+def test_fio_is_not_asked_to_sync_by_an_engine_that_does_not_tell_of_errors(submit: str) -> None:
+    order = Order(**{**ORDER.__dict__, "submit": submit})
+    assert order.syncs_after == 0
+    words = fio.command(order, RUN, "/run/fio")
+    assert not any(word.startswith("--fsync") for word in words)
+    through_cache = submit in ("fio_io_uring_buffered", "fio_io_uring_dsync")
+    assert f"--direct={int(not through_cache)}" in words
+
+
+def test_random_requests_are_those_of_a_sequential_run() -> None:
+    shuffled = Order(**{**ORDER.__dict__, "at_random": True})
+    differing = set(fio.command(shuffled, RUN, "/run/fio")) ^ set(
+        fio.command(ORDER, RUN, "/run/fio")
+    )
+    assert differing == {"--rw=randwrite", "--rw=write"}
+
+
 def test_with_more_requests_in_flight_fio_makes_no_sync() -> None:
     deep = Order(**{**ORDER.__dict__, "depth": 4})
     assert deep.syncs_after == 0

@@ -29,6 +29,7 @@ from conformance.model import (
     Write,
     as_json,
 )
+from conformance.model.layers import BindfsLayer, NfsLayer, OverlayLayer
 from conformance.planner import Target, plan, requirements
 from tests.support.results import variant as any_variant
 
@@ -40,6 +41,8 @@ BACK = TmpfsLayer(name="back", layer="tmpfs", size=1 << 20)
 IMAGE = FileLayer(name="image", layer="file", on="back", size=1 << 20)
 DEVICE = LoopLayer(name="device", layer="loop", on="image")
 DIRECT = LoopLayer(name="device", layer="loop", on="image", direct_io="on")
+OVERLAY = OverlayLayer(name="over", layer="overlay", on="back")
+ON_OVER = FileLayer(name="image", layer="file", on="over", size=1 << 20)
 NONE = NoShortage(kind="none")
 
 
@@ -101,6 +104,27 @@ def met(of: Variant, **but: str) -> Target:
             ("controller:memory", "controller:io"),
         ),
         (variant(BACK, submit=Submit.FIO_IO_URING), ("tool:fio", "probe:io_uring")),
+        (
+            variant(BACK, submit=Submit.FIO_IO_URING_IOPOLL),
+            ("tool:fio", "probe:io_uring", "probe:io_uring_iopoll"),
+        ),
+        (
+            variant(BACK, OVERLAY, ON_OVER, DIRECT),
+            ("fs:overlay", "module:loop", "probe:tmpfs_direct_io"),
+        ),
+        (variant(BACK, OVERLAY, ON_OVER, DEVICE), ("fs:overlay", "module:loop")),
+        (
+            variant(FsLayer(name="back", layer="fs", on="disk", type="xfs"), OVERLAY, DIRECT),
+            ("fs:xfs", "fs:overlay", "module:loop"),
+        ),
+        (
+            variant(BACK, BindfsLayer(name="over", layer="bindfs", on="back"), ON_OVER, DIRECT),
+            ("fs:fuse", "tool:bindfs", "module:loop"),
+        ),
+        (
+            variant(BACK, NfsLayer(name="over", layer="nfs", on="back"), ON_OVER, DIRECT),
+            ("module:nfsd", "fs:nfs4", "tool:rpc.mountd", "module:loop"),
+        ),
         (
             variant(BACK, IMAGE, DEVICE, requires=("probe:loop_charges_memcg", "module:loop")),
             ("probe:loop_charges_memcg", "module:loop"),

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from conformance.model import BLOCK, Level, Op, Role, Status, Submit
+from conformance.model import BLOCK, Hog, Level, Op, Reading, Role, Status, Submit
 from tests.support.builders import (
     EIO,
     ENOSPC,
+    SPACE,
     Act,
     Story,
     closed,
@@ -123,6 +124,12 @@ FINE: dict[str, Story] = {
     "fio that was killed, of which no request is known": filled(
         [], "2222??2..2.?", submit=Submit.FIO_LIBAIO, signal=9
     ),
+    "io_uring through the page cache, whose request failed: old content": filled(
+        [*stored(0, 6), REFUSED, synced()], "222222", submit=Submit.FIO_IO_URING_BUFFERED
+    ),
+    "a request by O_DIRECT from a registered buffer that failed, and anything": filled(
+        [*stored(0, 6), synced(), REFUSED], "222222??", submit=Submit.FIO_IO_URING_FIXED
+    ),
     "a killed writer's blocks that fsync had not covered": filled(stored(0, 6), "", signal=9),
 }
 
@@ -147,6 +154,14 @@ WRONG: dict[str, tuple[Story, set[tuple[str, str, str]]]] = {
     "zeros where O_DSYNC succeeded": (
         filled([*stored(0, 6), REFUSED], "22.222", submit=DSYNC),
         LOST,
+    ),
+    "zeros where io_uring completed a write under O_DSYNC": (
+        filled([*stored(0, 6), REFUSED], "22.222", submit=Submit.FIO_IO_URING_DSYNC),
+        LOST,
+    ),
+    "foreign data where io_uring's write through the page cache was refused": (
+        filled([*stored(0, 6), REFUSED, synced()], "222222?", submit=Submit.FIO_IO_URING_BUFFERED),
+        FOREIGN,
     ),
     "zeros within the count of a short write": (
         filled([*stored(0, 6), wrote(6, 2, BLOCK), synced()], "222222"),
@@ -330,6 +345,19 @@ def test_an_error_at_the_end_of_the_device_does_not_show_that_the_shortage_arriv
     verdict = tale.with_(acts=acts).verdict
     assert verdict.status is Status.BROKEN
     assert any("not shown to have arrived" in reason for reason in verdict.reasons)
+
+
+@pytest.mark.parametrize(("left", "status"), [(65536, Status.PASS), (81920, Status.BROKEN)])
+def test_a_filesystem_keeps_a_little_back_although_it_refuses(left: int, status: Status) -> None:
+    """The gauge of a hog may stay 64 KiB from the end, and a request of two blocks more."""
+    hog = Hog(kind="hog", layer="back", leave=SPACE * BLOCK)
+    tale = filled([*stored(0, 6), REFUSED, synced()], "222222").with_(shortage=hog)
+    short = Reading(kind="hog", used=(1 << 20) - left, limit=1 << 20)
+    freed = Reading(kind="hog", used=0, limit=1 << 20)
+    at_first = Reading(kind="hog", used=0, limit=1 << 20)
+    told_at = {"impose": at_first, "relieve": freed, "read_relieved": freed}
+    acts = tuple(act.watching(reading=told_at.get(act.step.name, short)) for act in tale.acts)
+    assert tale.with_(acts=acts).verdict.status is status
 
 
 def test_a_lost_byte_of_a_case_that_only_recommends_is_no_failure() -> None:

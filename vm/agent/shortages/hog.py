@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from agent.basics import Json, RigError, poll_until
 from agent.shortages.base import Shortage
 
 NAME = ".hog"
-_TRIES = 8
+_TRIES = 32
 _RELIEF_LIMIT = 3.0
 
 
@@ -33,15 +34,21 @@ class Hog(Shortage):
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             try:
-                size = 0
+                size, most = 0, 1 << 62
                 for _ in range(_TRIES):
                     # Space is booked as the file grows (metadata, extents), so it takes a few
                     # rounds to come down to exactly what is to be left.
-                    excess = (self._available() - leave) // grain * grain
-                    if excess <= 0:
+                    excess = min(most, self._available() - leave) // grain * grain
+                    if excess == 0:
                         break
-                    os.posix_fallocate(fd, size, excess)
-                    size += excess
+                    if excess < 0:
+                        # The last booking took more than it asked for: give that back.
+                        size += excess
+                        os.ftruncate(fd, size)
+                        self._settle()
+                        continue
+                    most = _allocate(fd, size, excess)
+                    size += excess if most >= excess else 0
                 os.fsync(fd)
             finally:
                 os.close(fd)
@@ -67,9 +74,13 @@ class Hog(Shortage):
 
         if poll_until(freed, _RELIEF_LIMIT):
             return
-        self.layer().site.must(["sync", "-f", self.layer().path], limit=20)
+        self._settle()
         if not poll_until(freed, _RELIEF_LIMIT):
             raise RigError(f"removing the hog freed too little on {self.layer().name}")
+
+    def _settle(self) -> None:
+        """Have the filesystem carry out what it has put off: btrfs frees space when it commits."""
+        self.layer().site.must(["sync", "-f", self.layer().path], limit=20)
 
     def reading(self) -> Json:
         """The gauge. Bytes. Of a filesystem that is not mounted, the last that was read."""
@@ -79,3 +90,18 @@ class Hog(Shortage):
         total = room.f_blocks * room.f_frsize
         self._last = self.gauge(total - room.f_bavail * room.f_frsize, total)
         return self._last
+
+
+def _allocate(fd: int, offset: int, length: int) -> int:
+    """Give a range of a file its blocks. The most bytes to ask for next: no more than half of what
+    could not be had, since btrfs tells of space as available that one request cannot get.
+
+    Raises OSError for anything but want of space.
+    """
+    try:
+        os.posix_fallocate(fd, offset, length)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return length // 2
+    return 1 << 62

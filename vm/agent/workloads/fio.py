@@ -447,7 +447,7 @@ def write(
     if not failures and (code or how["exit_code"]):
         problem = f"fio failed with {code} and does not say at what: {one_line(printed)}"
     ops = operations(order, logged, failures, went, ended)
-    problem = problem or _contradiction(order, logged, failures, job)
+    problem = problem or contradiction(order, logged, failures, job)
     if before is not None and after is not None:
         printed += f"\nanonymous memory in its cgroup: {before} at the start, {after} at the end"
     if not job:
@@ -455,7 +455,7 @@ def write(
     return _submitter(held, how, cgroup, own=before, ops=ops, printed=printed), problem
 
 
-def _contradiction(order: Order, logged: list[Logged], failures: list[Failure], job: Json) -> str:
+def contradiction(order: Order, logged: list[Logged], failures: list[Failure], job: Json) -> str:
     """Where fio's log and its own totals do not agree, the log cannot be trusted."""
     if not job:
         return ""
