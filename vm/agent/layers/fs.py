@@ -80,6 +80,8 @@ class Filesystem(Layer):
 
     def trim(self, directory: str, limit: float) -> list[Json]:
         """Remove a directory, sync, and trim, as far as it goes; the commands."""
+        # An error of what was written before is told to whoever syncs first, and is not this step's.
+        self.site.run(["sync", "-f", self.path], limit)
         commands = []
         for argv in (
             ["rm", "-rf", f"{self.path}/{directory}"],
