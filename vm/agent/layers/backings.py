@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -126,10 +127,19 @@ class Nfs(OverMounted):
             with socket.create_server(("127.0.0.1", _NFS_PORT)) as listening:
                 _tell("portlist", str(listening.fileno()))
             _tell("threads", str(_NFSD_THREADS))
-            # There is no client from before that might reclaim anything.
-            _tell("v4_end_grace", "Y")
+            self._end_grace()
         except OSError as error:
             raise RigError(f"the NFS server does not come up: {error}") from error
+
+    def _end_grace(self) -> None:
+        """There is no client from before that might reclaim anything."""
+        try:
+            _tell("v4_end_grace", "Y")
+        except OSError as error:
+            # A kernel that keeps no record of clients (CONFIG_NFSD_LEGACY_CLIENT_TRACKING is off)
+            # refuses; the first file that is opened waits for the end then.
+            if error.errno != errno.EBUSY:
+                raise
 
     def _export(self) -> None:
         words = ["rpc.mountd", "-F", "--no-nfs-version", "2", "--no-nfs-version", "3"]
