@@ -251,11 +251,7 @@ def _check_steps(arm: ArmParts, rig: _Rig, tell: Tell) -> None:
             if found is not None and isinstance(step, (Write, Calls, Verify)):
                 rig.region(node, step.target, step.offset, step.length, tell)
         if isinstance(step, Write):
-            _check_request(node, step.request, step.length, tell)
-            _whole_blocks(node, "sync_every", step.sync_every or 0, tell)
-            for key in ("depth", "order"):
-                if step.submit not in BY_FIO and getattr(step, key) not in (1, "sequential"):
-                    tell(child(node, key), f"{key}: only for fio's ways to submit")
+            _check_write(step, node, tell)
         if isinstance(step, Calls):
             _check_script(step, node, tell)
         if isinstance(step, Files):
@@ -267,6 +263,14 @@ def _check_steps(arm: ArmParts, rig: _Rig, tell: Tell) -> None:
             if first != step.name:
                 message = f"generation: {first!r} writes {step.generation} already"
                 tell(child(node, "generation"), message)
+
+
+def _check_write(step: Write, node: Node, tell: Tell) -> None:
+    _check_request(node, step.request, step.length, tell)
+    _whole_blocks(node, "sync_every", step.sync_every or 0, tell)
+    for key in ("depth", "order"):
+        if step.submit not in BY_FIO and getattr(step, key) not in (1, "sequential"):
+            tell(child(node, key), f"{key}: only for fio's ways to submit")
 
 
 def _check_script(step: Calls, node: Node, tell: Tell) -> None:

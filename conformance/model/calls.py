@@ -9,6 +9,7 @@ writeback owes to whom is worked out from the script, so that no case has to say
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal, get_args
 
 from pydantic import BeforeValidator, Field
@@ -43,8 +44,15 @@ FILE_SYNCS: Final = frozenset({"fsync", "fdatasync", "msync"}) | BY_RING
 """Calls whose success says that all of the file's data is stored."""
 TELLS_OF_FILE: Final = FILE_SYNCS | {"sync_file_range"}
 """Calls that report an error of the file's writeback."""
-AT_OPEN: Final = ("direct", "dsync")
-AT_WRITE: Final = ("dsync",)
+AT_OPEN: Final[Mapping[str, tuple[str, ...]]] = {
+    "plain": (),
+    "direct": ("direct",),
+    "dsync": ("dsync",),
+    "direct_dsync": ("direct", "dsync"),
+}
+"""Words after ``open``: the flags that they stand for. None is ``plain``."""
+AT_WRITE: Final[Mapping[str, tuple[str, ...]]] = {"plain": (), "dsync": ("dsync",)}
+"""Words after ``write``: ``dsync`` is pwritev2 with RWF_DSYNC."""
 
 
 class Call(Value):
@@ -82,9 +90,9 @@ def _parsed(words: list[str]) -> Call:
         raise ValueError(f"{do} needs the name of a descriptor{another}")
     call |= dict(zip(wanted, rest, strict=False))
     rest = rest[len(wanted) :]
-    flags = AT_OPEN if do == "open" else AT_WRITE if do == "write" else ()
-    call["how"] = [word for word in rest if word in flags]
-    rest = [word for word in rest if word not in flags]
+    words_of: Mapping[str, tuple[str, ...]] = {"open": AT_OPEN, "write": AT_WRITE}.get(do, {})
+    call["how"] = tuple(flag for word in rest for flag in words_of.get(word, ()))
+    rest = [word for word in rest if word not in words_of]
     if do in STORES and len(rest) == 2:
         call |= {"offset": rest[0], "length": rest[1]}
     elif rest:
@@ -99,14 +107,11 @@ def wrong_with(script: tuple[Call, ...]) -> str:
     """What is wrong with a script that is one by its form, or nothing."""
     is_open: set[str] = set()
     for call in script:
-        if call.do == "open" or call.do in GIVES_ANOTHER:
-            new = call.fd if call.do == "open" else call.to
-            if new in is_open:
-                return f"{call}: {new!r} is open already"
-        if call.do != "open" and call.fd and call.fd not in is_open:
+        if call.do not in ON_NOTHING | {"open"} and call.fd not in is_open:
             return f"{call}: {call.fd!r} is not open"
-        if call.do == "open" or call.do in GIVES_ANOTHER:
-            is_open.add(new)
-        elif call.do == "close":
-            is_open.remove(call.fd)
+        new = call.fd if call.do == "open" else call.to
+        if new in is_open:
+            return f"{call}: {new!r} is open already"
+        is_open |= {new} - {""}
+        is_open -= {call.fd} if call.do == "close" else set()
     return "" if any(call.do in STORES for call in script) else "nothing is written"

@@ -231,14 +231,15 @@ class _Ledger:
             elif (one.syncs or do in whole or do == "sync_file_range") and result < 0:
                 last_failed = one.place
                 pending = []
+            elif one.forgets:
+                # The report may have gone with the inode, as the norm does not rule out.
+                pending = []
         ended = taken.seen.submitter.ended if taken.seen.submitter else None
         died = ended is not None and (ended.signal is not None or ended.timed_out)
         for one, order, place, by in acks:
             offset, _ = one.region(step)
             told = died or last_failed > place
-            ack = Ack(
-                order=order, generation=step.generation, step=taken.index, by=by, told=told
-            )
+            ack = Ack(order=order, generation=step.generation, step=taken.index, by=by, told=told)
             for block in _whole(offset, offset + one.op.result):
                 self._acknowledge(block, ack)
                 self._spaced.add(block)

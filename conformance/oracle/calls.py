@@ -37,6 +37,7 @@ class Made:
     op: FileOp
     direct: bool = False  # on a descriptor under O_DIRECT
     durable: bool = False  # a write that syncs itself
+    forgets: bool = False  # an eviction while nobody has the file open: its inode may go
 
     @property
     def syncs(self) -> bool:
@@ -51,15 +52,17 @@ class Made:
 
 def made(step: Calls, ops: tuple[FileOp, ...]) -> tuple[Made, ...]:
     """The calls that were made, in order. A script that was cut short has fewer."""
-    flags: dict[str, tuple[str, ...]] = {}
+    flags: dict[str, tuple[str, ...]] = {}  # of the descriptors that are open
     found = []
     # One more than the script has is the file beside.
     for place, (call, op) in enumerate(zip(step.script, ops, strict=False)):
-        if call.do == "open":
+        if call.do == "open" and op.result >= 0:
             flags[call.fd] = call.how
         elif call.do in GIVES_ANOTHER:
             flags[call.to] = flags.get(call.fd, ())
         mine = flags.get(call.fd, ())
+        if call.do == "close":
+            flags.pop(call.fd, None)
         found.append(
             Made(
                 place=place,
@@ -67,6 +70,7 @@ def made(step: Calls, ops: tuple[FileOp, ...]) -> tuple[Made, ...]:
                 op=op,
                 direct="direct" in mine and call.do == "write",
                 durable=call.do == "write" and "dsync" in (*mine, *call.how),
+                forgets=call.do == "evict" and not flags,
             )
         )
     return tuple(found)
@@ -118,9 +122,7 @@ def _found(scene: Scene, taken: Taken, step: Calls) -> set[int] | None:
                 block
                 for extent in later.seen.extents
                 if extent.content == "generation" and extent.generation == step.generation
-                for block in range(
-                    extent.offset // BLOCK, (extent.offset + extent.length) // BLOCK
-                )
+                for block in range(extent.offset // BLOCK, (extent.offset + extent.length) // BLOCK)
             }
     return None
 
@@ -154,7 +156,7 @@ class _Account:
     def recorded(self, *, certain: bool) -> None:
         for cursor in self.cursors.values():
             cursor.due = cursor.due or certain
-            cursor.allowed = True
+            cursor.allowed = cursor.allowed or not certain
         self.unseen, self.forgotten = True, not certain
 
     def asked(self, description: int, *, error: bool, weak: bool = False) -> Wrong | None:
@@ -209,9 +211,8 @@ class _Owed:
         if call.do == "open":
             if worked:
                 self._opened(call.fd)
-        elif call.do == "evict":
-            # While somebody has the file open, its inode stays.
-            self._file.forgotten = self._file.forgotten or not self._names
+        elif one.forgets:
+            self._file.forgotten = True
         elif call.fd in self._names:
             description = self._names[call.fd]
             if call.do in GIVES_ANOTHER and worked:
@@ -248,8 +249,7 @@ class _Owed:
         if failed and one.durable:
             # It syncs the file by its own descriptor, and this was its report.
             mine = self._file.cursors[description]
-            mine.due = mine.late = False
-            mine.told = True
+            self._file.cursors[description] = _Cursor(told=True, allowed=mine.allowed)
             self._file.unseen = False
 
 
