@@ -24,6 +24,7 @@ from conformance.model import (
     Role,
     Status,
     Submitter,
+    Variant,
     Verdict,
 )
 from conformance.model.calls import STORES
@@ -55,7 +56,7 @@ def calls(
         }
     )
     lengths = [W if call.do in STORES else 0 for call in step.script]
-    names = [(call.do, call.fd) for call in step.script]
+    names: list[tuple[str, str]] = [(call.do, call.fd) for call in step.script]
     if len(results) > len(names):
         names.append(("create", ""))
         lengths.append(0)
@@ -107,7 +108,8 @@ class _OnFilesystem(Story):
     """The same on a file, beside which another could be made or not."""
 
     @property
-    def variant(self):  # type: ignore[no-untyped-def] # noqa: ANN202, D102
+    def variant(self) -> Variant:
+        """The builder's variant, with a filesystem between."""
         found = super().variant
         arm = found.arms[0]
         layers: tuple[AnyLayer, ...] = (
