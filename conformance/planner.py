@@ -14,6 +14,7 @@ from conformance.model import (
     BY_IO_URING,
     Arm,
     Bystander,
+    Calls,
     Layer,
     NotApplicable,
     Plan,
@@ -22,6 +23,7 @@ from conformance.model import (
     Variant,
     Write,
 )
+from conformance.model.calls import BY_RING
 
 OUTSIDER = Bystander(name="outsider")
 """The bystander of every arm: a process in the root cgroup that has nothing to do with the I/O."""
@@ -80,7 +82,8 @@ def _implied(arm: Arm) -> Iterator[str]:
     ways = {step.submit for step in arm.steps if isinstance(step, Write)}
     if ways & BY_FIO:
         yield "tool:fio"
-    if ways & BY_IO_URING:
+    calls = {call.do for step in arm.steps if isinstance(step, Calls) for call in step.script}
+    if ways & BY_IO_URING or calls & BY_RING:
         yield "probe:io_uring"
     if Submit.FIO_IO_URING_IOPOLL in ways:
         yield "probe:io_uring_iopoll"

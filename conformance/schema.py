@@ -37,6 +37,7 @@ from conformance.model import (
     Value,
     parse_size,
 )
+from conformance.model.calls import parse_script
 from conformance.parts import LAYERS, SHORTAGES, STEPS
 
 FILES: Mapping[str, type[Value]] = {
@@ -78,6 +79,8 @@ class _Generator(GenerateJsonSchema):
     ) -> JsonSchemaValue:
         if schema["function"]["function"] is parse_size:
             return {_IS_SIZE: True}
+        if schema["function"]["function"] is parse_script:
+            return {"type": "string"}
         return super().function_before_schema(schema)
 
 
@@ -263,7 +266,7 @@ _MEANINGS: Mapping[tuple[str, str], str] = {
     ("BystanderIo", "length"): "how long it is",
     ("BystanderIo", "request"): "bytes of one write",
     ("BystanderIo", "submit"): "how it writes",
-    ("Write", "target"): "a block layer",
+    ("Write", "target"): "a block layer or a file",
     ("Write", "cgroup"): "whose process writes; empty: the root cgroup",
     ("Write", "submit"): "how the write reaches the kernel",
     ("Write", "offset"): "where the region begins",
@@ -271,10 +274,13 @@ _MEANINGS: Mapping[tuple[str, str], str] = {
     ("Write", "request"): "bytes of one request",
     ("Write", "after_error"): "what the writer does after its first error",
     ("Write", "kill"): "the rig's own SIGKILL, which is no finding",
-    ("Verify", "target"): "a block layer",
+    ("Verify", "target"): "a block layer or a file",
     ("Verify", "offset"): "where the region begins",
     ("Verify", "length"): "how long it is",
     ("Verify", "drop_caches"): "read from the device, not from the page cache",
+    ("Calls", "target"): "a block layer or a file",
+    ("Calls", "offset"): "where the region that it writes begins",
+    ("Calls", "length"): "how long the region is",
     ("Run", "cgroup"): "whose process runs it; empty: the root cgroup",
     ("Run", "argv"): "the words of the command; no shell",
     ("Files", "target"): "a mounted layer",

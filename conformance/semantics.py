@@ -17,6 +17,7 @@ from conformance.model import (
     AnyShortage,
     AnyStep,
     Bystander,
+    Calls,
     Case,
     Check,
     Clause,
@@ -36,6 +37,7 @@ from conformance.model import (
     Write,
     format_size,
 )
+from conformance.model.calls import STORES, wrong_with
 from conformance.substitution import Collector
 from conformance.yaml_marks import Listing, Node, Table, at, child
 
@@ -50,8 +52,11 @@ _NEEDS_SHORTAGE = frozenset(
         Clause.EQUIVALENT,
         Clause.RESOLVED_BY_WAITING,
         Clause.INDEPENDENT_PROGRESS,
+        Clause.REPORTED_ONCE,
     }
 )
+
+_WRITERS = (Write, Calls, Files, Metadata)
 
 Tell = Callable[[Node, str], None]
 
@@ -243,23 +248,43 @@ def _check_steps(arm: ArmParts, rig: _Rig, tell: Tell) -> None:
             _check_argv(step, node, rig, tell)
         elif step.TARGET and not isinstance(step, (Impose, Relieve, RemoveCgroup)):
             found = rig.wanted(node, "target", step.target, step.TARGET, tell)
-            if found is not None and isinstance(step, (Write, Verify)):
+            if found is not None and isinstance(step, (Write, Calls, Verify)):
                 rig.region(node, step.target, step.offset, step.length, tell)
         if isinstance(step, Write):
-            _check_request(node, step.request, step.length, tell)
-            _whole_blocks(node, "sync_every", step.sync_every or 0, tell)
-            for key in ("depth", "order"):
-                if step.submit not in BY_FIO and getattr(step, key) not in (1, "sequential"):
-                    tell(child(node, key), f"{key}: only for fio's ways to submit")
+            _check_write(step, node, tell)
+        if isinstance(step, Calls):
+            _check_script(step, node, tell)
         if isinstance(step, Files):
             _whole_blocks(node, "size", step.size, tell)
         if isinstance(step, (Write, Files, Metadata, Run, RemoveCgroup)):
             _check_member(arm, node, step.cgroup, tell)
-        if isinstance(step, (Write, Files)):
+        if isinstance(step, (Write, Calls, Files)):
             first = generations.setdefault(step.generation, step.name)
             if first != step.name:
                 message = f"generation: {first!r} writes {step.generation} already"
                 tell(child(node, "generation"), message)
+
+
+def _check_write(step: Write, node: Node, tell: Tell) -> None:
+    _check_request(node, step.request, step.length, tell)
+    _whole_blocks(node, "sync_every", step.sync_every or 0, tell)
+    for key in ("depth", "order"):
+        if step.submit not in BY_FIO and getattr(step, key) not in (1, "sequential"):
+            tell(child(node, key), f"{key}: only for fio's ways to submit")
+
+
+def _check_script(step: Calls, node: Node, tell: Tell) -> None:
+    wrong = wrong_with(step.script)
+    if wrong:
+        tell(child(node, "script"), f"script: {wrong}")
+    for call in step.script:
+        length = step.length if call.length is None else call.length
+        if call.do not in STORES:
+            continue
+        if call.offset % BLOCK or length % BLOCK or not length:
+            tell(child(node, "script"), f"script: {call}: no whole blocks of {BLOCK} bytes")
+        elif call.offset + length > step.length:
+            tell(child(node, "script"), f"script: {call}: past the step's region")
 
 
 def _check_argv(step: Run, node: Node, rig: _Rig, tell: Tell) -> None:
@@ -337,6 +362,10 @@ def _check_clauses(
             need = "a shortage"
         elif clause is Clause.OVERWRITE_IN_PLACE and Role.OVERWRITE not in roles:
             need = "a step with the role overwrite"
+        elif clause is Clause.REPORTED_ONCE and not any(
+            isinstance(step, Calls) and step.role is Role.PROVOKE for step in steps
+        ):
+            need = "a step calls with the role provoke"
         elif clause is Clause.REUSABLE and not roles & {Role.REUSE, Role.RECOVER}:
             need = "a step with the role reuse or recover"
         elif clause is Clause.INDEPENDENT_PROGRESS and not any(b.io for b, _ in arm.bystanders):
@@ -348,7 +377,7 @@ def _check_clauses(
             need = "a mount and a check after the relief"
         if need:
             _tell_clause(node, clause, need, problems, variant)
-    for target in dict.fromkeys(s.target for s in steps if isinstance(s, (Write, Files, Metadata))):
+    for target in dict.fromkeys(s.target for s in steps if isinstance(s, _WRITERS)):
         if not _read_back(steps, target):
             message = f"{arm.name}: after the last write to {target!r} nothing reads it back"
             problems.add(at(arm.node, message), variant)
@@ -359,6 +388,6 @@ def _read_back(steps: Sequence[AnyStep], target: str) -> bool:
     for step in reversed(steps):
         if isinstance(step, (Verify, VerifyFiles)) and step.target == target:
             return True
-        if isinstance(step, (Write, Files, Metadata)) and step.target == target:
+        if isinstance(step, _WRITERS) and step.target == target:
             return False
     return False

@@ -1,6 +1,7 @@
 """The values that flow through the suite. Imports nothing of the rest, and does no I/O."""
 
 from conformance.model.base import BLOCK, Bytes, Value, as_json, format_size, parse_size
+from conformance.model.calls import Call
 from conformance.model.case import (
     Arm,
     ArmSpec,
@@ -65,6 +66,7 @@ from conformance.model.steps import (
     AnyStep,
     Bystander,
     BystanderIo,
+    Calls,
     Check,
     Files,
     Impose,
@@ -130,6 +132,8 @@ __all__ = [
     "BystanderIo",
     "BystanderState",
     "Bytes",
+    "Call",
+    "Calls",
     "Case",
     "Check",
     "Clause",

@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Discriminator, Field, Tag
 
 from conformance.model.base import Bytes, CgroupPath, Value
+from conformance.model.calls import Script
 from conformance.model.layers import Ability, Name
 from conformance.model.vocabulary import Role, Submit
 
@@ -40,6 +41,9 @@ class Bystander(Value):
 
 # -- steps --------------------------------------------------------------------------------------
 
+REGION: frozenset[Ability] = frozenset({"block", "file"})
+"""What has a region that can be written and read back."""
+
 
 class Step(Value):
     """One thing that the guest does, and what it is for."""
@@ -61,9 +65,9 @@ class Kill(Value):
 
 
 class Write(Step):
-    """The ledger or fio writes a region of a block layer with a checkable pattern."""
+    """The ledger or fio writes a region of a block layer, or of a file, with a checkable pattern."""
 
-    TARGET: ClassVar[frozenset[Ability]] = frozenset({"block"})
+    TARGET: ClassVar[frozenset[Ability]] = REGION
 
     verb: Literal["write"]
     target: Name = "device"
@@ -88,15 +92,30 @@ class Write(Step):
 
 
 class Verify(Step):
-    """Every block of a region of a block layer is read back and classified."""
+    """Every block of a region of a block layer, or of a file, is read back and classified."""
 
-    TARGET: ClassVar[frozenset[Ability]] = frozenset({"block"})
+    TARGET: ClassVar[frozenset[Ability]] = REGION
 
     verb: Literal["verify"]
     target: Name = "device"
     offset: Bytes = 0
     length: Bytes
     drop_caches: bool = True
+
+
+class Calls(Step):
+    """System calls on descriptors of one file or device, in order, whatever they answer."""
+
+    TARGET: ClassVar[frozenset[Ability]] = REGION
+
+    verb: Literal["calls"]
+    target: Name = "device"
+    offset: Bytes = 0
+    length: Bytes
+    generation: int = Field(ge=1, le=255, description="kept in every block that it writes")
+    script: Script = Field(
+        description="calls with their descriptors, by semicolons: `open a; write a; fsync a`"
+    )
 
 
 class Run(Step):
@@ -250,6 +269,7 @@ def _verb(value: object) -> str:
 AnyStep = Annotated[
     Annotated[Write, Tag("write")]
     | Annotated[Verify, Tag("verify")]
+    | Annotated[Calls, Tag("calls")]
     | Annotated[Run, Tag("run")]
     | Annotated[Files, Tag("files")]
     | Annotated[Metadata, Tag("metadata")]

@@ -55,6 +55,7 @@ class Clause(StrEnum):
     INDEPENDENT_PROGRESS = "independent_progress"
     EQUIVALENT = "equivalent"
     ATTRIBUTED = "attributed"
+    REPORTED_ONCE = "reported_once"
     FILESYSTEM_CONSISTENT = "filesystem_consistent"
     KERNEL_SOUND = "kernel_sound"
     NOTHING_LEAKED = "nothing_leaked"
@@ -92,6 +93,7 @@ CLAUSE_CLAIMS: dict[Clause, tuple[str, ...]] = {
     Clause.INDEPENDENT_PROGRESS: ("S14",),
     Clause.EQUIVALENT: ("S10",),
     Clause.ATTRIBUTED: ("S11", "S14"),
+    Clause.REPORTED_ONCE: ("S1", "S7"),
     Clause.FILESYSTEM_CONSISTENT: ("S7", "S8"),
     Clause.KERNEL_SOUND: (),
     Clause.NOTHING_LEAKED: ("S4",),
@@ -120,11 +122,13 @@ CLAIMS: dict[str, str] = {
 
 
 class Submit(StrEnum):
-    """How a write reaches the kernel: the ledger's own four ways, and fio's engines."""
+    """How a write reaches the kernel: the ledger's own ways, and fio's engines."""
 
     BUFFERED = "buffered"
     DIRECT = "direct"
     DSYNC = "dsync"
+    RWF_DSYNC = "rwf_dsync"  # pwritev2 with RWF_DSYNC, on a descriptor without O_DSYNC
+    DIRECT_DSYNC = "direct_dsync"  # O_DIRECT and O_DSYNC: FUA where the device has it
     MMAP = "mmap"
     FIO_LIBAIO = "fio_libaio"
     FIO_IO_URING = "fio_io_uring"
@@ -152,15 +156,18 @@ THROUGH_CACHE = frozenset(
     {
         Submit.BUFFERED,
         Submit.DSYNC,
+        Submit.RWF_DSYNC,
         Submit.MMAP,
         Submit.FIO_IO_URING_BUFFERED,
         Submit.FIO_IO_URING_DSYNC,
     }
 )
 """Ways through the page cache, whose errors may be told to whoever syncs next."""
-SYNCS_ITSELF = frozenset({Submit.DSYNC, Submit.FIO_IO_URING_DSYNC})
+SYNCS_ITSELF = frozenset(
+    {Submit.DSYNC, Submit.RWF_DSYNC, Submit.DIRECT_DSYNC, Submit.FIO_IO_URING_DSYNC}
+)
 """Ways on which the success of a write is its acknowledgement."""
-CARRIES_STATUS = (BY_FIO | {Submit.DIRECT}) - THROUGH_CACHE
+CARRIES_STATUS = (BY_FIO | {Submit.DIRECT, Submit.DIRECT_DSYNC}) - THROUGH_CACHE
 """Ways on which a block device's status reaches the submitter as its errno.
 
 Elsewhere the page cache stands between: mark_buffer_write_io_error() in fs/buffer.c records EIO

@@ -10,7 +10,9 @@ one layer of one arm. The rules are NORMS', "Acknowledged means" and "What the n
   proves nothing" about what the failed one was asked for;
 - a block that was written again after its acknowledgement may hold any of the later generations;
 - of the range of a failed O_DIRECT write nothing may be said, until it is written and acknowledged
-  anew.
+  anew;
+- on several descriptors (the step ``calls``) the syncs of all count, in the order in which they were
+  made: what one of them was told of, none that succeeds afterwards speaks for.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from conformance.model import (
     BLOCK,
     SYNCS_ITSELF,
     THROUGH_CACHE,
+    Calls,
     Extent,
+    FileLayer,
     FsLayer,
     Op,
     Run,
@@ -33,18 +37,22 @@ from conformance.model import (
     Write,
     parse_size,
 )
+from conformance.model.calls import STORES
+from conformance.oracle.calls import Made, made
 from conformance.oracle.scene import FIO, MMAP, Phase, Scene, Taken, program
 from conformance.oracle.text import Range
 
 Kind = Literal["zeros", "older", "foreign", "unreadable"]
 
-UNSPECIFIED: Final = (FIO | {Submit.DIRECT}) - THROUGH_CACHE
+UNSPECIFIED: Final = (FIO | {Submit.DIRECT, Submit.DIRECT_DSYNC}) - THROUGH_CACHE
 """Ways on which a failed write leaves its range unspecified: open(2), O_DIRECT, and write(2)."""
 
 ACKNOWLEDGED_BY: Final = {
     Submit.BUFFERED: "write() and fsync()",
     Submit.DIRECT: "write() and fsync()",
     Submit.DSYNC: "write() under O_DSYNC",
+    Submit.RWF_DSYNC: "pwritev2() with RWF_DSYNC",
+    Submit.DIRECT_DSYNC: "write() under O_DIRECT and O_DSYNC",
     Submit.MMAP: "msync()",
     **dict.fromkeys(FIO, "their completion and fsync()"),
     Submit.FIO_IO_URING_DSYNC: "their completion under O_DSYNC",
@@ -146,6 +154,10 @@ class _Ledger:
                 if taken.seen.submitter is not None:
                     self._write(step, taken.index, taken.seen.submitter)
                     self._waiting.append(taken.index)
+            elif isinstance(step, Calls) and step.target == self._target:
+                self._before[taken.index] = frozenset(self._spaced)
+                self._calls(step, taken)
+                self._waiting.append(taken.index)
             elif isinstance(step, Verify) and step.target == self._target:
                 self._verify(taken)
             elif isinstance(step, Run):
@@ -167,7 +179,7 @@ class _Ledger:
         last_failed = -1
         for place, op in enumerate(submitter.ops):
             if op.kind == "write":
-                order = self._submit(step, op)
+                order = self._submit(op, vague=step.submit in UNSPECIFIED)
                 if step.submit in SYNCS_ITSELF and op.result > 0:
                     acks.append((op, order))
                     acked_at[order] = place
@@ -196,10 +208,53 @@ class _Ledger:
                 self._spaced.add(block)
         self._unrecorded(step, submitter)
 
-    def _submit(self, step: Write, op: Op) -> int:
+    def _calls(self, step: Calls, taken: Taken) -> None:
+        """The calls of a script: every sync of the file speaks for what was written before it."""
+        pending: list[tuple[Made, int]] = []
+        acks: list[tuple[Made, int, int, str]] = []
+        last_failed = -1
+        # Of a block device syncfs syncs the filesystem that its node is on.
+        whole = {"syncfs"} if self._is_file() else set()
+        for one in made(step, taken.seen.file_ops):
+            do, result = one.call.do, one.op.result
+            if do in STORES:
+                offset, length = one.region(step)
+                op = Op("write", offset, length, step.generation, result, 0, 0)
+                order = self._submit(op, vague=one.direct)
+                if one.durable and result > 0:
+                    acks.append((one, order, one.place, f"{one.call.do}() that syncs itself"))
+                elif result > 0:
+                    pending.append((one, order))
+            elif (one.syncs or do in whole) and result == 0:
+                acks += [(w, order, one.place, f"write() and {do}()") for w, order in pending]
+                pending = []
+            elif (one.syncs or do in whole or do == "sync_file_range") and result < 0:
+                last_failed = one.place
+                pending = []
+            elif one.forgets:
+                # The report may have gone with the inode, as the norm does not rule out.
+                pending = []
+        ended = taken.seen.submitter.ended if taken.seen.submitter else None
+        died = ended is not None and (ended.signal is not None or ended.timed_out)
+        for one, order, place, by in acks:
+            offset, _ = one.region(step)
+            told = died or last_failed > place
+            ack = Ack(order=order, generation=step.generation, step=taken.index, by=by, told=told)
+            for block in _whole(offset, offset + one.op.result):
+                self._acknowledge(block, ack)
+                self._spaced.add(block)
+        if died:
+            self._order += 1
+            for block in _touched(step.offset, step.offset + step.length):
+                self._kept(block).submitted.append((self._order, step.generation))
+
+    def _is_file(self) -> bool:
+        layers = {layer.name: layer for layer in self._scene.arm.layers}
+        return isinstance(layers.get(self._target), FileLayer)
+
+    def _submit(self, op: Op, *, vague: bool) -> int:
         self._order += 1
         start, done, end = op.offset, op.offset + max(0, op.result), op.offset + op.length
-        vague = step.submit in UNSPECIFIED
         for block in _touched(start, end):
             first, last = block * BLOCK, (block + 1) * BLOCK
             kept = self._kept(block)
@@ -267,7 +322,7 @@ class _Ledger:
                 self._look(taken.index, block, extent)
         for index in self._waiting:
             step = self._scene.taken[index].step
-            if isinstance(step, Write):
+            if isinstance(step, Write | Calls):
                 mine = _touched(step.offset, step.offset + step.length)
                 count = sum(written.get(block) == step.generation for block in mine)
                 self._stored[index] = count * BLOCK
@@ -423,7 +478,7 @@ def block_ranges(blocks: Iterable[int]) -> tuple[Range, ...]:
 def accounts(scene: Scene) -> tuple[Account, ...]:
     """One account for each layer that the ledger wrote or read."""
     targets = dict.fromkeys(
-        t.step.target for t in scene.taken if isinstance(t.step, Write | Verify)
+        t.step.target for t in scene.taken if isinstance(t.step, Write | Calls | Verify)
     )
     return tuple(_Ledger(scene, target).play() for target in targets)
 

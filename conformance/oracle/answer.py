@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from conformance.model import (
     Arm,
     ArmSeen,
+    Calls,
     Command,
+    FileLayer,
     Files,
     Metadata,
     Observation,
@@ -162,6 +164,8 @@ def _incomplete(taken: Taken, scene: Scene) -> Iterator[str]:
             yield from _incomplete_write(taken.step, taken, scene)
         case Run() if taken.seen.submitter is None:
             yield "no submitter was seen"
+        case Calls():
+            yield from _incomplete_calls(taken.step, taken.seen, scene)
         case Files() | Metadata():
             yield from _incomplete_files(taken.step, taken.seen)
         case Verify():
@@ -205,6 +209,26 @@ def _incomplete_write(step: Write, taken: Taken, scene: Scene) -> Iterator[str]:
         yield f"the submitter ended with status {submitter.ended.exit_code} and told of no error"
     elif step.submit in (Submit.BUFFERED, Submit.DIRECT, Submit.MMAP) and not _synced(submitter):
         yield "the ledger has no error, and yet does not end with a sync"
+
+
+def _incomplete_calls(step: Calls, seen: StepSeen, scene: Scene) -> Iterator[str]:
+    submitter = seen.submitter
+    if submitter is None:
+        yield "no submitter was seen"
+        return
+    kinds = [op.kind for op in seen.file_ops]
+    asked: list[str] = [call.do for call in step.script]
+    of_file = any(
+        layer.name == step.target and isinstance(layer, FileLayer) for layer in scene.arm.layers
+    )
+    wanted = [*asked, *(["create"] if of_file else [])]
+    ended = submitter.ended
+    if ended.signal is not None or ended.timed_out:
+        wanted = wanted[: len(kinds)]
+    elif ended.exit_code != 0:
+        yield f"the submitter ended with status {ended.exit_code}"
+    if kinds != wanted:
+        yield f"the calls seen are not those of the script: {' '.join(kinds) or 'none'}"
 
 
 def _short(submitter: Submitter) -> bool:

@@ -14,6 +14,7 @@ from typing import Final
 from conformance.model import (
     BLOCK,
     AnyStep,
+    Calls,
     Files,
     NoShortage,
     Reading,
@@ -46,6 +47,8 @@ def request_of(step: AnyStep) -> int:
             return max(BLOCK, step.request)
         case Files():
             return max(BLOCK, step.size)
+        case Calls():
+            return step.length
         case Run():
             return max(BLOCK, _dd_request(step.argv))
         case _:

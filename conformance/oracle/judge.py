@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 from conformance.model import (
     STARRED,
+    Calls,
     Clause,
     Finding,
     Level,
@@ -26,8 +27,10 @@ from conformance.model import (
 )
 from conformance.oracle.answer import Reason, failed_commands, rig_reasons, unanswered
 from conformance.oracle.arrival import arrival_reasons
+from conformance.oracle.calls import call_line, made
 from conformance.oracle.clauses import CLAUSES
 from conformance.oracle.clauses.integrity import early_fault
+from conformance.oracle.clauses.telling import nothing_lost
 from conformance.oracle.files import unlisted
 from conformance.oracle.oom import killed_early
 from conformance.oracle.scene import Phase
@@ -88,7 +91,7 @@ def _judge(variant: Variant, observation: Observation) -> Verdict:
         status=_status(variant, reasons, findings),
         findings=findings,
         reasons=tuple(reason.text for reason in reasons),
-        notes=tuple(_notes(variant, findings)),
+        notes=tuple(_notes(joined, findings)),
     )
 
 
@@ -120,6 +123,8 @@ def _reasons(joined: Trial) -> Iterator[Reason]:
         yield from arrival_reasons(act.scene)
         yield from _early(act)
         yield from (Reason(text=text) for text in unlisted(act.scene))
+        if Clause.REPORTED_ONCE in judged_clauses(joined.variant):
+            yield from (Reason(text=text) for text in nothing_lost(act.scene))
         yield from _rests_on(joined, act)
 
 
@@ -161,7 +166,13 @@ def _rests_on(joined: Trial, act: Act) -> Iterator[Reason]:
                 yield Reason(text=text, fatal=False)
 
 
-def _notes(variant: Variant, findings: tuple[Finding, ...]) -> Iterator[str]:
-    if variant.level is Level.SURVEY:
-        for finding in findings:
-            yield f"{finding.clause.value}: {finding.observed}"
+def _notes(joined: Trial, findings: tuple[Finding, ...]) -> Iterator[str]:
+    if joined.variant.level is not Level.SURVEY:
+        return
+    for act in joined.acts:
+        for taken in act.scene.taken:
+            if isinstance(taken.step, Calls) and taken.phase is Phase.SHORT:
+                lines = [call_line(one) for one in made(taken.step, taken.seen.file_ops)]
+                yield f"{taken.name}: {'; '.join(lines)}"
+    for finding in findings:
+        yield f"{finding.clause.value}: {finding.observed}"

@@ -10,8 +10,10 @@ So the first sync after such a leftover may fail, once, although its own writes 
 
 from __future__ import annotations
 
-from conformance.model import SYNCS_ITSELF, Op, Run, Write
+from conformance.model import SYNCS_ITSELF, Calls, Op, Run, Write
+from conformance.model.calls import TELLS_OF_FILE
 from conformance.oracle.account import cached, written_by
+from conformance.oracle.calls import untold
 from conformance.oracle.scene import Scene, Taken
 
 SYNCING = frozenset({"conv=fsync", "conv=fdatasync", "oflag=sync", "oflag=dsync"})
@@ -26,6 +28,8 @@ def leftover(taken: Taken) -> bool:
     cut = submitter.ended.signal is not None or submitter.ended.timed_out
     if isinstance(step, Run):
         return cut or not _syncs(step)
+    if isinstance(step, Calls):
+        return cut or untold(step, taken.seen.file_ops)
     if not isinstance(step, Write) or not cached(step):
         return False
     kinds = [op.kind for op in submitter.ops if op.kind in ("write", "sync")]
@@ -48,6 +52,8 @@ def _asked(taken: Taken) -> bool:
         return _syncs(taken.step) and submitter.ended.exit_code is not None
     if isinstance(taken.step, Write) and taken.step.submit in SYNCS_ITSELF and submitter.ops:
         return True
+    if isinstance(taken.step, Calls):
+        return any(op.kind in TELLS_OF_FILE for op in taken.seen.file_ops)
     return any(op.kind == "sync" for op in submitter.ops)
 
 
@@ -56,7 +62,7 @@ def may_be_told_late(scene: Scene, taken: Taken) -> bool:
     target = getattr(taken.step, "target", None)
     for earlier in reversed(scene.taken[: taken.index]):
         step = earlier.step
-        if isinstance(step, Write) and target is not None and step.target != target:
+        if isinstance(step, Write | Calls) and target is not None and step.target != target:
             continue
         if isinstance(step, Run) and target is not None and not written_by(step, target):
             continue

@@ -16,6 +16,7 @@ from conformance.model import (
     AnyStep,
     Arm,
     ArmSeen,
+    Calls,
     Files,
     KernelLine,
     Observation,
@@ -257,6 +258,8 @@ def undeclared_signal(step: AnyStep, submitter: Submitter | None) -> int | None:
     if number is None and isinstance(step, Run) and code is not None and code > STATUS_128:
         number = code - STATUS_128 if program(step.argv) in SHELLS else None
     if number == SIGBUS and isinstance(step, Write | Files) and step.submit in MMAP:
+        return None
+    if number == SIGBUS and isinstance(step, Calls) and any(c.do == "store" for c in step.script):
         return None
     return number
 

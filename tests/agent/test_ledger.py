@@ -84,9 +84,18 @@ def test_a_sync_follows_each_so_many_bytes_and_none_is_doubled(device: Path) -> 
     assert [op.kind for op in ops] == ["write", "write", "sync"] * 2 + ["close"]
 
 
-def test_under_dsync_each_write_covers_itself(device: Path) -> None:
-    ops = run(order(device, submit="dsync", sync_every=REQUEST))
+@pytest.mark.parametrize("submit", ["dsync", "rwf_dsync", "direct_dsync"])
+def test_under_dsync_each_write_covers_itself(device: Path, submit: str) -> None:
+    ops = run(order(device, submit=submit, sync_every=REQUEST))
+    if ops[0].kind == "open":
+        pytest.skip("the files of this machine know no O_DIRECT")
     assert [op.kind for op in ops] == ["write"] * 4 + ["close"]
+    assert {op.result for op in ops} == {REQUEST, 0}
+
+
+def test_by_rwf_dsync_an_error_is_the_write_s_own() -> None:
+    ops = run(order(Path("/dev/full"), submit="rwf_dsync"))
+    assert [(op.kind, op.result < 0) for op in ops] == [("write", True), ("close", False)]
 
 
 def test_the_writer_stops_at_an_error_and_syncs_what_it_wrote_before() -> None:

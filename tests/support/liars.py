@@ -198,6 +198,21 @@ def _failed_command(seen: dict[str, Any]) -> None:
         command["output"] = "/dev/loop0: UNEXPECTED INCONSISTENCY"
 
 
+def _answers(descriptor: str, *results: int) -> Callable[[dict[str, Any]], None]:
+    """The syncs of one descriptor are answered so, in order."""
+
+    def change(seen: dict[str, Any]) -> None:
+        mine = [op for op in seen["file_ops"] if op[0] == "fsync" and op[1] == descriptor]
+        for op, result in zip(mine, results, strict=True):
+            op[4] = result
+
+    return change
+
+
+def _one_call_less(seen: dict[str, Any]) -> None:
+    del seen["file_ops"][-1]
+
+
 def _nothing_given_back(seen: dict[str, Any]) -> None:
     seen["watch"]["reading"]["used"] += 64 << 20
 
@@ -398,6 +413,44 @@ FAULTS: Final[tuple[Liar, ...]] = (
         clauses=frozenset({Clause.ATTRIBUTED}),
     ),
     Liar(
+        name="a lost write is reported to its writer alone",
+        variant="sync_two_descriptors[a-device]",
+        guest=telling(on_step(["lose"], _answers("b", 0, 0))),
+        clauses=frozenset({Clause.REPORTED_ONCE}),
+    ),
+    Liar(
+        name="a lost write is reported on one descriptor twice",
+        variant="sync_told_once[fsync-device]",
+        guest=telling(on_step(["lose"], _answers("a", -errno.EIO, 0, -errno.EIO))),
+        clauses=frozenset({Clause.REPORTED_ONCE}),
+    ),
+    Liar(
+        name="a lost write is reported twice on two descriptors of one description",
+        variant="sync_shared_description[fork-ext4]",
+        guest=telling(on_step(["lose"], _answers("a", -errno.EIO, 0))),
+        clauses=frozenset({Clause.REPORTED_ONCE}),
+    ),
+    Liar(
+        name="a lost write is reported to who opens the file after its report",
+        variant="sync_opened_after_report[ext4]",
+        guest=telling(on_step(["lose"], _answers("b", -errno.EIO))),
+        clauses=frozenset({Clause.REPORTED_ONCE}),
+    ),
+    Liar(
+        name="a lost write is reported to nobody",
+        variant="sync_told_once[fsync-ext4]",
+        guest=telling(on_step(["lose"], _answers("a", 0, 0, 0))),
+        clauses=frozenset(
+            {Clause.REPORTED_ONCE, Clause.ERROR_SURFACED, Clause.ACKNOWLEDGED_READABLE}
+        ),
+    ),
+    Liar(
+        name="who opens the file before anybody was told is told nothing",
+        variant="sync_late_opener[device]",
+        guest=telling(on_step(["lose"], _answers("b", 0, 0))),
+        clauses=frozenset({Clause.REPORTED_ONCE, Clause.ACKNOWLEDGED_READABLE}),
+    ),
+    Liar(
         name="the filesystem's checker finds damage",
         variant="fs_on_loop_fsynced_files[ext4]",
         guest=telling(on_step(["check"], _failed_command)),
@@ -482,6 +535,18 @@ BREAKAGES: Final[tuple[Liar, ...]] = (
         variant=DIRECT,
         guest=Unlimited,
         reason="put no limit in force",
+    ),
+    Liar(
+        name="no write is lost where one was to be",
+        variant="sync_told_once[fsync-device]",
+        guest=NoLimit,
+        reason="lose lost nothing",
+    ),
+    Liar(
+        name="one call of a script is not told",
+        variant="sync_told_once[fsync-device]",
+        guest=telling(on_step(["lose"], _one_call_less)),
+        reason="not those of the script",
     ),
     Liar(
         name="the control fails",

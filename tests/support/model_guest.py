@@ -21,6 +21,7 @@ from conformance.model import (
     Built,
     Bystander,
     BystanderState,
+    Calls,
     Command,
     Ended,
     Extent,
@@ -52,6 +53,7 @@ from conformance.model import (
 )
 from conformance.model.layers import DISK_SIZE
 from conformance.model.shortages import ScsiSense, ServerSpace
+from tests.support.model_calls import ModelFile
 
 ZEROS = -1
 """The generation of a block that dd wrote from /dev/zero."""
@@ -119,6 +121,7 @@ class ModelGuest:
         self._shortage = SHORTAGE.validate_python(args["shortage"])
         self._bystanders = [Bystander.model_validate(b) for b in args["bystanders"]]
         self._cgroups: list[str] = list(args["cgroups"])
+        self._of_file = {layer["name"] for layer in args["layers"] if layer["layer"] == "file"}
         self._in_memory = any(layer["layer"] == "tmpfs" for layer in args["layers"])
         sizes = [
             DISK_SIZE if x["layer"] == "disk" else int(x.get("size", 0)) for x in args["layers"]
@@ -160,6 +163,8 @@ class ModelGuest:
                 self._short = False
             case "write":
                 return {"submitter": self._write(step)}
+            case "calls":
+                return {"file_ops": self._call(step), "submitter": self._submitter(step, ())}
             case "verify":
                 return {"extents": self._extents(step)}
             case "run":
@@ -222,6 +227,12 @@ class ModelGuest:
         ops.append(self._sync())
         ops.append(Op("close", 0, 0, 0, 0, self._tick(), self._tick()))
         return self._submitter(step, ops)
+
+    def _call(self, step: Calls) -> list[FileOp]:
+        def store(offset: int, length: int) -> int:
+            return self._store(_base(step.target) + offset, length, step.generation, "")
+
+        return ModelFile(step, store).play(self._tick, of_file=step.target in self._of_file)
 
     def _take_away(self, step: Trim | Mkfs) -> dict[str, Any]:
         """Files go, and their space with them. mkfs itself takes all that there is, and fails."""
@@ -373,7 +384,7 @@ class ModelGuest:
         ended = Ended(signal=9) if killed else Ended(exit_code=exit_code)
         return Submitter(
             pid=200,
-            cgroup=step.cgroup,
+            cgroup=getattr(step, "cgroup", ""),
             ops=tuple(ops),
             ended=ended,
             killed_by_rig=killed,

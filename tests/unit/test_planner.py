@@ -13,6 +13,7 @@ from conformance.model import (
     AnyShortage,
     Arm,
     Bystander,
+    Calls,
     Clause,
     FileLayer,
     FsLayer,
@@ -69,6 +70,21 @@ def variant(
     return any_variant().model_copy(update={"arms": (arm,), "requires": requires})
 
 
+def calling(script: str) -> Variant:
+    step = Calls.model_validate(
+        {
+            "as": "lose",
+            "role": "provoke",
+            "verb": "calls",
+            "length": 4096,
+            "generation": 1,
+            "script": script,
+        }
+    )
+    arm = Arm(layers=(BACK,), shortage=NONE, steps=(step,))
+    return any_variant().model_copy(update={"arms": (arm,), "requires": ()})
+
+
 def target(**facts: str) -> Target:
     return Target(kernel="debian/trixie", release="6.12", facts=facts)
 
@@ -104,6 +120,8 @@ def met(of: Variant, **but: str) -> Target:
             ("controller:memory", "controller:io"),
         ),
         (variant(BACK, submit=Submit.FIO_IO_URING), ("tool:fio", "probe:io_uring")),
+        (calling("open a; write a; fsync a"), ()),
+        (calling("open a; write a; uring_fsync a"), ("probe:io_uring",)),
         (
             variant(BACK, submit=Submit.FIO_IO_URING_IOPOLL),
             ("tool:fio", "probe:io_uring", "probe:io_uring_iopoll"),

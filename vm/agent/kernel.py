@@ -9,6 +9,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import signal
 import stat
 import struct
 
@@ -38,6 +39,7 @@ _LOOP_MAJOR = 7
 _BLKGETSIZE64 = 0x80081272
 
 _IO_URING_SETUP = 425
+_PR_SET_PDEATHSIG = 1
 _PR_SET_THP_DISABLE = 41
 
 
@@ -65,6 +67,12 @@ def no_huge_pages() -> None:
     )
 
 
+def die_with_parent() -> None:
+    """SIGKILL for this process when its parent is gone."""
+    words = map(ctypes.c_ulong, (signal.SIGKILL, 0, 0, 0))
+    _checked(_libc.prctl(ctypes.c_int(_PR_SET_PDEATHSIG), *words), "prctl(PR_SET_PDEATHSIG)")
+
+
 def mount(source: str, target: str, kind: str, flags: int, data: str) -> None:
     """A system call for filesystems whose mounting cannot block: tmpfs, cgroup2."""
     words = [os.fsencode(word) for word in (source, target, kind)]
@@ -80,6 +88,16 @@ def umount(target: str) -> None:
 def syncfs(fd: int) -> None:
     """Write back the filesystem that an open file lies on; errors since it was opened are told."""
     _checked(_libc.syncfs(ctypes.c_int(fd)), "syncfs")
+
+
+_WHOLE_RANGE = 1 | 2 | 4
+"""SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE and _WAIT_AFTER."""
+
+
+def sync_file_range(fd: int) -> None:
+    """Write a whole file back and wait for it: the one use of the call that could keep data safe."""
+    words = ctypes.c_int(fd), ctypes.c_int64(0), ctypes.c_int64(0), ctypes.c_uint(_WHOLE_RANGE)
+    _checked(_libc.sync_file_range(*words), "sync_file_range")
 
 
 def _quotactl(

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from agent.basics import BLOCK, Json, RigError, one_line, poll_until
 from agent.layers import Layer, succeeded
 from agent.layers.base import Attachable
+from agent.layers.file import File
 from agent.layers.fs import Filesystem
 from agent.layers.loop import Loop
 from agent.processes import ended
 from agent.rig import Rig
-from agent.workloads import files, fio, ledger, metadata, readback
+from agent.workloads import calls, files, fio, ledger, metadata, readback
 from agent.workloads import run as run_command
 
 REMOVE_LIMIT = 5.0
@@ -82,6 +83,21 @@ def _look(rig: Rig, step: Json, look: Callable[[], Json], what: list[str]) -> Js
         look, what=what, limit=step["limit"], tick=rig.log.drain
     )
     return {**(found or {}), "commands": commands, "problem": problem}
+
+
+def make_calls(rig: Rig, step: Json) -> Json:
+    """System calls on descriptors of one file or device."""
+    layer = rig.layer(step["target"])
+    order = calls.Order(
+        path=layer.path,
+        offset=step["offset"],
+        length=step["length"],
+        generation=step["generation"],
+        script=tuple(step["script"]),
+        # Of a file, whether its filesystem still takes anything: it may have shut itself down.
+        beside=f"{layer.path}.beside" if isinstance(layer, File) else "",
+    )
+    return calls.make(order, rig.pattern, rig.clock, limit=step["limit"], tick=rig.log.drain)
 
 
 def run(rig: Rig, step: Json) -> Json:
@@ -306,6 +322,7 @@ def _filesystem(rig: Rig, step: Json) -> Filesystem:
 
 VERBS: dict[str, Verb] = {
     "write": write,
+    "calls": make_calls,
     "verify": verify,
     "run": run,
     "files": write_files,

@@ -1,4 +1,4 @@
-"""A small io_uring for URING_CMD: linux/io_uring.h, as far as the ublk driver needs it.
+"""A small io_uring: linux/io_uring.h, as far as the ublk driver (URING_CMD) and FSYNC need it.
 
 One thread uses a ring. x86 keeps stores in order, and what else it takes, the system call does.
 """
@@ -18,9 +18,10 @@ _SQE128 = 1 << 10
 _SINGLE_MMAP = 1
 _GETEVENTS = 1
 _SQES_AT = 0x10000000
+_FSYNC = 3
+_FSYNC_DATASYNC = 1
 _URING_CMD = 46
-_SQE = struct.Struct("=BBHiIIQIIQ")  # opcode .. user_data: the first 40 of 128 bytes
-_SQE_SIZE = 128
+_SQE = struct.Struct("=BBHiIIQIIQ")  # opcode .. user_data: the first 40 of 64 or 128 bytes
 _COMMAND_AT = 48
 _COMMAND_ROOM = 80
 _CQE = struct.Struct("=QiI")
@@ -34,11 +35,15 @@ class Done(NamedTuple):
 
 
 class Ring:
-    """Commands go in by ``put``, and come out of ``wait``. Raises OSError."""
+    """Commands go in by ``put`` and ``fsync``, and come out of ``wait``. Raises OSError.
 
-    def __init__(self, entries: int) -> None:
+    ``put`` needs a ring of ``wide`` entries, which are known since 5.19.
+    """
+
+    def __init__(self, entries: int, *, wide: bool = True) -> None:
         params = bytearray(120)
-        struct.pack_into("=I", params, 8, _SQE128)
+        self._size = 128 if wide else 64
+        struct.pack_into("=I", params, 8, _SQE128 if wide else 0)
         block = (ctypes.c_char * len(params)).from_buffer(params)
         self._fd = _checked(_libc.syscall(ctypes.c_long(_SETUP), ctypes.c_uint(entries), block))
         words = struct.unpack("=30I", params)
@@ -51,7 +56,7 @@ class Ring:
         size = max(self._array + words[0] * 4, self._cqes + words[1] * _CQE.size)
         flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
         self._rings = mmap.mmap(self._fd, size, flags)
-        self._sqes = mmap.mmap(self._fd, words[0] * _SQE_SIZE, flags, offset=_SQES_AT)
+        self._sqes = mmap.mmap(self._fd, words[0] * self._size, flags, offset=_SQES_AT)
         self._masks = self._word(self._sq_mask), self._word(self._cq_mask)
         self._waiting = 0
 
@@ -60,12 +65,20 @@ class Ring:
 
     def put(self, tag: int, fd: int, operation: int, command: bytes) -> None:
         """Queue a command; ``wait`` submits it. There must be room: one for each entry."""
+        room = command.ljust(_COMMAND_ROOM, b"\0")
+        head = _SQE.pack(_URING_CMD, 0, 0, fd, operation, 0, 0, 0, 0, tag)
+        self._queue(head + bytes(_COMMAND_AT - _SQE.size) + room)
+
+    def fsync(self, tag: int, fd: int, *, data_only: bool = False) -> None:
+        """Queue an fsync of a file, or an fdatasync; ``wait`` submits it."""
+        flags = _FSYNC_DATASYNC if data_only else 0
+        head = _SQE.pack(_FSYNC, 0, 0, fd, 0, 0, 0, 0, flags, tag)
+        self._queue(head.ljust(self._size, b"\0"))
+
+    def _queue(self, entry: bytes) -> None:
         tail = self._word(self._sq_tail)
         index = tail & self._masks[0]
-        at = index * _SQE_SIZE
-        _SQE.pack_into(self._sqes, at, _URING_CMD, 0, 0, fd, operation, 0, 0, 0, 0, tag)
-        room = command.ljust(_COMMAND_ROOM, b"\0")
-        self._sqes[at + _SQE.size : at + _SQE_SIZE] = bytes(_COMMAND_AT - _SQE.size) + room
+        self._sqes[index * self._size : (index + 1) * self._size] = entry
         struct.pack_into("=I", self._rings, self._array + 4 * index, index)
         struct.pack_into("=I", self._rings, self._sq_tail, (tail + 1) & 0xFFFFFFFF)
         self._waiting += 1

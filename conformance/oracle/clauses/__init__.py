@@ -27,6 +27,7 @@ from conformance.oracle.clauses.progress import (
     independent_progress,
     resolved_by_waiting,
 )
+from conformance.oracle.clauses.telling import reported_once
 from conformance.oracle.clauses.usage import overwrite_in_place, reusable
 from conformance.oracle.trial import Trial
 
@@ -46,6 +47,7 @@ CLAUSES: Mapping[Clause, Callable[[Trial], Iterable[Finding]]] = {
     Clause.INDEPENDENT_PROGRESS: independent_progress,
     Clause.EQUIVALENT: equivalent,
     Clause.ATTRIBUTED: attributed,
+    Clause.REPORTED_ONCE: reported_once,
     Clause.FILESYSTEM_CONSISTENT: filesystem_consistent,
     Clause.KERNEL_SOUND: kernel_sound,
     Clause.NOTHING_LEAKED: nothing_leaked,

@@ -58,7 +58,19 @@ def _lost(seen: dict[str, Any]) -> None:
             state["state"] = "missing"
 
 
+def _shut_down(seen: dict[str, Any]) -> None:
+    told = False
+    for op in seen["file_ops"]:
+        told = told or op[4] < 0
+        if told and op[0] in ("fsync", "create"):
+            op[4] = -errno.EROFS
+
+
 ALLOWED = {
+    "an error again of a filesystem that has shut itself down": (
+        "sync_told_once[fsync-btrfs]",
+        [(["lose"], _shut_down)],
+    ),
     "no mount after a mkfs that failed": (
         "fs_on_loop_mkfs_short[ext4]",
         [(["check_short", "mount_short", "unmount_short"], _failed)],

@@ -24,9 +24,12 @@ _FLAGS = {
     "buffered": os.O_RDWR,
     "direct": os.O_RDWR | os.O_DIRECT,
     "dsync": os.O_RDWR | os.O_DSYNC,
+    "rwf_dsync": os.O_RDWR,
+    "direct_dsync": os.O_RDWR | os.O_DIRECT | os.O_DSYNC,
     "mmap": os.O_RDWR,
 }
 WAYS = tuple(_FLAGS)
+_SELF_SYNCING = ("dsync", "rwf_dsync", "direct_dsync")
 _TRIAL = 2 * BLOCK
 """Bytes of a rehearsed request: the code is the same for any size."""
 _ROUNDS = 12
@@ -93,7 +96,9 @@ class Writer:
         self._open_error = 0
         self._origin = 0
         # Under O_DSYNC each write is its own sync.
-        self._every = 0 if order.submit == "dsync" else order.sync_every or 0
+        self._syncs = order.submit not in _SELF_SYNCING
+        self._every = order.sync_every or 0 if self._syncs else 0
+        self._flags = os.RWF_DSYNC if order.submit == "rwf_dsync" else 0
 
     def prepare(self) -> frugal.Work:
         """Open the device, touch all memory, and rehearse on a scratch file."""
@@ -180,7 +185,7 @@ class Writer:
                 tell()
             if failed and not order.go_on:
                 break
-        if (unsynced or order.sync_only) and order.submit != "dsync":
+        if (unsynced or order.sync_only) and self._syncs:
             if not told:
                 self._about_to_sync(tell)
             self._call(_SYNC, 0, 0)
@@ -212,6 +217,8 @@ class Writer:
                 at = offset - self._origin
                 self._map_view[at : at + length] = self._view[:length]
                 return length
+            if self._flags:
+                return os.pwritev(self._fd, [self._view[:length]], offset, self._flags)
             return os.pwrite(self._fd, self._view[:length], offset)
         if kind == _SYNC:
             if self._map is not None:
