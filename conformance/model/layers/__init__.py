@@ -26,6 +26,8 @@ from conformance.model.layers.basic import (
 from conformance.model.layers.nbd import NbdLayer, QemuNbdLayer
 from conformance.model.layers.nvme import NvmeLoopLayer
 from conformance.model.layers.scsi import ScsiDebugLayer
+from conformance.model.layers.snapshot import AnySnapshotLayer
+from conformance.model.layers.thin import AnyThinLayer
 from conformance.model.layers.ublk import UblkLayer
 
 AnyLayer = Annotated[
@@ -35,7 +37,9 @@ AnyLayer = Annotated[
     | QemuNbdLayer
     | UblkLayer
     | ScsiDebugLayer
-    | NvmeLoopLayer,
+    | NvmeLoopLayer
+    | AnyThinLayer
+    | AnySnapshotLayer,
     Discriminator("layer"),
 ]
 

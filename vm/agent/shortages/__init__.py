@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from agent.shortages import hog, memcg, none, quota, scsi_sense, server_space, tmpfs_size
+from agent.shortages import (
+    hog,
+    memcg,
+    none,
+    quota,
+    scsi_sense,
+    server_space,
+    snapshot_cow,
+    thin,
+    tmpfs_size,
+)
 from agent.shortages.base import Maker, Shortage
 
 KINDS: dict[str, Maker] = {
@@ -13,6 +23,9 @@ KINDS: dict[str, Maker] = {
     "hog": hog.Hog,
     "server_space": server_space.ServerSpace,
     "scsi_sense": scsi_sense.ScsiSense,
+    "thin_data": thin.ThinData,
+    "thin_metadata": thin.ThinMetadata,
+    "snapshot_cow": snapshot_cow.SnapshotCow,
     "none": none.NoShortage,
 }
 """The value of ``kind`` in a shortage, and what makes it."""
