@@ -214,10 +214,6 @@ class SnapshotCow(Shortage):
     kind: Literal["snapshot_cow"]
     layer: Name = Field(description="a dm-snapshot")
     size: Bytes = Field(description="bytes of its COW device, with what describes the copies")
-    grows: Bytes = Field(
-        default=0,
-        description="bytes that it gets, by somebody who watches it, each time that half of it is used",
-    )
 
     @property
     def asked(self) -> int | None:

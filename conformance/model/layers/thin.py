@@ -32,7 +32,8 @@ class ThinPoolLayer(Layer):
     metadata: Bytes = Field(default=1 << 20, description="bytes of its metadata device at first")
     chunk: Bytes = Field(default=_CHUNK, description="the unit in which it gives out space")
     no_space: Literal["error", "queue"] = Field(
-        default="error", description="error_if_no_space, or the default: such writes wait in a queue"
+        default="error",
+        description="error_if_no_space, or the default: such writes wait in a queue",
     )
     timeout: int = Field(
         default=60, ge=0, description="no_space_timeout: seconds in the queue; 0: for ever"

@@ -102,7 +102,9 @@ def exists(name: str) -> bool:
 
 def status(name: str) -> list[tuple[str, str]]:
     """(target, status line) of each stretch of a device. Raises OSError: there is none."""
-    head = _HEAD.pack(*_VERSION, _ROOM, _HEAD.size, 0, 0, _NOFLUSH, 0, 0, 0, name.encode(), b"", b"")
+    head = _HEAD.pack(
+        *_VERSION, _ROOM, _HEAD.size, 0, 0, _NOFLUSH, 0, 0, 0, name.encode(), b"", b""
+    )
     buffer = bytearray(head.ljust(_ROOM, b"\0"))
     fd = os.open(_CONTROL, os.O_RDWR | os.O_CLOEXEC)
     try:

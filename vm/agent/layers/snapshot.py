@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
 from agent.basics import Json, RigError, one_line, poll_until
 from agent.layers import dm
-from agent.layers.base import Attachable, Fact, Layer, Site, succeeded
-from agent.processes import Child
+from agent.layers.base import Attachable, Fact, succeeded
 
 CHUNK = 16384
 """Bytes that are copied at a time."""
@@ -46,7 +44,9 @@ class DmDevice(Attachable):
 
     def left(self) -> list[str]:
         """What is still there of it."""
-        return [dm.device(name) for name in (self.name, *self.made) if self.made and dm.exists(name)]
+        return [
+            dm.device(name) for name in (self.name, *self.made) if self.made and dm.exists(name)
+        ]
 
     def must(self, command: Json) -> None:
         """Raise RigError for a command that failed."""
@@ -86,11 +86,6 @@ class SnapshotOrigin(DmDevice):
 
 class DmSnapshot(DmDevice):
     """Its COW device is a linear one, which can be made shorter and longer while it is in use."""
-
-    def __init__(self, spec: Json, rig: Mapping[str, Layer], site: Site) -> None:
-        super().__init__(spec, rig, site)
-        self.watcher: Child | None = None
-        """Who extends the COW device, while a shortage has it so."""
 
     def origin(self) -> SnapshotOrigin:
         """What it is a snapshot of. Raises RigError."""
@@ -140,11 +135,6 @@ class DmSnapshot(DmDevice):
         finally:
             self.site.must(["dmsetup", "resume", origin.name], dm.LIMIT, dm.ENV)
 
-    def down(self) -> list[Json]:
-        """Take it away."""
-        self.end_watch()
-        return super().down()
-
     def take(self) -> None:
         """Take it anew, with a COW device that holds nothing. Raises RigError."""
         self.must(self.detach())
@@ -178,9 +168,3 @@ class DmSnapshot(DmDevice):
             "size": self.origin().spec["size"],
             "store": str(self.spec["store"]),
         }
-
-    def end_watch(self) -> None:
-        """End whoever extends the COW device. Raises RigError."""
-        watcher, self.watcher = self.watcher, None
-        if watcher is not None and not watcher.kill(tick=self.site.tick):
-            raise RigError("who extends the COW device does not die of SIGKILL")

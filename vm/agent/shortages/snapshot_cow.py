@@ -9,7 +9,6 @@ from agent.cgroups import Tree
 from agent.layers.base import Layer
 from agent.layers.snapshot import DmSnapshot
 from agent.shortages.base import Shortage
-from agent.shortages.watched import Tally, watch
 
 
 class SnapshotCow(Shortage):
@@ -23,7 +22,6 @@ class SnapshotCow(Shortage):
         super().__init__(spec, layers, cgroups)
         self._used = 0
         self._limit = 0
-        self._tally = Tally()
 
     def _snapshot(self) -> DmSnapshot:
         layer = self.layer()
@@ -36,26 +34,10 @@ class SnapshotCow(Shortage):
         snapshot = self._snapshot()
         self._limit = self.spec["size"]
         snapshot.resize(self._limit)
-        grows = int(self.spec.get("grows") or 0)
-        if grows:
-            self._watch(snapshot, grows)
-
-    def _watch(self, snapshot: DmSnapshot, by: int) -> None:
-        def short() -> bool:
-            room = snapshot.room()
-            return room is not None and room[0] * 2 > room[1]
-
-        def extend() -> None:
-            room = snapshot.room()
-            if room is not None:
-                snapshot.resize(min(snapshot.spec["cow"], room[1] + by))
-
-        snapshot.watcher = watch(short, extend, self._tally)
 
     def relieve(self) -> None:
         """Give the COW device its first size back. Raises RigError."""
         snapshot = self._snapshot()
-        snapshot.end_watch()
         self._limit = snapshot.spec["cow"]
         snapshot.resize(self._limit)
 
@@ -66,4 +48,4 @@ class SnapshotCow(Shortage):
         invalid = room is None and snapshot.attached()
         if room is not None:
             self._used, self._limit = room
-        return self.gauge(self._used, self._limit, self._tally.value + int(invalid))
+        return self.gauge(self._used, self._limit, int(invalid))
