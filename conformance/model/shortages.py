@@ -191,19 +191,17 @@ class ThinData(Shortage):
 
 
 class ThinMetadata(Shortage):
-    """Others' thin devices, which are empty, take all of a pool's metadata space but ``leave``."""
+    """Others' thin devices, which are empty, take all of a pool's metadata space but ``leave``.
 
-    NEEDS: ClassVar[tuple[str, ...]] = ("tool:thin_repair",)
+    Relief takes the pool offline, checks and repairs its metadata, and extends the metadata device.
+    """
+
+    NEEDS: ClassVar[tuple[str, ...]] = ("tool:thin_check", "tool:thin_repair")
     OF: ClassVar[frozenset[Ability]] = frozenset({"pool"})
 
     kind: Literal["thin_metadata"]
     layer: Name = Field(description="a thin pool")
     leave: Bytes = Field(description="bytes that stay free, in blocks of 4 KiB")
-    relief: Literal["extend", "repair"] = Field(
-        default="repair",
-        description="its metadata device grows; or before that the pool is taken offline, and its "
-        "metadata repaired by thin_repair",
-    )
 
 
 class SnapshotCow(Shortage):

@@ -1,7 +1,8 @@
-"""Device-mapper devices: made, changed and removed by dmsetup, and their status by ioctl(2).
+"""Device-mapper devices: made, changed and removed by dmsetup; status and messages by ioctl(2).
 
 There is no udev in the guest: without DM_DISABLE_UDEV dmsetup would wait for it, or make plain files
 in /dev. Status is asked without a fork, and without a flush, since a gauge is read after every step.
+A message is sent without a fork because there may be hundreds of them.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ LIMIT = 30.0
 """Seconds for any of these commands. A suspension waits for requests in flight."""
 _CONTROL = "/dev/mapper/control"
 
-# linux/dm-ioctl.h: struct dm_ioctl, struct dm_target_spec and DM_TABLE_STATUS.
+# linux/dm-ioctl.h: struct dm_ioctl, struct dm_target_spec, DM_TABLE_STATUS and DM_TARGET_MSG.
 _HEAD = struct.Struct("=3I4i3IQ128s129s7s")
 _TARGET = struct.Struct("=QQiI16s")
 _TABLE_STATUS = 3 << 30 | _HEAD.size << 16 | 0xFD << 8 | 12
+_TARGET_MESSAGE = 3 << 30 | _HEAD.size << 16 | 0xFD << 8 | 14
 _VERSION = (4, 0, 0)
 _NOFLUSH = 1 << 11
 _ROOM = 16384
@@ -86,9 +88,11 @@ def suspend(site: Site, name: str, *, flush: bool = True) -> None:
     site.must(["dmsetup", "suspend", *words, name], LIMIT, ENV)
 
 
-def message(site: Site, name: str, words: str) -> Json:
-    """Send a device a message; the command."""
-    return site.run(["dmsetup", "message", name, "0", *words.split()], LIMIT, ENV)
+def message(name: str, *messages: str) -> None:
+    """Send a device messages, one after the other. May wait in the kernel. Raises OSError."""
+    for words in messages:
+        # struct dm_target_msg: the sector, and the text.
+        _ask(_TARGET_MESSAGE, name, 0, bytes(8) + words.encode())
 
 
 def exists(name: str) -> bool:
@@ -102,16 +106,18 @@ def exists(name: str) -> bool:
 
 def status(name: str) -> list[tuple[str, str]]:
     """(target, status line) of each stretch of a device. Raises OSError: there is none."""
-    head = _HEAD.pack(
-        *_VERSION, _ROOM, _HEAD.size, 0, 0, _NOFLUSH, 0, 0, 0, name.encode(), b"", b""
-    )
-    buffer = bytearray(head.ljust(_ROOM, b"\0"))
+    return parse_status(_ask(_TABLE_STATUS, name, _NOFLUSH))
+
+
+def _ask(command: int, name: str, flags: int, payload: bytes = b"") -> bytes:
+    head = _HEAD.pack(*_VERSION, _ROOM, _HEAD.size, 0, 0, flags, 0, 0, 0, name.encode(), b"", b"")
+    buffer = bytearray((head + payload).ljust(_ROOM, b"\0"))
     fd = os.open(_CONTROL, os.O_RDWR | os.O_CLOEXEC)
     try:
-        fcntl.ioctl(fd, _TABLE_STATUS, buffer)
+        fcntl.ioctl(fd, command, buffer)
     finally:
         os.close(fd)
-    return parse_status(bytes(buffer))
+    return bytes(buffer)
 
 
 def parse_status(answer: bytes) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from agent import cgroups
 from agent.basics import Json, RigError, one_line, poll_until, read_text
 from agent.layers import dm
 from agent.layers.base import Attachable, Fact, Layer, Site, succeeded
+from agent.layers.command import in_child
 from agent.processes import Child
 
 TIMEOUT = "/sys/module/dm_thin_pool/parameters/no_space_timeout"
@@ -153,11 +154,12 @@ class ThinPool(Layer):
         [(_, line)] = dm.status(self.name)
         return State.parse(line)
 
-    def message(self, words: str) -> None:
-        """Tell the pool something. Raises RigError."""
-        command = dm.message(self.site, self.name, words)
+    def tell(self, *messages: str) -> None:
+        """Send the pool messages, in bounded time. Raises RigError."""
+        argv = ["dmsetup", "message", self.name, "0", messages[0]]
+        command = in_child(argv, lambda: dm.message(self.name, *messages), dm.LIMIT, self.site)
         if not succeeded(command):
-            raise RigError(f"the pool refuses {words!r}: {one_line(command['output'])}")
+            raise RigError(f"the pool refuses {messages[0]!r}: {one_line(command['output'])}")
 
     def next_id(self) -> int:
         """A number that no thin device of the pool has."""
@@ -181,23 +183,27 @@ class ThinPool(Layer):
         # Writes that wait in the pool's queue are what it is to be given space for.
         dm.reload(self.site, self.name, self._table(), flush=False)
 
-    def repair(self) -> str:
-        """Have thin_repair write the metadata anew, of the pool out of use; what thin_check said.
+    def repair(self) -> None:
+        """Check the metadata of the pool out of use, and have it written anew if it is not sound.
 
-        Where it cannot, the metadata stays as it is, and the kernel will say what it makes of it.
+        Where nothing helps it stays as it is, and the kernel will say what it makes of it.
         """
+        if succeeded(self._check()):
+            return
         spare = f"{self.name}-spare"
-        path = dm.create(
-            self.site, spare, [dm.linear(self.base(), self._other_place(), self._room)]
-        )
+        table = [dm.linear(self.base(), self._other_place(), self._room)]
+        path = dm.create(self.site, spare, table)
         _clear(path)
-        checked = self.site.run(["thin_check", dm.device(self._meta)])
         repaired = self.site.run(["thin_repair", "-i", dm.device(self._meta), "-o", path])
         dm.remove(self.site, spare)
         if succeeded(repaired):
             self._metadata_at = self._other_place()
             dm.reload(self.site, self._meta, self._metadata_table(self._room))
-        return one_line(checked["output"])
+            self._check()
+
+    def _check(self) -> Json:
+        """thin_check, which also takes the mark away that has the kernel ask for one."""
+        return self.site.run(["thin_check", "--clear-needs-check-flag", dm.device(self._meta)])
 
     def _other_place(self) -> int:
         return 0 if self._metadata_at else self._room
@@ -227,7 +233,7 @@ class Thin(Attachable):
 
     def create(self) -> None:
         """Have the pool make it. Raises RigError."""
-        self.pool().message(f"create_thin {self.number}")
+        self.pool().tell(f"create_thin {self.number}")
 
     def pool(self) -> ThinPool:
         """The pool that it is in. Raises RigError."""
@@ -308,14 +314,14 @@ class ThinSnapshot(Thin):
         origin = self.origin()
         dm.suspend(self.site, origin.name)
         try:
-            self.pool().message(f"create_snap {self.number} {origin.number}")
+            self.pool().tell(f"create_snap {self.number} {origin.number}")
         finally:
             self.site.must(["dmsetup", "resume", origin.name], dm.LIMIT, dm.ENV)
 
     def take(self) -> None:
         """Take it anew. Raises RigError."""
         self.down()
-        self.pool().message(f"delete {self.number}")
+        self.pool().tell(f"delete {self.number}")
         self.create()
         command = self.attach()
         if not succeeded(command):

@@ -60,7 +60,7 @@ class ThinData(PoolShortage):
         if self._taken <= 0:
             raise RigError(f"the pool has {free * pool.chunk} bytes left already")
         self._number = pool.next_id()
-        pool.message(f"create_thin {self._number}")
+        pool.tell(f"create_thin {self._number}")
         path = self._hog_up()
         command = in_child(["fill", path], lambda: _fill(path, self._taken), LIMIT, pool.site)
         self._hog_down()
@@ -98,17 +98,17 @@ class ThinData(PoolShortage):
             case "extend":
                 pool.grow()
             case "delete":
-                pool.message(f"delete {self._number}")
+                pool.tell(f"delete {self._number}")
             case _:
                 path = self._hog_up()
                 pool.site.must(["blkdiscard", path], LIMIT)
                 self._hog_down()
 
-        def freed() -> bool:
-            state = self.state()
-            return state.chunks - state.used > before.chunks - before.used
-
-        if not poll_until(freed, FREED_LIMIT):
+        # Of what is discarded the pool makes use from its next commit on, which is a second away at
+        # most (check_for_data_space() in dm-thin.c).
+        poll_until(lambda: self.state().mode == "rw", FREED_LIMIT)
+        state = self.state()
+        if state.chunks - state.used <= before.chunks - before.used:
             raise RigError(f"{pool.name} has no more space than before")
 
     def reading(self) -> Json:
@@ -123,7 +123,7 @@ class ThinData(PoolShortage):
 
 
 class ThinMetadata(PoolShortage):
-    """Thin devices that hold nothing take one block of metadata each.
+    """Others' thin devices that hold nothing take one block of metadata each.
 
     A pool that has met its end of metadata says so by its mode, which counts as one hit.
     """
@@ -134,19 +134,21 @@ class ThinMetadata(PoolShortage):
         leave = self.spec["leave"] // METADATA_BLOCK
         for _ in range(_MOST):
             state = self.state()
-            if state.metadata - state.metadata_used <= leave:
+            excess = state.metadata - state.metadata_used - leave
+            if excess <= 0:
                 break
-            pool.message(f"create_thin {pool.next_id()}")
+            # One takes a block of its own, and now and then one more of the trees that hold them all.
+            numbers = [pool.next_id() for _ in range(max(1, excess // 2))]
+            pool.tell(*(f"create_thin {number}" for number in numbers))
         state = self.state()
         if state.mode != "rw" or state.needs_check:
             raise RigError(f"{pool.name} went {state.mode} before anybody wrote")
 
     def relieve(self) -> None:
-        """Take the shortage away. Raises RigError."""
+        """Take the pool offline, check it, repair it if need be, and extend its metadata device, as
+        the documentation wants it. Raises RigError.
+        """
         pool = self.pool()
-        if self.spec.get("relief") == "extend":
-            pool.grow_metadata()
-            return
         users = [layer for layer in pool_users(self._layers, pool) if layer.attached()]
         for layer in users:
             layer.detach()
