@@ -225,6 +225,16 @@ class SnapshotCow(Shortage):
             yield "size", f"no less than the {format_size(layer.cow)} that it has anyway"
 
 
+class VdoSpace(Shortage):
+    """Somebody else's data takes all of a dm-vdo volume's space but ``leave``; relief discards it."""
+
+    OF: ClassVar[frozenset[Ability]] = frozenset({"vdo"})
+
+    kind: Literal["vdo_space"]
+    layer: Name = Field(description="a dm-vdo volume")
+    leave: Bytes = Field(description="bytes that stay free, in blocks of 4 KiB")
+
+
 class NoShortage(Shortage):
     """Nothing runs short: for surveys of a rig itself."""
 
@@ -242,6 +252,7 @@ AnyShortage = Annotated[
     | ThinData
     | ThinMetadata
     | SnapshotCow
+    | VdoSpace
     | NoShortage,
     Discriminator("kind"),
 ]

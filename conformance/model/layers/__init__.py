@@ -29,6 +29,7 @@ from conformance.model.layers.scsi import ScsiDebugLayer
 from conformance.model.layers.snapshot import AnySnapshotLayer
 from conformance.model.layers.thin import AnyThinLayer
 from conformance.model.layers.ublk import UblkLayer
+from conformance.model.layers.vdo import VdoLayer
 
 AnyLayer = Annotated[
     BasicLayer
@@ -39,7 +40,8 @@ AnyLayer = Annotated[
     | ScsiDebugLayer
     | NvmeLoopLayer
     | AnyThinLayer
-    | AnySnapshotLayer,
+    | AnySnapshotLayer
+    | VdoLayer,
     Discriminator("layer"),
 ]
 

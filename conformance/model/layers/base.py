@@ -31,6 +31,7 @@ Ability = Literal[
     "origin",
     "snapshot",
     "cow",
+    "vdo",
 ]
 """What can be done with a layer; ``ABILITIES`` has what each means."""
 
@@ -48,6 +49,7 @@ ABILITIES: Mapping[Ability, str] = {
     "origin": "an origin of dm-snapshots",
     "snapshot": "a snapshot",
     "cow": "a snapshot with space of its own",
+    "vdo": "a dm-vdo volume",
 }
 
 

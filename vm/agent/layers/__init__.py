@@ -16,6 +16,7 @@ from agent.layers import (
     thin,
     tmpfs,
     ublk,
+    vdo,
 )
 from agent.layers.base import Layer, Maker, Site, succeeded
 
@@ -39,6 +40,7 @@ KINDS: dict[str, Maker] = {
     "thin_snapshot": thin.ThinSnapshot,
     "snapshot_origin": snapshot.SnapshotOrigin,
     "dm_snapshot": snapshot.DmSnapshot,
+    "vdo": vdo.Vdo,
 }
 """The value of ``layer`` in a rig, and what makes it."""
 

@@ -61,14 +61,14 @@ def create(site: Site, name: str, table: Table) -> str:
     return device(name)
 
 
-def try_create(site: Site, name: str, table: Table) -> Json:
+def try_create(site: Site, name: str, table: Table, limit: float = LIMIT) -> Json:
     """Make a device; the command, whatever came of it."""
-    return site.run(["dmsetup", "create", name, "--table", text(table)], LIMIT, ENV)
+    return site.run(["dmsetup", "create", name, "--table", text(table)], limit, ENV)
 
 
-def remove(site: Site, name: str) -> Json:
+def remove(site: Site, name: str, limit: float = LIMIT) -> Json:
     """Remove a device; the command. ``exists`` tells whether it went."""
-    return site.run(["dmsetup", "remove", "--retry", name], LIMIT, ENV)
+    return site.run(["dmsetup", "remove", "--retry", name], limit, ENV)
 
 
 def reload(site: Site, name: str, table: Table, *, flush: bool = True) -> None:

@@ -12,6 +12,7 @@ from agent.shortages import (
     snapshot_cow,
     thin,
     tmpfs_size,
+    vdo,
 )
 from agent.shortages.base import Maker, Shortage
 
@@ -26,6 +27,7 @@ KINDS: dict[str, Maker] = {
     "thin_data": thin.ThinData,
     "thin_metadata": thin.ThinMetadata,
     "snapshot_cow": snapshot_cow.SnapshotCow,
+    "vdo_space": vdo.VdoSpace,
     "none": none.NoShortage,
 }
 """The value of ``kind`` in a shortage, and what makes it."""
