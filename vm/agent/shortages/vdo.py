@@ -57,7 +57,7 @@ class VdoSpace(Shortage):
         volume = self._volume()
         begin = str(volume.spec["size"])
         path = dm.device(volume.volume)
-        volume.site.must(["blkdiscard", "-o", begin, "-l", str(self._taken), path], LIMIT)
+        volume.site.must(["blkdiscard", "-f", "-o", begin, "-l", str(self._taken), path], LIMIT)
 
     def reading(self) -> Json:
         """The gauge. Bytes. Of a volume that is stopped the last that was read."""
