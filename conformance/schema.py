@@ -301,6 +301,7 @@ _MEANINGS: Mapping[tuple[str, str], str] = {
     ("Trim", "directory"): "below the layer; what a step `files` made",
     ("Mkfs", "target"): "a filesystem",
     ("Reattach", "target"): "a loop device",
+    ("Snapshot", "target"): "a snapshot",
     ("KillKeeper", "target"): "a loop device with a keeper",
     ("RemoveCgroup", "cgroup"): "one of the case's, without children",
     ("Step", "role"): "what the step is for, which decides how it is judged",

@@ -13,6 +13,7 @@ from pydantic import Discriminator, Field
 
 from conformance.model.base import Bytes, CgroupPath, Value, format_size
 from conformance.model.layers import Ability, FsLayer, Layer, Name, Switch, TmpfsLayer
+from conformance.model.layers.snapshot import DmSnapshotLayer
 
 
 class Shortage(Value):
@@ -171,6 +172,69 @@ class ScsiSense(Shortage):
     times: int | None = Field(default=None, ge=1, description="writes at most; absent: every write")
 
 
+class ThinData(Shortage):
+    """Somebody else's thin device takes all of a pool's data space but ``leave``."""
+
+    OF: ClassVar[frozenset[Ability]] = frozenset({"pool"})
+
+    kind: Literal["thin_data"]
+    layer: Name = Field(description="a thin pool")
+    leave: Bytes = Field(description="bytes that stay free, rounded to the pool's chunks")
+    relief: Literal["extend", "delete", "discard"] = Field(
+        default="extend",
+        description="the pool's data device grows; or the other thin device is deleted, or discarded",
+    )
+    grows: Bytes = Field(
+        default=0,
+        description="bytes that the pool gets, by somebody who watches it, each time that it is full",
+    )
+
+
+class ThinMetadata(Shortage):
+    """Others' thin devices, which are empty, take all of a pool's metadata space but ``leave``.
+
+    Relief takes the pool offline, checks and repairs its metadata, and extends the metadata device.
+    """
+
+    NEEDS: ClassVar[tuple[str, ...]] = ("tool:thin_check", "tool:thin_repair")
+    OF: ClassVar[frozenset[Ability]] = frozenset({"pool"})
+
+    kind: Literal["thin_metadata"]
+    layer: Name = Field(description="a thin pool")
+    leave: Bytes = Field(description="bytes that stay free, in blocks of 4 KiB")
+
+
+class SnapshotCow(Shortage):
+    """A dm-snapshot's COW device is made ``size`` bytes long; relief gives it its first size back."""
+
+    OF: ClassVar[frozenset[Ability]] = frozenset({"cow"})
+
+    kind: Literal["snapshot_cow"]
+    layer: Name = Field(description="a dm-snapshot")
+    size: Bytes = Field(description="bytes of its COW device, with what describes the copies")
+
+    @property
+    def asked(self) -> int | None:
+        """See ``Shortage``."""
+        return self.size
+
+    def wrong(self, layers: Mapping[str, Layer]) -> Iterator[tuple[str, str]]:
+        """See ``Shortage``."""
+        layer = layers.get(self.layer)
+        if isinstance(layer, DmSnapshotLayer) and self.size >= layer.cow:
+            yield "size", f"no less than the {format_size(layer.cow)} that it has anyway"
+
+
+class VdoSpace(Shortage):
+    """Somebody else's data takes all of a dm-vdo volume's space but ``leave``; relief discards it."""
+
+    OF: ClassVar[frozenset[Ability]] = frozenset({"vdo"})
+
+    kind: Literal["vdo_space"]
+    layer: Name = Field(description="a dm-vdo volume")
+    leave: Bytes = Field(description="bytes that stay free, in blocks of 4 KiB")
+
+
 class NoShortage(Shortage):
     """Nothing runs short: for surveys of a rig itself."""
 
@@ -178,6 +242,17 @@ class NoShortage(Shortage):
 
 
 AnyShortage = Annotated[
-    TmpfsSize | Memcg | MemcgV1 | Quota | Hog | ServerSpace | ScsiSense | NoShortage,
+    TmpfsSize
+    | Memcg
+    | MemcgV1
+    | Quota
+    | Hog
+    | ServerSpace
+    | ScsiSense
+    | ThinData
+    | ThinMetadata
+    | SnapshotCow
+    | VdoSpace
+    | NoShortage,
     Discriminator("kind"),
 ]

@@ -246,6 +246,16 @@ class Reattach(Step):
     )
 
 
+class Snapshot(Step):
+    """A snapshot layer is taken anew: it holds what its origin holds now."""
+
+    TARGET: ClassVar[frozenset[Ability]] = frozenset({"snapshot"})
+
+    verb: Literal["snapshot"]
+    role: Role = Role.SETUP
+    target: Name = "snapshot"
+
+
 class KillKeeper(Step):
     """The process that set a loop layer up, and kept it open, is ended by SIGKILL."""
 
@@ -282,6 +292,7 @@ AnyStep = Annotated[
     | Annotated[Trim, Tag("trim")]
     | Annotated[Mkfs, Tag("mkfs")]
     | Annotated[Reattach, Tag("reattach")]
+    | Annotated[Snapshot, Tag("snapshot")]
     | Annotated[KillKeeper, Tag("kill_keeper")]
     | Annotated[RemoveCgroup, Tag("remove_cgroup")],
     Discriminator(_verb),

@@ -31,6 +31,7 @@ from conformance.model import (
     FsLayer,
     Op,
     Run,
+    Snapshot,
     Submit,
     Submitter,
     Verify,
@@ -146,10 +147,13 @@ class _Ledger:
         self._spaced: set[int] = set()  # blocks that the last verification found written
         self._before: dict[int, frozenset[int]] = {}
 
-    def play(self) -> Account:
-        for taken in self._scene.taken:
+    def play(self, before: int | None = None) -> Account:
+        """What the steps, or those before one, have made of the layer."""
+        for taken in self._scene.taken[:before]:
             step = taken.step
-            if isinstance(step, Write) and step.target == self._target:
+            if isinstance(step, Snapshot) and step.target == self._target:
+                self._take(taken.index)
+            elif isinstance(step, Write) and step.target == self._target:
                 self._before[taken.index] = frozenset(self._spaced)
                 if taken.seen.submitter is not None:
                     self._write(step, taken.index, taken.seen.submitter)
@@ -169,6 +173,16 @@ class _Ledger:
             stored=self._stored,
             before=self._before,
         )
+
+    def _take(self, index: int) -> None:
+        """A snapshot holds from here on what its origin holds now, and was acknowledged there."""
+        layers = {layer.name: layer for layer in self._scene.arm.layers}
+        origin = _Ledger(self._scene, dict(layers[self._target].supports())["on"])
+        origin.play(index)
+        self._order = max(self._order, origin._order)
+        self._blocks, self._holes = origin._blocks, origin._holes
+        self._excluded += origin._excluded
+        self._spaced.clear()
 
     # -- what is submitted ----------------------------------------------------------------------
 
@@ -533,7 +547,8 @@ def _worst(scene: Scene, history: list[Found]) -> tuple[Found, bool] | None:
 def unsurfaced(scene: Scene, account: Account) -> tuple[Found, ...]:
     """Blocks that were never stored, and whose submitter was told that they were, and nothing else.
 
-    Never stored is what the first verification after the write does not find.
+    Never stored is what the first verification after the write does not find. What a snapshot lost
+    of its origin's was stored once.
     """
     first: dict[tuple[int, int], Found] = {}
     for one in account.found:
@@ -547,8 +562,17 @@ def unsurfaced(scene: Scene, account: Account) -> tuple[Found, ...]:
     return tuple(
         one
         for key, one in first.items()
-        if key in lasting and one.kind not in (None, "unreadable") and not one.ack.told
+        if key in lasting
+        and one.kind not in (None, "unreadable")
+        and not one.ack.told
+        and _submitted_to(scene, one, account.target)
     )
+
+
+def _submitted_to(scene: Scene, one: Found, target: str) -> bool:
+    """Whether a block was written to this layer, and is not a snapshot's of what its origin held."""
+    step = scene.taken[one.ack.step].step
+    return isinstance(step, Write) and step.target == target
 
 
 def cached(step: Write) -> bool:

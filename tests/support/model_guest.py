@@ -52,7 +52,14 @@ from conformance.model import (
     parse_size,
 )
 from conformance.model.layers import DISK_SIZE
-from conformance.model.shortages import ScsiSense, ServerSpace
+from conformance.model.shortages import (
+    ScsiSense,
+    ServerSpace,
+    SnapshotCow,
+    ThinData,
+    ThinMetadata,
+    VdoSpace,
+)
 from tests.support.model_calls import ModelFile
 
 ZEROS = -1
@@ -65,8 +72,13 @@ STEP: TypeAdapter[Any] = TypeAdapter(AnyStep)
 SHORTAGE: TypeAdapter[Any] = TypeAdapter(AnyShortage)
 
 
+_SNAPSHOT = 2 << 40
+
+
 def _base(target: str) -> int:
-    """Where a device's blocks are kept: there may be a second one."""
+    """Where a device's blocks are kept: there may be a second one, or a snapshot."""
+    if target == "snapshot":
+        return _SNAPSHOT
     return 1 << 40 if target.startswith("other") else 0
 
 
@@ -113,6 +125,7 @@ class ModelGuest:
     def _build(self, args: dict[str, Any]) -> dict[str, Any]:
         self._blocks: dict[int, int] = {}  # block number -> generation; ZEROS if a command wrote it
         self._free: set[int] = set()  # blocks that no limit was charged for
+        self._shared: set[int] = set()  # blocks of an origin and its snapshot that are one yet
         self._files: dict[str, int] = {}  # path -> size
         self._foreign = 0  # bytes that others took of the same space
         self._short = False
@@ -161,6 +174,8 @@ class ModelGuest:
                 self._short = True
             case "relieve":
                 self._short = False
+            case "snapshot":
+                self._take_snapshot()
             case "write":
                 return {"submitter": self._write(step)}
             case "calls":
@@ -194,7 +209,7 @@ class ModelGuest:
     def _store(self, offset: int, length: int, generation: int, cgroup: str) -> int:
         """Give a request its space, wholly or not at all: its result."""
         wanted = range(offset // BLOCK, (offset + length) // BLOCK)
-        new = [block for block in wanted if block not in self._blocks]
+        new = [b for b in wanted if b not in self._blocks or b in self._shared]
         if len(new) * BLOCK > self._space(cgroup):
             self._hits += 1
             return -errno.ENOSPC
@@ -204,7 +219,20 @@ class ModelGuest:
             # A warning, after which the request is sent again; at most so many.
             self._hits = min(self._hits + 1, self._shortage.times or self._hits + 1)
         self._blocks.update(dict.fromkeys(wanted, generation))
+        for block in self._shared.intersection(wanted):
+            # Both have one of their own now.
+            one = max(block, block ^ _SNAPSHOT // BLOCK)
+            self._shared -= {block, block ^ _SNAPSHOT // BLOCK}
+            self._free.discard(one)
         return length
+
+    def _take_snapshot(self) -> None:
+        """All of the origin's blocks are the snapshot's too, and take no space of their own."""
+        first = _SNAPSHOT // BLOCK
+        shared = {first + block: found for block, found in self._blocks.items() if block < first}
+        self._blocks.update(shared)
+        self._free.update(shared)
+        self._shared = {*shared, *(block - first for block in shared)}
 
     def _write(self, step: Write) -> Submitter:
         ops: list[Op] = []
@@ -320,6 +348,10 @@ class ModelGuest:
         match self._shortage:
             case TmpfsSize(size=size):
                 return int(size)
+            case SnapshotCow(size=size):
+                return self._at_impose + int(size)
+            case ThinData(leave=leave) | ThinMetadata(leave=leave) | VdoSpace(leave=leave):
+                return self._at_impose + int(leave)
             case Memcg(limit=limit, swap=swap):
                 return int(limit) + int(swap)
             case MemoryLimit(limit=limit) | Quota(limit=limit):
@@ -339,6 +371,8 @@ class ModelGuest:
         """Whether what is written can be beyond the limit: a throttle only delays, and of a device
         that is no memory every page can be written back.
         """
+        if isinstance(self._shortage, ThinData):
+            return not self._shortage.grows
         if not isinstance(self._shortage, MemoryLimit):
             return True
         high = isinstance(self._shortage, Memcg) and self._shortage.knob == "high"
@@ -353,11 +387,20 @@ class ModelGuest:
         if isinstance(self._shortage, Memcg) and limit is not None:
             limit = self._shortage.limit
             self._hits += self._used() > limit
+        if isinstance(self._shortage, ThinData) and limit is not None and self._used() > limit:
+            # Somebody has extended the pool.
+            self._hits, limit = self._hits + 1, self._used()
+        cow = isinstance(self._shortage, SnapshotCow)
+        if isinstance(self._shortage, SnapshotCow) and limit is not None:
+            limit = self._shortage.size
         events = MemoryEvents(max=self._hits)
         return Watch(
             t_us=self._tick(),
             reading=Reading(
-                kind=self._shortage.kind, used=self._used(), limit=limit, hits=self._hits
+                kind=self._shortage.kind,
+                used=self._used() - (self._at_impose if limit is not None and cow else 0),
+                limit=limit,
+                hits=self._hits,
             ),
             oom_kill=0,
             cgroups=dict.fromkeys(self._cgroups, events),

@@ -15,6 +15,8 @@ from agent.layers.base import Attachable
 from agent.layers.file import File
 from agent.layers.fs import Filesystem
 from agent.layers.loop import Loop
+from agent.layers.snapshot import DmSnapshot
+from agent.layers.thin import ThinSnapshot
 from agent.processes import ended
 from agent.rig import Rig
 from agent.workloads import calls, files, fio, ledger, metadata, readback
@@ -282,6 +284,15 @@ def reattach(rig: Rig, step: Json) -> Json:
     return {"commands": commands, "problem": problem}
 
 
+def take_snapshot(rig: Rig, step: Json) -> Json:
+    """A snapshot is taken anew."""
+    layer = rig.layer(step["target"])
+    if not isinstance(layer, ThinSnapshot | DmSnapshot):
+        raise RigError(f"{layer.name} is no snapshot")
+    layer.take()
+    return {}
+
+
 def kill_keeper(rig: Rig, step: Json) -> Json:
     """The process that set a loop device up is ended."""
     device = rig.layer(step["target"])
@@ -336,6 +347,7 @@ VERBS: dict[str, Verb] = {
     "trim": trim,
     "mkfs": make,
     "reattach": reattach,
+    "snapshot": take_snapshot,
     "kill_keeper": kill_keeper,
     "remove_cgroup": remove_cgroup,
 }

@@ -26,7 +26,10 @@ from conformance.model.layers.basic import (
 from conformance.model.layers.nbd import NbdLayer, QemuNbdLayer
 from conformance.model.layers.nvme import NvmeLoopLayer
 from conformance.model.layers.scsi import ScsiDebugLayer
+from conformance.model.layers.snapshot import AnySnapshotLayer
+from conformance.model.layers.thin import AnyThinLayer
 from conformance.model.layers.ublk import UblkLayer
+from conformance.model.layers.vdo import VdoLayer
 
 AnyLayer = Annotated[
     BasicLayer
@@ -35,7 +38,10 @@ AnyLayer = Annotated[
     | QemuNbdLayer
     | UblkLayer
     | ScsiDebugLayer
-    | NvmeLoopLayer,
+    | NvmeLoopLayer
+    | AnyThinLayer
+    | AnySnapshotLayer
+    | VdoLayer,
     Discriminator("layer"),
 ]
 

@@ -17,7 +17,22 @@ from conformance.model.base import Value
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Switch = Literal["off", "on"]
 
-Ability = Literal["block", "mount", "file", "reattach", "remount", "resize", "space", "sense"]
+Ability = Literal[
+    "block",
+    "mount",
+    "file",
+    "reattach",
+    "remount",
+    "resize",
+    "space",
+    "sense",
+    "pool",
+    "thin",
+    "origin",
+    "snapshot",
+    "cow",
+    "vdo",
+]
 """What can be done with a layer; ``ABILITIES`` has what each means."""
 
 ABILITIES: Mapping[Ability, str] = {
@@ -29,6 +44,12 @@ ABILITIES: Mapping[Ability, str] = {
     "resize": "a tmpfs",
     "space": "a device over a server of the suite's own",
     "sense": "a SCSI device that answers as it is told",
+    "pool": "a thin pool",
+    "thin": "a thin device",
+    "origin": "an origin of dm-snapshots",
+    "snapshot": "a snapshot",
+    "cow": "a snapshot with space of its own",
+    "vdo": "a dm-vdo volume",
 }
 
 

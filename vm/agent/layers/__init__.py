@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from agent.layers import backings, disk, file, fs, loop, nbd, nvme, scsi, swap, tmpfs, ublk
+from agent.layers import (
+    backings,
+    disk,
+    file,
+    fs,
+    loop,
+    nbd,
+    nvme,
+    scsi,
+    snapshot,
+    swap,
+    thin,
+    tmpfs,
+    ublk,
+    vdo,
+)
 from agent.layers.base import Layer, Maker, Site, succeeded
 
 KINDS: dict[str, Maker] = {
@@ -20,6 +35,12 @@ KINDS: dict[str, Maker] = {
     "bindfs": backings.Bindfs,
     "nfs": backings.Nfs,
     "swap": swap.Swap,
+    "thin_pool": thin.ThinPool,
+    "thin": thin.Thin,
+    "thin_snapshot": thin.ThinSnapshot,
+    "snapshot_origin": snapshot.SnapshotOrigin,
+    "dm_snapshot": snapshot.DmSnapshot,
+    "vdo": vdo.Vdo,
 }
 """The value of ``layer`` in a rig, and what makes it."""
 

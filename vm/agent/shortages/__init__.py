@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from agent.shortages import hog, memcg, none, quota, scsi_sense, server_space, tmpfs_size
+from agent.shortages import (
+    hog,
+    memcg,
+    none,
+    quota,
+    scsi_sense,
+    server_space,
+    snapshot_cow,
+    thin,
+    tmpfs_size,
+    vdo,
+)
 from agent.shortages.base import Maker, Shortage
 
 KINDS: dict[str, Maker] = {
@@ -13,6 +24,10 @@ KINDS: dict[str, Maker] = {
     "hog": hog.Hog,
     "server_space": server_space.ServerSpace,
     "scsi_sense": scsi_sense.ScsiSense,
+    "thin_data": thin.ThinData,
+    "thin_metadata": thin.ThinMetadata,
+    "snapshot_cow": snapshot_cow.SnapshotCow,
+    "vdo_space": vdo.VdoSpace,
     "none": none.NoShortage,
 }
 """The value of ``kind`` in a shortage, and what makes it."""
