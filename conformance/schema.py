@@ -25,6 +25,7 @@ from conformance.model import (
     BystanderIo,
     Case,
     Clause,
+    Detach,
     Expect,
     Kill,
     Level,
@@ -271,6 +272,7 @@ _MEANINGS: Mapping[tuple[str, str], str] = {
     ("Write", "request"): "bytes of one request",
     ("Write", "after_error"): "what the writer does after its first error",
     ("Write", "kill"): "the rig's own SIGKILL, which is no finding",
+    ("Write", "detach"): "the device is detached meanwhile (the ledger's ways)",
     ("Verify", "target"): "a block layer",
     ("Verify", "offset"): "where the region begins",
     ("Verify", "length"): "how long it is",
@@ -281,6 +283,13 @@ _MEANINGS: Mapping[tuple[str, str], str] = {
     ("Files", "cgroup"): "whose process writes; empty: the root cgroup",
     ("Files", "directory"): "below the layer; it is made",
     ("Files", "size"): "bytes of each file",
+    ("RangeOp", "target"): "a block layer",
+    ("RangeOp", "cgroup"): "whose process asks for it; empty: the root cgroup",
+    ("RangeOp", "op"): "which call",
+    ("RangeOp", "offset"): "where the range begins",
+    ("RangeOp", "length"): "how long it is",
+    ("Truncate", "target"): "a file",
+    ("Truncate", "size"): "what it is cut to",
     ("Files", "count"): "files at most",
     ("Files", "generation"): "kept in every block that it writes",
     ("Metadata", "target"): "a mounted layer",
@@ -354,6 +363,7 @@ def reference_page() -> str:
     parts.append(_section("`io` of a bystander", BystanderIo, ""))
     parts.append("## Further\n")
     parts.append(_section("`kill` of a write", Kill, ""))
+    parts.append(_section("`detach` of a write", Detach, ""))
     parts.append("### Words\n\nWhat `level`, `role`, `submit` and `clause` above stand for.\n")
     parts.append("| word | one of |\n|---|---|")
     for words_of in (Level, Role, Submit, Clause):

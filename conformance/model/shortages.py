@@ -28,6 +28,8 @@ class Shortage(Value):
         """The limit in bytes that its gauge must show once it is in force; None: any."""
         return None
 
+    OF_SPACE: ClassVar[bool] = True
+    """Whether it is space for data that runs short; where not, writes into a file do not fail."""
     RESERVED: ClassVar[int] = 0
     """Bytes that its gauge may show as left although a request was refused for want of space."""
 

@@ -16,6 +16,7 @@ from conformance.model import (
     AnyStep,
     Files,
     NoShortage,
+    RangeOp,
     Reading,
     Role,
     Run,
@@ -44,6 +45,8 @@ def request_of(step: AnyStep) -> int:
     match step:
         case Write():
             return max(BLOCK, step.request)
+        case RangeOp():
+            return max(BLOCK, step.request or step.length)
         case Files():
             return max(BLOCK, step.size)
         case Run():

@@ -36,6 +36,17 @@ _LOOP_CTL_REMOVE = 0x4C81
 _LOOP_CTL_GET_FREE = 0x4C82
 _LOOP_MAJOR = 7
 _BLKGETSIZE64 = 0x80081272
+_BLKDISCARD = 0x1277
+_BLKZEROOUT = 0x127F
+"""include/uapi/linux/fs.h: _IO(0x12, 119) and _IO(0x12, 127)."""
+_KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE, _WRITE_ZEROES = 0x01, 0x02, 0x10, 0x80
+RANGE_MODES = {
+    "allocate": 0,
+    "zero_range": _ZERO_RANGE,
+    "punch_hole": _PUNCH_HOLE | _KEEP_SIZE,
+    "write_zeroes": _WRITE_ZEROES,
+}
+"""Modes of fallocate(2), include/uapi/linux/falloc.h."""
 
 _IO_URING_SETUP = 425
 _PR_SET_THP_DISABLE = 41
@@ -173,6 +184,17 @@ def device_size(path: str) -> int:
         return int(struct.unpack("=Q", fcntl.ioctl(fd, _BLKGETSIZE64, bytes(8)))[0])
     finally:
         os.close(fd)
+
+
+def range_op(fd: int, op: str, offset: int, length: int) -> None:
+    """A call on a range of an open block device: one of the case language's words for it."""
+    if op in RANGE_MODES:
+        # posix_fallocate(3) writes where there is no such call.
+        words = ctypes.c_int(RANGE_MODES[op]), ctypes.c_int64(offset), ctypes.c_int64(length)
+        _checked(_libc.fallocate64(ctypes.c_int(fd), *words), f"fallocate {op}")
+        return
+    request = {"discard": _BLKDISCARD, "zeroout": _BLKZEROOUT}[op]
+    fcntl.ioctl(fd, request, struct.pack("=QQ", offset, length))
 
 
 def io_uring_works() -> str:
