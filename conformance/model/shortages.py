@@ -110,15 +110,26 @@ class MemcgV1(MemoryLimit):
     )
 
 
-class Quota(Shortage):
-    """A hard block limit for an id on a filesystem layer; relief takes the limit away."""
+class QuotaLimit(Shortage):
+    """A limit for an id on a filesystem layer; relief takes it away."""
 
-    OF: ClassVar[frozenset[Ability]] = frozenset({"remount"})
+    OF: ClassVar[frozenset[Ability]] = frozenset({"quota"})
 
-    kind: Literal["quota"]
     layer: Name
     type: Literal["user", "group", "project"]
     id: int = Field(ge=1)
+
+    def wrong(self, layers: Mapping[str, Layer]) -> Iterator[tuple[str, str]]:
+        """See ``Shortage``."""
+        layer = layers.get(self.layer)
+        if isinstance(layer, FsLayer | TmpfsLayer) and self.type not in layer.quota:
+            yield "type", f"{self.layer!r} is not made with {self.type} quota"
+
+
+class Quota(QuotaLimit):
+    """A hard block limit for an id on a filesystem layer; relief takes the limit away."""
+
+    kind: Literal["quota"]
     limit: Bytes
 
     @property
@@ -126,11 +137,39 @@ class Quota(Shortage):
         """See ``Shortage``."""
         return self.limit
 
-    def wrong(self, layers: Mapping[str, Layer]) -> Iterator[tuple[str, str]]:
+
+class InodeQuota(QuotaLimit):
+    """A hard limit on the inodes of an id. Its gauge counts inodes, not bytes."""
+
+    OF_SPACE: ClassVar[bool] = False
+
+    kind: Literal["inode_quota"]
+    limit: int = Field(default=1, ge=1, description="inodes")
+
+
+class Inodes(Shortage):
+    """Somebody's empty files take all inodes of a layer; relief removes them. Counted in inodes."""
+
+    OF: ClassVar[frozenset[Ability]] = frozenset({"mount"})
+    OF_SPACE: ClassVar[bool] = False
+
+    kind: Literal["inodes"]
+    layer: Name
+
+
+class Qgroup(Shortage):
+    """A limit on what a btrfs subvolume refers to; relief takes the limit away."""
+
+    OF: ClassVar[frozenset[Ability]] = frozenset({"qgroup"})
+
+    kind: Literal["qgroup"]
+    layer: Name
+    limit: Bytes
+
+    @property
+    def asked(self) -> int | None:
         """See ``Shortage``."""
-        layer = layers.get(self.layer)
-        if isinstance(layer, FsLayer) and self.type not in layer.quota:
-            yield "type", f"{self.layer!r} is not made with {self.type} quota"
+        return self.limit
 
 
 class Hog(Shortage):
@@ -180,6 +219,16 @@ class NoShortage(Shortage):
 
 
 AnyShortage = Annotated[
-    TmpfsSize | Memcg | MemcgV1 | Quota | Hog | ServerSpace | ScsiSense | NoShortage,
+    TmpfsSize
+    | Memcg
+    | MemcgV1
+    | Quota
+    | InodeQuota
+    | Inodes
+    | Qgroup
+    | Hog
+    | ServerSpace
+    | ScsiSense
+    | NoShortage,
     Discriminator("kind"),
 ]

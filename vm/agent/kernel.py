@@ -11,6 +11,7 @@ import fcntl
 import os
 import stat
 import struct
+import uuid
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -23,6 +24,8 @@ QUOTA_TYPES = {"user": 0, "group": 1, "project": 2}
 _Q_GETQUOTA = 0x800007
 _Q_SETQUOTA = 0x800008
 _QIF_BLIMITS = 1
+_QIF_ILIMITS = 4
+_QUOTACTL_FD = 443
 # struct if_dqblk of linux/quota.h: 8 words of 64 bits and one of 32. Limits count in KiB, space in
 # bytes. XFS answers these calls too: the generic layer translates for it.
 _DQBLK = struct.Struct("=8QI4x")
@@ -30,6 +33,14 @@ _DQBLK = struct.Struct("=8QI4x")
 _FS_IOC_FSGETXATTR = 0x801C581F
 _FS_IOC_FSSETXATTR = 0x401C5820
 _FSXATTR = struct.Struct("=5I8x")
+_FS_XFLAG_PROJINHERIT = 0x200
+
+_BTRFS_FS_INFO = struct.Struct("=QQ16s992x")
+_BTRFS_IOC_FS_INFO = 0x8400941F
+_BTRFS_INO_LOOKUP = struct.Struct("=QQ4080x")
+_BTRFS_IOC_INO_LOOKUP = 0xD0009412
+_BTRFS_ROOT = 256
+"""include/uapi/linux/btrfs.h; BTRFS_FIRST_FREE_OBJECTID is the inode of a subvolume's root."""
 
 _LOOP_CTL_ADD = 0x4C80
 _LOOP_CTL_REMOVE = 0x4C81
@@ -101,13 +112,23 @@ def _quotactl(
     data: ctypes.Array[ctypes.c_char],
 ) -> None:
     word = ctypes.c_int(((command << 8) | QUOTA_TYPES[kind]) & 0xFFFFFFFF)
-    _checked(_libc.quotactl(word, os.fsencode(device), ctypes.c_int(ident), data), "quotactl")
+    if not os.path.isdir(device):
+        _checked(_libc.quotactl(word, os.fsencode(device), ctypes.c_int(ident), data), "quotactl")
+        return
+    fd = os.open(device, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        number = ctypes.c_long(_QUOTACTL_FD)
+        call = _libc.syscall(number, ctypes.c_int(fd), word, ctypes.c_int(ident), data)
+        _checked(call, "quotactl_fd")
+    finally:
+        os.close(fd)
 
 
-def quota_read(device: str, kind: str, ident: int) -> tuple[int, int]:
-    """(bytes used, hard limit in bytes or 0 for none) of one id on a mounted filesystem.
+def quota_read(device: str, kind: str, ident: int, *, inodes: bool = False) -> tuple[int, int]:
+    """(used, hard limit or 0 for none) of one id on a mounted filesystem, in bytes or in inodes.
 
-    An id that the filesystem has no record of uses nothing and has no limit.
+    ``device`` may be a mount point instead, for filesystems without a device: quotactl_fd(2), since
+    Linux 5.14. An id that the filesystem has no record of uses nothing and has no limit.
     """
     data = ctypes.create_string_buffer(_DQBLK.size)
     try:
@@ -117,25 +138,40 @@ def quota_read(device: str, kind: str, ident: int) -> tuple[int, int]:
             return 0, 0
         raise
     words = _DQBLK.unpack(data.raw)
-    return words[2], words[0] * 1024
+    return (words[5], words[3]) if inodes else (words[2], words[0] * 1024)
 
 
-def quota_limit(device: str, kind: str, ident: int, limit: int) -> None:
-    """Set the hard block limit of one id, in bytes (whole KiB); 0 takes the limit away."""
+def quota_limit(device: str, kind: str, ident: int, limit: int, *, inodes: bool = False) -> None:
+    """Set a hard limit of one id, in bytes (whole KiB) or in inodes; 0 takes the limit away."""
     kib = limit // 1024
     packed = _DQBLK.pack(kib, kib, 0, 0, 0, 0, 0, 0, _QIF_BLIMITS)
+    if inodes:
+        packed = _DQBLK.pack(0, 0, 0, limit, limit, 0, 0, 0, _QIF_ILIMITS)
     _quotactl(_Q_SETQUOTA, kind, device, ident, ctypes.create_string_buffer(packed, len(packed)))
 
 
-def set_project(path: str, project: int) -> None:
-    """Give a file or directory a project id."""
+def set_project(path: str, project: int, *, inherit: bool = False) -> None:
+    """Give a file or directory a project id, and of a directory to what is made in it."""
     fd = os.open(path, os.O_RDONLY)
     try:
         words = list(_FSXATTR.unpack(fcntl.ioctl(fd, _FS_IOC_FSGETXATTR, bytes(_FSXATTR.size))))
         words[3] = project
+        words[0] |= _FS_XFLAG_PROJINHERIT if inherit else 0
         fcntl.ioctl(fd, _FS_IOC_FSSETXATTR, _FSXATTR.pack(*words))
     finally:
         os.close(fd)
+
+
+def btrfs_subvolume(path: str) -> tuple[str, int]:
+    """(UUID of the filesystem, id of the subvolume) of a directory on btrfs."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        info = fcntl.ioctl(fd, _BTRFS_IOC_FS_INFO, bytes(_BTRFS_FS_INFO.size))
+        asked = _BTRFS_INO_LOOKUP.pack(0, _BTRFS_ROOT)
+        number = _BTRFS_INO_LOOKUP.unpack(fcntl.ioctl(fd, _BTRFS_IOC_INO_LOOKUP, asked))[0]
+    finally:
+        os.close(fd)
+    return str(uuid.UUID(bytes=_BTRFS_FS_INFO.unpack(info)[2])), number
 
 
 def free_loop() -> int:

@@ -136,7 +136,7 @@ def run(rig: Rig, step: Json) -> Json:
 
 def write_files(rig: Rig, step: Json) -> Json:
     """Files of one size are written and each fsynced."""
-    filesystem = _filesystem(rig, step)
+    filesystem = rig.layer(step["target"])
     if not filesystem.mounted:
         return _not_mounted(rig, step)
     order = files.Order(
@@ -178,7 +178,7 @@ def metadata_storm(rig: Rig, step: Json) -> Json:
 
 def verify_files(rig: Rig, step: Json) -> Json:
     """Every file that was synced is read back."""
-    filesystem = _filesystem(rig, step)
+    filesystem = rig.layer(step["target"])
     wanted = rig.synced.get(filesystem.name, [])
     if not filesystem.mounted:
         # Nothing of it can be read: that is what a user of the filesystem would find.

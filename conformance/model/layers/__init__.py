@@ -20,6 +20,7 @@ from conformance.model.layers.basic import (
     FileLayer,
     FsLayer,
     LoopLayer,
+    SubvolumeLayer,
     SwapLayer,
     TmpfsLayer,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "Name",
     "NfsLayer",
     "OverlayLayer",
+    "SubvolumeLayer",
     "SwapLayer",
     "Switch",
     "TmpfsLayer",

@@ -17,7 +17,9 @@ from conformance.model.base import Value
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Switch = Literal["off", "on"]
 
-Ability = Literal["block", "mount", "file", "reattach", "remount", "resize", "space", "sense"]
+Ability = Literal[
+    "block", "mount", "file", "reattach", "remount", "resize", "space", "sense", "quota", "qgroup"
+]
 """What can be done with a layer; ``ABILITIES`` has what each means."""
 
 ABILITIES: Mapping[Ability, str] = {
@@ -29,6 +31,8 @@ ABILITIES: Mapping[Ability, str] = {
     "resize": "a tmpfs",
     "space": "a device over a server of the suite's own",
     "sense": "a SCSI device that answers as it is told",
+    "quota": "a filesystem with quotas",
+    "qgroup": "a btrfs subvolume",
 }
 
 

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from agent.shortages import hog, memcg, none, quota, scsi_sense, server_space, tmpfs_size
+from agent.shortages import (
+    hog,
+    inodes,
+    memcg,
+    none,
+    quota,
+    scsi_sense,
+    server_space,
+    tmpfs_size,
+)
 from agent.shortages.base import Maker, Shortage
 
 KINDS: dict[str, Maker] = {
@@ -10,6 +19,9 @@ KINDS: dict[str, Maker] = {
     "memcg": memcg.Memcg,
     "memcg_v1": memcg.MemcgV1,
     "quota": quota.Quota,
+    "inode_quota": quota.InodeQuota,
+    "qgroup": quota.Qgroup,
+    "inodes": inodes.Inodes,
     "hog": hog.Hog,
     "server_space": server_space.ServerSpace,
     "scsi_sense": scsi_sense.ScsiSense,
