@@ -161,6 +161,9 @@ class Qgroup(Shortage):
     """A limit on what a btrfs subvolume refers to; relief takes the limit away."""
 
     OF: ClassVar[frozenset[Ability]] = frozenset({"qgroup"})
+    # Metadata is booked beforehand, a node of 16 KiB for each extent and one for the inode:
+    # btrfs_calculate_inode_block_rsv_size() in fs/btrfs/delalloc-space.c.
+    RESERVED: ClassVar[int] = 65536
 
     kind: Literal["qgroup"]
     layer: Name

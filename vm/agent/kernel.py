@@ -167,8 +167,10 @@ def btrfs_subvolume(path: str) -> tuple[str, int]:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         info = fcntl.ioctl(fd, _BTRFS_IOC_FS_INFO, bytes(_BTRFS_FS_INFO.size))
-        asked = _BTRFS_INO_LOOKUP.pack(0, _BTRFS_ROOT)
-        number = _BTRFS_INO_LOOKUP.unpack(fcntl.ioctl(fd, _BTRFS_IOC_INO_LOOKUP, asked))[0]
+        # Too long for an ioctl with immutable bytes.
+        asked = bytearray(_BTRFS_INO_LOOKUP.pack(0, _BTRFS_ROOT))
+        fcntl.ioctl(fd, _BTRFS_IOC_INO_LOOKUP, asked)
+        number = int(_BTRFS_INO_LOOKUP.unpack(asked)[0])
     finally:
         os.close(fd)
     return str(uuid.UUID(bytes=_BTRFS_FS_INFO.unpack(info)[2])), number

@@ -143,8 +143,8 @@ class Filesystem(Layer):
         quota = self.spec.get("quota") or []
         if self.spec["type"] == "ext4" and quota:
             types = ":".join(option for name, option in kind.quota if name in quota)
-            features = "quota,project" if "project" in quota else "quota"
-            words += ["-O", features, "-E", f"quotatype={types}"]
+            # Files may have a project id without a quota on it.
+            words += ["-O", "quota,project", "-E", f"quotatype={types}"]
         if self.spec["type"] == "f2fs" and quota:
             words += ["-O", "extra_attr,quota,project_quota"]
         if self.spec["type"] == "btrfs" and kernel.device_size(self.base().path) < _SMALL_BTRFS:
