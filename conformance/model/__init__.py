@@ -62,6 +62,7 @@ from conformance.model.shortages import (
     NoShortage,
     Qgroup,
     Quota,
+    QuotaLimit,
     Shortage,
     TmpfsSize,
 )
@@ -190,6 +191,7 @@ __all__ = [
     "Procedure",
     "Qgroup",
     "Quota",
+    "QuotaLimit",
     "RangeKind",
     "RangeOp",
     "Reading",
