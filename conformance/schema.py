@@ -25,6 +25,7 @@ from conformance.model import (
     BystanderIo,
     Case,
     Clause,
+    Detach,
     Expect,
     Kill,
     Level,
@@ -245,6 +246,10 @@ _MEANINGS: Mapping[tuple[str, str], str] = {
     ("Procedure", "title"): "what it does",
     ("Procedure", "params"): "parameters with their defaults",
     ("Procedure", "steps"): "in order",
+    ("SubvolumeLayer", "on"): "a btrfs",
+    ("Inodes", "layer"): "whose inodes are taken",
+    ("Qgroup", "layer"): "the subvolume",
+    ("Qgroup", "limit"): "bytes",
     ("FsLayer", "on"): "a block layer",
     ("FsLayer", "type"): "the filesystem",
     ("FileLayer", "on"): "a mounted layer",
@@ -254,9 +259,9 @@ _MEANINGS: Mapping[tuple[str, str], str] = {
     ("TmpfsSize", "layer"): "a tmpfs",
     ("TmpfsSize", "size"): "what it is remounted to",
     ("MemoryLimit", "cgroup"): "one of the case's",
-    ("Quota", "layer"): "a filesystem made with this quota",
-    ("Quota", "type"): "whose id",
-    ("Quota", "id"): "the id; the file layer's `owner` or `project`",
+    ("QuotaLimit", "layer"): "a filesystem made with this quota",
+    ("QuotaLimit", "type"): "whose id",
+    ("QuotaLimit", "id"): "the id; the file layer's `owner` or `project`",
     ("Quota", "limit"): "the hard block limit",
     ("Hog", "layer"): "a mounted layer",
     ("Bystander", "name"): "what findings call it",
@@ -274,6 +279,7 @@ _MEANINGS: Mapping[tuple[str, str], str] = {
     ("Write", "request"): "bytes of one request",
     ("Write", "after_error"): "what the writer does after its first error",
     ("Write", "kill"): "the rig's own SIGKILL, which is no finding",
+    ("Write", "detach"): "the device is detached meanwhile (the ledger's ways)",
     ("Verify", "target"): "a block layer or a file",
     ("Verify", "offset"): "where the region begins",
     ("Verify", "length"): "how long it is",
@@ -287,6 +293,13 @@ _MEANINGS: Mapping[tuple[str, str], str] = {
     ("Files", "cgroup"): "whose process writes; empty: the root cgroup",
     ("Files", "directory"): "below the layer; it is made",
     ("Files", "size"): "bytes of each file",
+    ("RangeOp", "target"): "a block layer",
+    ("RangeOp", "cgroup"): "whose process asks for it; empty: the root cgroup",
+    ("RangeOp", "op"): "which call",
+    ("RangeOp", "offset"): "where the range begins",
+    ("RangeOp", "length"): "how long it is",
+    ("Truncate", "target"): "a file",
+    ("Truncate", "size"): "what it is cut to",
     ("Files", "count"): "files at most",
     ("Files", "generation"): "kept in every block that it writes",
     ("Metadata", "target"): "a mounted layer",
@@ -361,6 +374,7 @@ def reference_page() -> str:
     parts.append(_section("`io` of a bystander", BystanderIo, ""))
     parts.append("## Further\n")
     parts.append(_section("`kill` of a write", Kill, ""))
+    parts.append(_section("`detach` of a write", Detach, ""))
     parts.append("### Words\n\nWhat `level`, `role`, `submit` and `clause` above stand for.\n")
     parts.append("| word | one of |\n|---|---|")
     for words_of in (Level, Role, Submit, Clause):

@@ -28,6 +28,7 @@ from conformance.model import (
     Metadata,
     Mount,
     NoShortage,
+    RangeOp,
     Relieve,
     RemoveCgroup,
     Role,
@@ -56,7 +57,8 @@ _NEEDS_SHORTAGE = frozenset(
     }
 )
 
-_WRITERS = (Write, Calls, Files, Metadata)
+_CHANGING = (Write, Calls, RangeOp, Files, Metadata)
+"""Steps after which the layer in their field ``target`` has to be read back."""
 
 Tell = Callable[[Node, str], None]
 
@@ -141,14 +143,23 @@ class _Rig:
             return None
         return layer
 
-    def region(self, node: Node, name: str, offset: int, length: int, tell: Tell) -> None:
-        """A region of a block layer: whole blocks, not empty, inside the device."""
+    def region(
+        self,
+        node: Node,
+        name: str,
+        offset: int,
+        length: int,
+        tell: Tell,
+        *,
+        past_end: bool = False,
+    ) -> None:
+        """A region of a block layer: whole blocks, not empty, inside the device if it has to be."""
         for key, value in (("offset", offset), ("length", length)):
             _whole_blocks(node, key, value, tell)
         if length == 0:
             tell(child(node, "length"), "length: nothing")
         size = self.sizes.get(name)
-        if size is not None and offset + length > size:
+        if size is not None and offset + length > size and not past_end:
             end, whole = format_size(offset + length), format_size(size)
             tell(child(node, "length"), f"the region ends at {end}, past {name!r} of {whole}")
 
@@ -248,15 +259,18 @@ def _check_steps(arm: ArmParts, rig: _Rig, tell: Tell) -> None:
             _check_argv(step, node, rig, tell)
         elif step.TARGET and not isinstance(step, (Impose, Relieve, RemoveCgroup)):
             found = rig.wanted(node, "target", step.target, step.TARGET, tell)
-            if found is not None and isinstance(step, (Write, Calls, Verify)):
-                rig.region(node, step.target, step.offset, step.length, tell)
+            if found is not None and isinstance(step, (Write, Calls, Verify, RangeOp)):
+                past = isinstance(step, Write) and step.past_end
+                rig.region(node, step.target, step.offset, step.length, tell, past_end=past)
+        if isinstance(step, RangeOp) and step.request is not None:
+            _check_request(node, step.request, step.length, tell)
         if isinstance(step, Write):
-            _check_write(step, node, tell)
+            _check_write(step, node, rig, tell)
         if isinstance(step, Calls):
             _check_script(step, node, tell)
         if isinstance(step, Files):
             _whole_blocks(node, "size", step.size, tell)
-        if isinstance(step, (Write, Files, Metadata, Run, RemoveCgroup)):
+        if isinstance(step, (Write, RangeOp, Files, Metadata, Run, RemoveCgroup)):
             _check_member(arm, node, step.cgroup, tell)
         if isinstance(step, (Write, Calls, Files)):
             first = generations.setdefault(step.generation, step.name)
@@ -265,12 +279,19 @@ def _check_steps(arm: ArmParts, rig: _Rig, tell: Tell) -> None:
                 tell(child(node, "generation"), message)
 
 
-def _check_write(step: Write, node: Node, tell: Tell) -> None:
+def _check_write(step: Write, node: Table, rig: _Rig, tell: Tell) -> None:
     _check_request(node, step.request, step.length, tell)
     _whole_blocks(node, "sync_every", step.sync_every or 0, tell)
     for key in ("depth", "order"):
         if step.submit not in BY_FIO and getattr(step, key) not in (1, "sequential"):
             tell(child(node, key), f"{key}: only for fio's ways to submit")
+    for key in ("detach", "file_limit"):
+        if step.submit in BY_FIO and getattr(step, key) is not None:
+            tell(child(node, key), f"{key}: not for fio's ways to submit")
+    if step.detach is not None:
+        rig.wanted(node, "target", step.target, frozenset({"reattach"}), tell)
+        if step.kill is not None:
+            tell(child(node, "detach"), "detach: not together with kill")
 
 
 def _check_script(step: Calls, node: Node, tell: Tell) -> None:
@@ -377,7 +398,7 @@ def _check_clauses(
             need = "a mount and a check after the relief"
         if need:
             _tell_clause(node, clause, need, problems, variant)
-    for target in dict.fromkeys(s.target for s in steps if isinstance(s, _WRITERS)):
+    for target in dict.fromkeys(s.target for s in steps if isinstance(s, _CHANGING)):
         if not _read_back(steps, target):
             message = f"{arm.name}: after the last write to {target!r} nothing reads it back"
             problems.add(at(arm.node, message), variant)
@@ -388,6 +409,6 @@ def _read_back(steps: Sequence[AnyStep], target: str) -> bool:
     for step in reversed(steps):
         if isinstance(step, (Verify, VerifyFiles)) and step.target == target:
             return True
-        if isinstance(step, _WRITERS) and step.target == target:
+        if isinstance(step, _CHANGING) and step.target == target:
             return False
     return False

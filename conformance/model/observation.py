@@ -10,20 +10,29 @@ from typing import Literal, NamedTuple
 
 from conformance.model.base import Value
 
+RangeWord = Literal["discard", "zeroout", "zero_range", "punch_hole", "write_zeroes", "allocate"]
+"""The words of ``RangeKind``, as records have them."""
+
 
 class Op(NamedTuple):
-    """One system call or completion of a submitter: ``write``, ``sync`` or ``close``.
+    """One system call or completion of a submitter: ``write``, ``sync`` or ``close``, or one of the
+    ``RangeKind`` words, whose result is 0 where it succeeded.
 
     ``sync`` covers every earlier write of the same step; a ``write`` under O_DSYNC covers itself.
     """
 
-    kind: Literal["write", "sync", "close", "open"]
+    kind: Literal["write", "sync", "close", "open"] | RangeWord
     offset: int
     length: int
     generation: int
     result: int
     start_us: int
     end_us: int
+
+    @property
+    def placed(self) -> bool:
+        """Whether it is about a range of the device, as a write is and a sync is not."""
+        return self.kind not in ("sync", "close", "open")
 
 
 class Ended(Value):

@@ -29,6 +29,8 @@ class Shortage(Value):
         """The limit in bytes that its gauge must show once it is in force; None: any."""
         return None
 
+    OF_SPACE: ClassVar[bool] = True
+    """Whether it is space for data that runs short; where not, writes into a file do not fail."""
     RESERVED: ClassVar[int] = 0
     """Bytes that its gauge may show as left although a request was refused for want of space."""
 
@@ -109,15 +111,26 @@ class MemcgV1(MemoryLimit):
     )
 
 
-class Quota(Shortage):
-    """A hard block limit for an id on a filesystem layer; relief takes the limit away."""
+class QuotaLimit(Shortage):
+    """A limit for an id on a filesystem layer; relief takes it away."""
 
-    OF: ClassVar[frozenset[Ability]] = frozenset({"remount"})
+    OF: ClassVar[frozenset[Ability]] = frozenset({"quota"})
 
-    kind: Literal["quota"]
     layer: Name
     type: Literal["user", "group", "project"]
     id: int = Field(ge=1)
+
+    def wrong(self, layers: Mapping[str, Layer]) -> Iterator[tuple[str, str]]:
+        """See ``Shortage``."""
+        layer = layers.get(self.layer)
+        if isinstance(layer, FsLayer | TmpfsLayer) and self.type not in layer.quota:
+            yield "type", f"{self.layer!r} is not made with {self.type} quota"
+
+
+class Quota(QuotaLimit):
+    """A hard block limit for an id on a filesystem layer; relief takes the limit away."""
+
+    kind: Literal["quota"]
     limit: Bytes
 
     @property
@@ -125,11 +138,42 @@ class Quota(Shortage):
         """See ``Shortage``."""
         return self.limit
 
-    def wrong(self, layers: Mapping[str, Layer]) -> Iterator[tuple[str, str]]:
+
+class InodeQuota(QuotaLimit):
+    """A hard limit on the inodes of an id. Its gauge counts inodes, not bytes."""
+
+    OF_SPACE: ClassVar[bool] = False
+
+    kind: Literal["inode_quota"]
+    limit: int = Field(default=1, ge=1, description="inodes")
+
+
+class Inodes(Shortage):
+    """Somebody's empty files take all inodes of a layer; relief removes them. Counted in inodes."""
+
+    OF: ClassVar[frozenset[Ability]] = frozenset({"mount"})
+    OF_SPACE: ClassVar[bool] = False
+
+    kind: Literal["inodes"]
+    layer: Name
+
+
+class Qgroup(Shortage):
+    """A limit on what a btrfs subvolume refers to; relief takes the limit away."""
+
+    OF: ClassVar[frozenset[Ability]] = frozenset({"qgroup"})
+    # Metadata is booked beforehand, a node of 16 KiB for each extent and one for the inode:
+    # btrfs_calculate_inode_block_rsv_size() in fs/btrfs/delalloc-space.c.
+    RESERVED: ClassVar[int] = 65536
+
+    kind: Literal["qgroup"]
+    layer: Name
+    limit: Bytes
+
+    @property
+    def asked(self) -> int | None:
         """See ``Shortage``."""
-        layer = layers.get(self.layer)
-        if isinstance(layer, FsLayer) and self.type not in layer.quota:
-            yield "type", f"{self.layer!r} is not made with {self.type} quota"
+        return self.limit
 
 
 class Hog(Shortage):
@@ -246,6 +290,9 @@ AnyShortage = Annotated[
     | Memcg
     | MemcgV1
     | Quota
+    | InodeQuota
+    | Inodes
+    | Qgroup
     | Hog
     | ServerSpace
     | ScsiSense

@@ -14,7 +14,7 @@ from pydantic import Discriminator, Field, Tag
 from conformance.model.base import Bytes, CgroupPath, Value
 from conformance.model.calls import Script
 from conformance.model.layers import Ability, Name
-from conformance.model.vocabulary import Role, Submit
+from conformance.model.vocabulary import RangeKind, Role, Submit
 
 # -- bystanders ---------------------------------------------------------------------------------
 
@@ -56,12 +56,20 @@ class Step(Value):
     """What the layer in its field ``target`` must be able to do; empty: it has no such field."""
 
 
-class Kill(Value):
-    """The rig itself kills the submitter with SIGKILL: declared, so it is no finding."""
+class Moment(Value):
+    """When in a writer's life something is done."""
 
     after: Literal["first_error", "first_sync"] | Bytes = Field(
         description="the first error, the start of the first sync, or so many bytes written"
     )
+
+
+class Kill(Moment):
+    """The rig itself kills the submitter with SIGKILL: declared, so it is no finding."""
+
+
+class Detach(Moment):
+    """The device is detached under the submitter, and attached again once it is free."""
 
 
 class Write(Step):
@@ -86,6 +94,9 @@ class Write(Step):
     )
     after_error: Literal["stop", "continue"] = "stop"
     kill: Kill | None = None
+    detach: Detach | None = None
+    past_end: bool = Field(default=False, description="the region may reach beyond the device")
+    file_limit: Bytes | None = Field(default=None, description="the writer's RLIMIT_FSIZE")
     unkillable: bool = Field(
         default=False, description="with an oom_score_adj of -1000: the OOM killer must spare it"
     )
@@ -118,6 +129,35 @@ class Calls(Step):
     )
 
 
+class RangeOp(Step):
+    """A call on a range of a block device: a discard, zeroes, a mode of fallocate(2); then an fsync."""
+
+    TARGET: ClassVar[frozenset[Ability]] = frozenset({"block"})
+
+    verb: Literal["range_op"]
+    target: Name = "device"
+    cgroup: CgroupPath = ""
+    op: RangeKind
+    offset: Bytes = 0
+    length: Bytes
+    request: Bytes | None = Field(default=None, description="bytes of one call; absent: all")
+    frees: Bytes = Field(
+        default=0,
+        description="bytes that must come back at least where all of it succeeds; a `write` right "
+        "after it, for `reuse`, has space for as much",
+    )
+
+
+class Truncate(Step):
+    """A file that a device stands on is cut to a size, by truncate(2), under the device."""
+
+    TARGET: ClassVar[frozenset[Ability]] = frozenset({"file"})
+
+    verb: Literal["truncate"]
+    target: Name = "image"
+    size: Bytes
+
+
 class Run(Step):
     """A command as a person would type it; ``{device}`` and the like name layers' paths."""
 
@@ -138,6 +178,7 @@ class Files(Step):
     size: Bytes
     count: int = Field(ge=1)
     generation: int = Field(ge=1, le=255)
+    owner: int = Field(default=0, ge=0, description="uid and gid of the process; 0 is root")
     submit: Literal[Submit.BUFFERED, Submit.DIRECT, Submit.MMAP] = Field(
         default=Submit.BUFFERED, description="how a file's bytes are written; mmap syncs by msync"
     )
@@ -280,6 +321,8 @@ AnyStep = Annotated[
     Annotated[Write, Tag("write")]
     | Annotated[Verify, Tag("verify")]
     | Annotated[Calls, Tag("calls")]
+    | Annotated[RangeOp, Tag("range_op")]
+    | Annotated[Truncate, Tag("truncate")]
     | Annotated[Run, Tag("run")]
     | Annotated[Files, Tag("files")]
     | Annotated[Metadata, Tag("metadata")]

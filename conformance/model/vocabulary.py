@@ -175,6 +175,30 @@ whatever the status of the bio was (5.10 to 7.3).
 """
 
 
+class RangeKind(StrEnum):
+    """What can be asked of a range of a block device, besides reading and writing it."""
+
+    DISCARD = "discard"  # ioctl BLKDISCARD
+    ZEROOUT = "zeroout"  # ioctl BLKZEROOUT
+    ZERO_RANGE = "zero_range"  # fallocate(2) with FALLOC_FL_ZERO_RANGE
+    PUNCH_HOLE = "punch_hole"  # fallocate(2) with FALLOC_FL_PUNCH_HOLE
+    WRITE_ZEROES = "write_zeroes"  # fallocate(2) with FALLOC_FL_WRITE_ZEROES, since Linux 6.17
+    ALLOCATE = "allocate"  # fallocate(2) with mode 0
+
+
+ZEROES = frozenset(
+    {RangeKind.ZEROOUT, RangeKind.ZERO_RANGE, RangeKind.PUNCH_HOLE, RangeKind.WRITE_ZEROES}
+)
+"""After one of these has succeeded, the range reads as zeros: fallocate(2), and the ioctl's name."""
+TAKES_SPACE_AWAY = frozenset({RangeKind.DISCARD, RangeKind.PUNCH_HOLE})
+"""After one of these the range may be without space."""
+PROMISES_SPACE = frozenset({RangeKind.ZERO_RANGE, RangeKind.WRITE_ZEROES, RangeKind.ALLOCATE})
+"""After one of these has succeeded, writes into the range do not want for space: fallocate(2)."""
+MAY_BE_UNKNOWN = frozenset({RangeKind.PUNCH_HOLE, RangeKind.WRITE_ZEROES, RangeKind.ALLOCATE})
+"""For these EOPNOTSUPP is an answer at any time: a device need not have them. The others fall back to
+writing, or are what every loop device has."""
+
+
 class Role(StrEnum):
     """What a step is for. It tells the judge which clause a step's outcome speaks to."""
 

@@ -13,27 +13,36 @@ one layer of one arm. The rules are NORMS', "Acknowledged means" and "What the n
   anew;
 - on several descriptors (the step ``calls``) the syncs of all count, in the order in which they were
   made: what one of them was told of, none that succeeds afterwards speaks for.
+- blocks that were zeroed, with a successful sync after it, hold zeros; of the range of a zeroing that
+  failed, of a discard, and of what was cut off a file below, nothing may be said.
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from conformance.model import (
     BLOCK,
+    PROMISES_SPACE,
     SYNCS_ITSELF,
+    TAKES_SPACE_AWAY,
     THROUGH_CACHE,
+    ZEROES,
     Calls,
     Extent,
     FileLayer,
     FsLayer,
     Op,
+    RangeKind,
+    RangeOp,
     Run,
     Snapshot,
     Submit,
     Submitter,
+    Truncate,
     Verify,
     Write,
     parse_size,
@@ -58,6 +67,19 @@ ACKNOWLEDGED_BY: Final = {
     **dict.fromkeys(FIO, "their completion and fsync()"),
     Submit.FIO_IO_URING_DSYNC: "their completion under O_DSYNC",
 }
+
+ZEROS: Final = -1
+"""The generation of a block that was zeroed."""
+
+CALLS: Final = {
+    RangeKind.DISCARD: "BLKDISCARD",
+    RangeKind.ZEROOUT: "BLKZEROOUT",
+    RangeKind.ZERO_RANGE: "fallocate(ZERO_RANGE)",
+    RangeKind.PUNCH_HOLE: "fallocate(PUNCH_HOLE)",
+    RangeKind.WRITE_ZEROES: "fallocate(WRITE_ZEROES)",
+    RangeKind.ALLOCATE: "fallocate(0)",
+}
+_END: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +159,7 @@ class _Ledger:
             if one.io is not None and one.io.target == target
         ]
         if any(isinstance(layer, FsLayer) and layer.on == target for layer in scene.arm.layers):
-            self._excluded.append((0, 1 << 62))
+            self._excluded.append((0, _END))
         # What commands wrote, of which the ledger knows nothing, with its place in the order.
         self._holes: list[tuple[int, Range]] = []
         self._found: list[Found] = []
@@ -145,6 +167,7 @@ class _Ledger:
         self._stored: dict[int, int] = {}
         self._waiting: list[int] = []  # steps of writes that no verification has followed yet
         self._spaced: set[int] = set()  # blocks that the last verification found written
+        self._promised: set[int] = set()  # blocks that have space by fallocate's word
         self._before: dict[int, frozenset[int]] = {}
 
     def play(self, before: int | None = None) -> Account:
@@ -154,7 +177,7 @@ class _Ledger:
             if isinstance(step, Snapshot) and step.target == self._target:
                 self._take(taken.index)
             elif isinstance(step, Write) and step.target == self._target:
-                self._before[taken.index] = frozenset(self._spaced)
+                self._before[taken.index] = frozenset(self._spaced | self._promised)
                 if taken.seen.submitter is not None:
                     self._write(step, taken.index, taken.seen.submitter)
                     self._waiting.append(taken.index)
@@ -164,6 +187,12 @@ class _Ledger:
                 self._waiting.append(taken.index)
             elif isinstance(step, Verify) and step.target == self._target:
                 self._verify(taken)
+            elif isinstance(step, RangeOp) and step.target == self._target:
+                self._before[taken.index] = frozenset(self._spaced | self._promised)
+                if taken.seen.submitter is not None:
+                    self._range(step, taken.index, taken.seen.submitter)
+            elif isinstance(step, Truncate) and self._scene.stands_on(self._target, step.target):
+                self._erase(step.size, _END)
             elif isinstance(step, Run):
                 self._run(step)
         return Account(
@@ -314,13 +343,66 @@ class _Ledger:
                 # A store into a mapping that was cut short leaves a part of its page.
                 kept.unspecified = self._order
 
+    def _range(self, step: RangeOp, index: int, submitter: Submitter) -> None:
+        """What a call on a range left, and what its sync makes of it."""
+        died = submitter.ended.signal is not None or submitter.ended.timed_out
+        zeroed: list[tuple[Op, int]] = []
+        at = step.offset
+        for op in submitter.ops:
+            if op.kind == step.op:
+                at = op.offset + op.length
+                if op.result == 0:
+                    self._altered(step.op, op)
+                    zeroed += [(op, self._order)] if step.op in ZEROES else []
+                elif op.result != -errno.EOPNOTSUPP:  # which leaves all as it was
+                    self._erase(op.offset, at)
+            elif op.kind == "sync" and op.result == 0:
+                for done, order in zeroed:
+                    ack = Ack(
+                        order=order,
+                        generation=ZEROS,
+                        step=index,
+                        by=f"{CALLS[step.op]} and fsync()",
+                        told=died,
+                    )
+                    for block in _touched(done.offset, done.offset + done.length):
+                        self._acknowledge(block, ack)
+        if died:
+            # A call may have been in flight.
+            self._erase(at, step.offset + step.length)
+
+    def _altered(self, kind: RangeKind, op: Op) -> None:
+        start, end = op.offset, op.offset + op.length
+        if kind is RangeKind.DISCARD:
+            self._erase(start, end)
+            return
+        self._order += 1
+        for block in _touched(start, end):
+            if kind in ZEROES:
+                self._kept(block).submitted.append((self._order, ZEROS))
+            if kind in TAKES_SPACE_AWAY:
+                self._spaced.discard(block)
+                self._promised.discard(block)
+            if kind in PROMISES_SPACE:
+                self._promised.add(block)
+
     def _run(self, step: Run) -> None:
         for start, end in written_by(step, self._target):
-            self._order += 1
-            self._holes.append((self._order, (start, end)))
-            for block, kept in self._blocks.items():
-                if start < (block + 1) * BLOCK and block * BLOCK < end:
-                    kept.unspecified = self._order
+            self._overwritten(start, end)
+
+    def _overwritten(self, start: int, end: int) -> None:
+        """From here on a range may hold anything."""
+        self._order += 1
+        self._holes.append((self._order, (start, end)))
+        for block, kept in self._blocks.items():
+            if start < (block + 1) * BLOCK and block * BLOCK < end:
+                kept.unspecified = self._order
+
+    def _erase(self, start: int, end: int) -> None:
+        """From here on a range may hold anything, and need not have space."""
+        self._overwritten(start, end)
+        for blocks in (self._spaced, self._promised):
+            blocks.difference_update([b for b in blocks if start <= b * BLOCK < end])
 
     # -- what is read back ----------------------------------------------------------------------
 
@@ -402,7 +484,7 @@ def _kind(kept: _Block, extent: Extent) -> Kind | None:
                 return None
             return "older" if kept.ever_held(generation) else "foreign"
         case "zero":
-            return "zeros"
+            return None if kept.may_hold(ZEROS) else "zeros"
         case "foreign":
             return "foreign"
         case _:
@@ -432,7 +514,7 @@ def written_by(step: Run, target: str) -> tuple[Range, ...]:
         if f"of={placeholder}" not in step.argv:
             return ()
         return _dd_range(dict(_operands(step.argv[1:])))
-    return ((0, 1 << 62),)
+    return ((0, _END),)
 
 
 def _operands(words: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -449,9 +531,9 @@ def _dd_range(operands: dict[str, str]) -> tuple[Range, ...]:
         count = operands.get("count")
         # count= counts input blocks, which bs= alone makes as large as output blocks.
         known = count is not None and "bs" in operands
-        end = start + _size(count or "0") * block if known else 1 << 62
+        end = start + _size(count or "0") * block if known else _END
     except ValueError:
-        return ((0, 1 << 62),)
+        return ((0, _END),)
     return ((start, end),) if end > start else ()
 
 
@@ -492,7 +574,7 @@ def block_ranges(blocks: Iterable[int]) -> tuple[Range, ...]:
 def accounts(scene: Scene) -> tuple[Account, ...]:
     """One account for each layer that the ledger wrote or read."""
     targets = dict.fromkeys(
-        t.step.target for t in scene.taken if isinstance(t.step, Write | Calls | Verify)
+        t.step.target for t in scene.taken if isinstance(t.step, Write | Calls | RangeOp | Verify)
     )
     return tuple(_Ledger(scene, target).play() for target in targets)
 

@@ -19,6 +19,7 @@ from conformance.model import (
     Files,
     Metadata,
     Observation,
+    RangeOp,
     Run,
     StepSeen,
     Submit,
@@ -162,6 +163,8 @@ def _incomplete(taken: Taken, scene: Scene) -> Iterator[str]:
     match taken.step:
         case Write():
             yield from _incomplete_write(taken.step, taken, scene)
+        case RangeOp():
+            yield from _incomplete_range(taken.step, taken.seen)
         case Run() if taken.seen.submitter is None:
             yield "no submitter was seen"
         case Calls():
@@ -177,7 +180,8 @@ def _incomplete(taken: Taken, scene: Scene) -> Iterator[str]:
     commands = taken.step.verb in (
         *("unmount", "mount", "check", "trim", "mkfs", "reattach", "remove_cgroup"),
     )
-    if commands and not taken.seen.commands:
+    detached = isinstance(taken.step, Write) and taken.step.detach is not None
+    if (commands or detached) and not taken.seen.commands:
         yield "no command was seen"
 
 
@@ -229,6 +233,24 @@ def _incomplete_calls(step: Calls, seen: StepSeen, scene: Scene) -> Iterator[str
         yield f"the submitter ended with status {ended.exit_code}"
     if kinds != wanted:
         yield f"the calls seen are not those of the script: {' '.join(kinds) or 'none'}"
+
+
+def _incomplete_range(step: RangeOp, seen: StepSeen) -> Iterator[str]:
+    submitter = seen.submitter
+    if submitter is None:
+        yield "no submitter was seen"
+        return
+    if submitter.ended.signal is not None or submitter.ended.timed_out:
+        return
+    if any(op.result < 0 for op in submitter.ops):
+        return
+    done = merge((op.offset, op.offset + op.length) for op in submitter.ops if op.kind == step.op)
+    if done != ((step.offset, step.offset + step.length),):
+        yield "no error was seen, and yet not the whole range was asked for"
+    elif submitter.ended.exit_code != 0:
+        yield f"the submitter ended with status {submitter.ended.exit_code} and told of no error"
+    elif [op.kind for op in submitter.ops if op.kind != "close"][-1] != "sync":
+        yield "no error was seen, and yet no sync at the end"
 
 
 def _short(submitter: Submitter) -> bool:

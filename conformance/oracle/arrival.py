@@ -17,6 +17,7 @@ from conformance.model import (
     Calls,
     Files,
     NoShortage,
+    RangeOp,
     Reading,
     Role,
     Run,
@@ -45,6 +46,8 @@ def request_of(step: AnyStep) -> int:
     match step:
         case Write():
             return max(BLOCK, step.request)
+        case RangeOp():
+            return max(BLOCK, step.request or step.length)
         case Files():
             return max(BLOCK, step.size)
         case Calls():

@@ -6,6 +6,7 @@ nothing here is cut to the shorter of two lists.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +14,7 @@ from typing import Final
 
 from conformance.model import (
     BY_FIO,
+    MAY_BE_UNKNOWN,
     AnyStep,
     Arm,
     ArmSeen,
@@ -21,6 +23,7 @@ from conformance.model import (
     KernelLine,
     Observation,
     Op,
+    RangeOp,
     Reading,
     Role,
     Run,
@@ -162,6 +165,17 @@ class Scene:
             waiting += [below for _, below in layers[name].supports()]
         return True
 
+    def stands_on(self, target: str, below: str) -> bool:
+        """Whether a layer is another, or stands on it, directly or by others."""
+        layers = {layer.name: layer for layer in self.arm.layers}
+        waiting, met = [target], set()
+        while waiting:
+            name = waiting.pop()
+            if name not in met and name in layers:
+                met.add(name)
+                waiting += [other for _, other in layers[name].supports()]
+        return below in met
+
     def limited(self, cgroup: str) -> bool:
         """Whether the shortage is a limit on this cgroup, its own or one above it."""
         binds = self.arm.shortage.binds
@@ -275,6 +289,18 @@ def past_end(op: Op, size: int | None) -> bool:
 
 
 def failed_ops(taken: Taken, scene: Scene) -> tuple[Op, ...]:
-    """The operations that got an error, without those beyond the end of the device."""
+    """The operations that got an error, without those beyond the end of the device, and those that
+    the device need not have.
+    """
     size = scene.device_size(taken.step.target) if isinstance(taken.step, Write) else None
-    return tuple(op for op in taken.ops if op.result < 0 and not past_end(op, size))
+    return tuple(
+        op
+        for op in taken.ops
+        if op.result < 0 and not past_end(op, size) and not _unknown(taken.step, op)
+    )
+
+
+def _unknown(step: AnyStep, op: Op) -> bool:
+    """Whether a device says that it does not have an operation, of those that it need not have."""
+    asked = isinstance(step, RangeOp) and step.op in MAY_BE_UNKNOWN and op.kind == step.op
+    return asked and op.result == -errno.EOPNOTSUPP

@@ -110,7 +110,7 @@ def result_of(code: int) -> str:
 
 def op_line(op: Op) -> str:
     """One operation as evidence."""
-    what = f"{op.kind}({op.offset}, {op.length})" if op.kind == "write" else f"{op.kind}()"
+    what = f"{op.kind}({op.offset}, {op.length})" if op.placed else f"{op.kind}()"
     return f"{what} = {result_of(op.result)}"
 
 

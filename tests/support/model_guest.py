@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from conformance.model import (
     BLOCK,
+    TAKES_SPACE_AWAY,
     AnyShortage,
     AnyStep,
     Built,
@@ -29,13 +30,18 @@ from conformance.model import (
     Files,
     FileState,
     Hog,
+    InodeQuota,
+    Inodes,
     Memcg,
     MemoryEvents,
     MemoryLimit,
     Metadata,
     Mkfs,
     Op,
+    Qgroup,
     Quota,
+    RangeKind,
+    RangeOp,
     Reading,
     Role,
     Run,
@@ -45,6 +51,7 @@ from conformance.model import (
     TmpfsSize,
     TornDown,
     Trim,
+    Truncate,
     Verify,
     Watch,
     Write,
@@ -177,11 +184,13 @@ class ModelGuest:
             case "snapshot":
                 self._take_snapshot()
             case "write":
-                return {"submitter": self._write(step)}
+                detached = Command(argv=("losetup", "-d"), ended=Ended(exit_code=0))
+                commands = (detached,) if step.detach else ()
+                return {"submitter": self._write(step), "commands": commands}
             case "calls":
                 return {"file_ops": self._call(step), "submitter": self._submitter(step, ())}
-            case "verify":
-                return {"extents": self._extents(step)}
+            case "range_op" | "truncate":
+                return self._alter(step)
             case "run":
                 return {"submitter": self._run(step)}
             case "files":
@@ -190,6 +199,15 @@ class ModelGuest:
             case "metadata":
                 ops = self._make_metadata(step)
                 return {"file_ops": ops, "submitter": self._submitter(step, ())}
+            case _:
+                return self._look(step)
+        return {}
+
+    def _look(self, step: Any) -> dict[str, Any]:
+        """The steps that write nothing."""
+        match step.verb:
+            case "verify":
+                return {"extents": self._extents(step)}
             case "verify_files":
                 states = [
                     FileState(path=path, state="whole", size=size)
@@ -210,7 +228,7 @@ class ModelGuest:
         """Give a request its space, wholly or not at all: its result."""
         wanted = range(offset // BLOCK, (offset + length) // BLOCK)
         new = [b for b in wanted if b not in self._blocks or b in self._shared]
-        if len(new) * BLOCK > self._space(cgroup):
+        if new and len(new) * BLOCK > self._space(cgroup):
             self._hits += 1
             return -errno.ENOSPC
         if not self._limits(cgroup):
@@ -234,13 +252,41 @@ class ModelGuest:
         self._free.update(shared)
         self._shared = {*shared, *(block - first for block in shared)}
 
+    def _take(self, block: int) -> None:
+        """A block gives its space back."""
+        self._blocks.pop(block, None)
+        self._free.discard(block)
+
+    def _alter(self, step: RangeOp | Truncate) -> dict[str, Any]:
+        if isinstance(step, RangeOp):
+            return {"submitter": self._range(step)}
+        for block in [block for block in self._blocks if block * BLOCK >= step.size]:
+            self._take(block)
+        return {}
+
+    def _range(self, step: RangeOp) -> Submitter:
+        """Discards and holes give space back, zeroes take it; a device has no fallocate(0)."""
+        begin, result = self._tick(), 0
+        if step.op is RangeKind.ALLOCATE:
+            result = -errno.EOPNOTSUPP
+        elif step.op in TAKES_SPACE_AWAY:
+            for block in range(step.offset // BLOCK, (step.offset + step.length) // BLOCK):
+                self._take(block)
+        else:
+            result = min(0, self._store(step.offset, step.length, ZEROS, step.cgroup))
+        op = Op(step.op.value, step.offset, step.length, 0, result, begin, self._tick())
+        return self._submitter(step, [op, self._sync()])
+
     def _write(self, step: Write) -> Submitter:
         ops: list[Op] = []
         unsynced = 0
         for offset in range(step.offset, step.offset + step.length, step.request):
             begin = self._tick()
             place = _base(step.target) + offset
-            result = self._store(place, step.request, step.generation, step.cgroup)
+            room = max(0, min(step.request, self._size - offset)) if step.past_end else step.request
+            result = self._store(place, room, step.generation, step.cgroup)
+            if not room:
+                result = -errno.ENOSPC  # beyond the end: no shortage
             ops.append(
                 Op("write", offset, step.request, step.generation, result, begin, self._tick())
             )
@@ -354,8 +400,10 @@ class ModelGuest:
                 return self._at_impose + int(leave)
             case Memcg(limit=limit, swap=swap):
                 return int(limit) + int(swap)
-            case MemoryLimit(limit=limit) | Quota(limit=limit):
+            case MemoryLimit(limit=limit) | Quota(limit=limit) | Qgroup(limit=limit):
                 return int(limit)
+            case InodeQuota() | Inodes():
+                return self._used()
             case Hog(leave=leave) | ServerSpace(leave=leave):
                 return self._at_impose + int(leave)
             case ScsiSense(sense="space_allocation_failed"):
@@ -371,6 +419,8 @@ class ModelGuest:
         """Whether what is written can be beyond the limit: a throttle only delays, and of a device
         that is no memory every page can be written back.
         """
+        if not self._shortage.OF_SPACE:
+            return False
         if isinstance(self._shortage, ThinData):
             return not self._shortage.grows
         if not isinstance(self._shortage, MemoryLimit):

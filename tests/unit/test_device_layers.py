@@ -9,14 +9,15 @@ from agent.servers.conduct import AT_LIMIT, LIES, REPLIES
 from agent.shortages.scsi_sense import SENSE
 
 from conformance.library import load_library
-from conformance.model import Layer
-from conformance.model.layers import FileLayer, TmpfsLayer
+from conformance.model import Layer, Quota, Shortage
+from conformance.model.layers import FileLayer, FsLayer, SubvolumeLayer, TmpfsLayer
 from conformance.model.layers.nbd import NbdLayer, QemuNbdLayer
 from conformance.model.layers.nvme import NvmeLoopLayer
 from conformance.model.layers.scsi import ScsiDebugLayer
 from conformance.model.layers.server import ServerLayer
 from conformance.model.layers.ublk import UblkLayer
 from conformance.model.shortages import ScsiSense
+from conformance.parts import SHORTAGES
 
 LIBRARY = load_library(
     [Path(__file__).parents[2] / "cases"], Path(__file__).parents[2] / "fixtures"
@@ -56,6 +57,27 @@ def test_nbd_knows_only_eio() -> None:
     assert UblkLayer.CARRIES_ERRNO
     assert ScsiDebugLayer.CARRIES_ERRNO
     assert NvmeLoopLayer.CARRIES_ERRNO
+
+
+def test_a_subvolume_is_one_of_btrfs() -> None:
+    layer = SubvolumeLayer.example(name="limited", on="fs")
+    for kind, wrong in (("btrfs", []), ("ext4", ["on"])):
+        below = {"fs": FsLayer.example(name="fs", on="disk", type=kind)}
+        assert [key for key, _ in layer.wrong(below)] == wrong
+
+
+def test_a_tmpfs_with_quota_needs_a_kernel_that_has_it() -> None:
+    limited = TmpfsLayer.example(name="back", size=MIB, quota=["user"])
+    assert list(limited.needs({})) == ["probe:quota_tmpfs"]
+    assert not list(TMPFS.needs({}))
+    quota = Quota(kind="quota", layer="back", type="group", id=1, limit=MIB)
+    assert [key for key, _ in quota.wrong({"back": limited})] == ["type"]
+
+
+def test_what_counts_inodes_is_no_shortage_of_space() -> None:
+    kinds = {k: s for k, s in SHORTAGES.items() if issubclass(s, Shortage)}
+    spaceless = {kind for kind, shortage in kinds.items() if not shortage.OF_SPACE}
+    assert spaceless == {"inodes", "inode_quota"}
 
 
 @pytest.mark.parametrize(("attach", "wrong"), [("netlink", []), ("ioctl", ["replaced"])])

@@ -64,6 +64,7 @@ OF_FORM = {
     "an end that is none",
     "a rig that is wrong in itself",
     "a rig with an unknown key",
+    "a call that there is not",
 }
 """Of what the loader refuses, what an editor can tell from the form alone."""
 

@@ -12,6 +12,7 @@ import os
 import signal
 import stat
 import struct
+import uuid
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -24,6 +25,8 @@ QUOTA_TYPES = {"user": 0, "group": 1, "project": 2}
 _Q_GETQUOTA = 0x800007
 _Q_SETQUOTA = 0x800008
 _QIF_BLIMITS = 1
+_QIF_ILIMITS = 4
+_QUOTACTL_FD = 443
 # struct if_dqblk of linux/quota.h: 8 words of 64 bits and one of 32. Limits count in KiB, space in
 # bytes. XFS answers these calls too: the generic layer translates for it.
 _DQBLK = struct.Struct("=8QI4x")
@@ -31,12 +34,31 @@ _DQBLK = struct.Struct("=8QI4x")
 _FS_IOC_FSGETXATTR = 0x801C581F
 _FS_IOC_FSSETXATTR = 0x401C5820
 _FSXATTR = struct.Struct("=5I8x")
+_FS_XFLAG_PROJINHERIT = 0x200
+
+_BTRFS_FS_INFO = struct.Struct("=QQ16s992x")
+_BTRFS_IOC_FS_INFO = 0x8400941F
+_BTRFS_INO_LOOKUP = struct.Struct("=QQ4080x")
+_BTRFS_IOC_INO_LOOKUP = 0xD0009412
+_BTRFS_ROOT = 256
+"""include/uapi/linux/btrfs.h; BTRFS_FIRST_FREE_OBJECTID is the inode of a subvolume's root."""
 
 _LOOP_CTL_ADD = 0x4C80
 _LOOP_CTL_REMOVE = 0x4C81
 _LOOP_CTL_GET_FREE = 0x4C82
 _LOOP_MAJOR = 7
 _BLKGETSIZE64 = 0x80081272
+_BLKDISCARD = 0x1277
+_BLKZEROOUT = 0x127F
+"""include/uapi/linux/fs.h: _IO(0x12, 119) and _IO(0x12, 127)."""
+_KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE, _WRITE_ZEROES = 0x01, 0x02, 0x10, 0x80
+RANGE_MODES = {
+    "allocate": 0,
+    "zero_range": _ZERO_RANGE,
+    "punch_hole": _PUNCH_HOLE | _KEEP_SIZE,
+    "write_zeroes": _WRITE_ZEROES,
+}
+"""Modes of fallocate(2), include/uapi/linux/falloc.h."""
 
 _IO_URING_SETUP = 425
 _PR_SET_PDEATHSIG = 1
@@ -108,13 +130,23 @@ def _quotactl(
     data: ctypes.Array[ctypes.c_char],
 ) -> None:
     word = ctypes.c_int(((command << 8) | QUOTA_TYPES[kind]) & 0xFFFFFFFF)
-    _checked(_libc.quotactl(word, os.fsencode(device), ctypes.c_int(ident), data), "quotactl")
+    if not os.path.isdir(device):
+        _checked(_libc.quotactl(word, os.fsencode(device), ctypes.c_int(ident), data), "quotactl")
+        return
+    fd = os.open(device, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        number = ctypes.c_long(_QUOTACTL_FD)
+        call = _libc.syscall(number, ctypes.c_int(fd), word, ctypes.c_int(ident), data)
+        _checked(call, "quotactl_fd")
+    finally:
+        os.close(fd)
 
 
-def quota_read(device: str, kind: str, ident: int) -> tuple[int, int]:
-    """(bytes used, hard limit in bytes or 0 for none) of one id on a mounted filesystem.
+def quota_read(device: str, kind: str, ident: int, *, inodes: bool = False) -> tuple[int, int]:
+    """(used, hard limit or 0 for none) of one id on a mounted filesystem, in bytes or in inodes.
 
-    An id that the filesystem has no record of uses nothing and has no limit.
+    ``device`` may be a mount point instead, for filesystems without a device: quotactl_fd(2), since
+    Linux 5.14. An id that the filesystem has no record of uses nothing and has no limit.
     """
     data = ctypes.create_string_buffer(_DQBLK.size)
     try:
@@ -124,25 +156,42 @@ def quota_read(device: str, kind: str, ident: int) -> tuple[int, int]:
             return 0, 0
         raise
     words = _DQBLK.unpack(data.raw)
-    return words[2], words[0] * 1024
+    return (words[5], words[3]) if inodes else (words[2], words[0] * 1024)
 
 
-def quota_limit(device: str, kind: str, ident: int, limit: int) -> None:
-    """Set the hard block limit of one id, in bytes (whole KiB); 0 takes the limit away."""
+def quota_limit(device: str, kind: str, ident: int, limit: int, *, inodes: bool = False) -> None:
+    """Set a hard limit of one id, in bytes (whole KiB) or in inodes; 0 takes the limit away."""
     kib = limit // 1024
     packed = _DQBLK.pack(kib, kib, 0, 0, 0, 0, 0, 0, _QIF_BLIMITS)
+    if inodes:
+        packed = _DQBLK.pack(0, 0, 0, limit, limit, 0, 0, 0, _QIF_ILIMITS)
     _quotactl(_Q_SETQUOTA, kind, device, ident, ctypes.create_string_buffer(packed, len(packed)))
 
 
-def set_project(path: str, project: int) -> None:
-    """Give a file or directory a project id."""
+def set_project(path: str, project: int, *, inherit: bool = False) -> None:
+    """Give a file or directory a project id, and of a directory to what is made in it."""
     fd = os.open(path, os.O_RDONLY)
     try:
         words = list(_FSXATTR.unpack(fcntl.ioctl(fd, _FS_IOC_FSGETXATTR, bytes(_FSXATTR.size))))
         words[3] = project
+        words[0] |= _FS_XFLAG_PROJINHERIT if inherit else 0
         fcntl.ioctl(fd, _FS_IOC_FSSETXATTR, _FSXATTR.pack(*words))
     finally:
         os.close(fd)
+
+
+def btrfs_subvolume(path: str) -> tuple[str, int]:
+    """(UUID of the filesystem, id of the subvolume) of a directory on btrfs."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        info = fcntl.ioctl(fd, _BTRFS_IOC_FS_INFO, bytes(_BTRFS_FS_INFO.size))
+        # Too long for an ioctl with immutable bytes.
+        asked = bytearray(_BTRFS_INO_LOOKUP.pack(0, _BTRFS_ROOT))
+        fcntl.ioctl(fd, _BTRFS_IOC_INO_LOOKUP, asked)
+        number = int(_BTRFS_INO_LOOKUP.unpack(asked)[0])
+    finally:
+        os.close(fd)
+    return str(uuid.UUID(bytes=_BTRFS_FS_INFO.unpack(info)[2])), number
 
 
 def free_loop() -> int:
@@ -191,6 +240,17 @@ def device_size(path: str) -> int:
         return int(struct.unpack("=Q", fcntl.ioctl(fd, _BLKGETSIZE64, bytes(8)))[0])
     finally:
         os.close(fd)
+
+
+def range_op(fd: int, op: str, offset: int, length: int) -> None:
+    """A call on a range of an open block device: one of the case language's words for it."""
+    if op in RANGE_MODES:
+        # posix_fallocate(3) writes where there is no such call.
+        words = ctypes.c_int(RANGE_MODES[op]), ctypes.c_int64(offset), ctypes.c_int64(length)
+        _checked(_libc.fallocate64(ctypes.c_int(fd), *words), f"fallocate {op}")
+        return
+    request = {"discard": _BLKDISCARD, "zeroout": _BLKZEROOUT}[op]
+    fcntl.ioctl(fd, request, struct.pack("=QQ", offset, length))
 
 
 def io_uring_works() -> str:

@@ -7,6 +7,7 @@ rig's own failure. A command that fails is a fact.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 
 from agent.basics import BLOCK, Json, RigError, one_line, poll_until
@@ -19,9 +20,11 @@ from agent.layers.snapshot import DmSnapshot
 from agent.layers.thin import ThinSnapshot
 from agent.processes import ended
 from agent.rig import Rig
-from agent.workloads import calls, files, fio, ledger, metadata, readback
+from agent.workloads import calls, files, fio, ledger, metadata, ranges, readback
 from agent.workloads import run as run_command
 
+DETACH_LIMIT = 5.0
+"""Seconds for a device to be gone once nobody has it open."""
 REMOVE_LIMIT = 5.0
 """Seconds for a cgroup to be free of the processes that have ended."""
 UNTOLD = 200
@@ -37,10 +40,28 @@ def write(rig: Rig, step: Json) -> Json:
         return _write_by_fio(rig, step, path)
     if step["submit"] not in ledger.WAYS:
         raise RigError(f"the guest's program cannot submit by {step['submit']}")
-    submitter, problem = ledger.write(
-        ledger.order_of(step, path), rig.pattern, rig.clock, **_where(rig, step)
-    )
+    order = ledger.order_of(step, path)
+    if step.get("detach"):
+        return _write_and_detach(rig, step, order)
+    submitter, problem = ledger.write(order, rig.pattern, rig.clock, **_where(rig, step))
     return {"submitter": submitter, "problem": problem}
+
+
+def _write_and_detach(rig: Rig, step: Json, order: ledger.Order) -> Json:
+    """The device is detached while the writer has it open: it goes when the writer closes it."""
+    device = _attachable(rig, step)
+    commands: list[Json] = []
+    submitter, problem = ledger.write(
+        order,
+        rig.pattern,
+        rig.clock,
+        **_where(rig, step),
+        at_mark=lambda: commands.append(device.detach()),
+    )
+    if commands:
+        commands, why = _attach_anew(device, commands, "the writer has closed it")
+        problem = problem or why
+    return {"submitter": submitter, "commands": commands, "problem": problem}
 
 
 def _write_by_fio(rig: Rig, step: Json, path: str) -> Json:
@@ -102,6 +123,22 @@ def make_calls(rig: Rig, step: Json) -> Json:
     return calls.make(order, rig.pattern, rig.clock, limit=step["limit"], tick=rig.log.drain)
 
 
+def range_op(rig: Rig, step: Json) -> Json:
+    """A discard, zeroes, or a mode of fallocate(2), on a range of a block layer."""
+    order = ranges.order_of(step, rig.layer(step["target"]).path)
+    submitter, problem = ranges.ask(order, rig.clock, **_where(rig, step))
+    return {"submitter": submitter, "problem": problem}
+
+
+def truncate(rig: Rig, step: Json) -> Json:
+    """A file is cut under whatever stands on it."""
+    try:
+        os.truncate(rig.layer(step["target"]).path, step["size"])
+    except OSError as error:
+        raise RigError(f"cannot truncate {step['target']}: {error}") from error
+    return {}
+
+
 def run(rig: Rig, step: Json) -> Json:
     """A command as a person would type it."""
     paths = {name: layer.path for name, layer in rig.layers.items()}
@@ -117,7 +154,7 @@ def run(rig: Rig, step: Json) -> Json:
 
 def write_files(rig: Rig, step: Json) -> Json:
     """Files of one size are written and each fsynced."""
-    filesystem = _filesystem(rig, step)
+    filesystem = rig.layer(step["target"])
     if not filesystem.mounted:
         return _not_mounted(rig, step)
     order = files.Order(
@@ -129,7 +166,11 @@ def write_files(rig: Rig, step: Json) -> Json:
         first=rig.files_begun,
         submit=step["submit"],
         sync=step["sync"],
+        owner=step["owner"],
     )
+    if order.owner:
+        # As /tmp is: everybody may make files there.
+        os.chmod(filesystem.path, 0o1777)
     rig.files_begun += step["count"]
     seen, found = files.write(order, rig.pattern, rig.clock, **_where(rig, step))
     rig.synced.setdefault(filesystem.name, []).extend(found)
@@ -155,7 +196,7 @@ def metadata_storm(rig: Rig, step: Json) -> Json:
 
 def verify_files(rig: Rig, step: Json) -> Json:
     """Every file that was synced is read back."""
-    filesystem = _filesystem(rig, step)
+    filesystem = rig.layer(step["target"])
     wanted = rig.synced.get(filesystem.name, [])
     if not filesystem.mounted:
         # Nothing of it can be read: that is what a user of the filesystem would find.
@@ -258,30 +299,41 @@ def _impossible(program: str, filesystem: Filesystem, why: str) -> Json:
 
 def reattach(rig: Rig, step: Json) -> Json:
     """A device is detached and attached again; bystanders close it meanwhile."""
+    device = _attachable(rig, step)
+    busy = rig.crew.pause()
+    commands, problem = _attach_anew(
+        device,
+        [device.detach()],
+        f"bystanders that did not let go: {busy}",
+        remove=step.get("remove", False),
+    )
+    rig.crew.resume()
+    return {"commands": commands, "problem": problem}
+
+
+def _attachable(rig: Rig, step: Json) -> Attachable:
     device = rig.layer(step["target"])
     if not isinstance(device, Attachable):
         raise RigError(f"{device.name} cannot be attached again")
-    busy = rig.crew.pause()
-    commands = [device.detach()]
-    problem = ""
-    if device.attached():
+    return device
+
+
+def _attach_anew(
+    device: Attachable, commands: list[Json], told: str, *, remove: bool = False
+) -> tuple[list[Json], str]:
+    """Once a device is free, attach it again: (the commands with those before, a problem)."""
+    if not poll_until(lambda: not device.attached(), DETACH_LIMIT):
         # Detaching may return 0 although the device stays attached until its last user closes it.
         how = {**ended(timed_out=True), "killable": True}
-        commands.append(
-            {
-                "argv": ["detached", device.path],
-                "ended": how,
-                "output": f"still attached; bystanders that did not let go: {busy}",
-            }
-        )
-    else:
-        if step.get("remove") and isinstance(device, Loop):
-            commands.append(device.renew())
-        commands.append(device.attach())
-        if not succeeded(commands[-1]) or not device.attached():
-            problem = f"{device.path} cannot be attached again: {one_line(commands[-1]['output'])}"
-    rig.crew.resume()
-    return {"commands": commands, "problem": problem}
+        output = f"still attached; {told}"
+        return [*commands, {"argv": ["detached", device.path], "ended": how, "output": output}], ""
+    if remove and isinstance(device, Loop):
+        commands = [*commands, device.renew()]
+    commands = [*commands, device.attach()]
+    if not succeeded(commands[-1]) or not device.attached():
+        said = one_line(commands[-1]["output"])
+        return commands, f"{device.path} cannot be attached again: {said}"
+    return commands, ""
 
 
 def take_snapshot(rig: Rig, step: Json) -> Json:
@@ -335,6 +387,8 @@ VERBS: dict[str, Verb] = {
     "write": write,
     "calls": make_calls,
     "verify": verify,
+    "range_op": range_op,
+    "truncate": truncate,
     "run": run,
     "files": write_files,
     "metadata": metadata_storm,

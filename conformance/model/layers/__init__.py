@@ -20,6 +20,7 @@ from conformance.model.layers.basic import (
     FileLayer,
     FsLayer,
     LoopLayer,
+    SubvolumeLayer,
     SwapLayer,
     TmpfsLayer,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "Name",
     "NfsLayer",
     "OverlayLayer",
+    "SubvolumeLayer",
     "SwapLayer",
     "Switch",
     "TmpfsLayer",

@@ -26,6 +26,8 @@ Ability = Literal[
     "resize",
     "space",
     "sense",
+    "quota",
+    "qgroup",
     "pool",
     "thin",
     "origin",
@@ -50,6 +52,8 @@ ABILITIES: Mapping[Ability, str] = {
     "snapshot": "a snapshot",
     "cow": "a snapshot with space of its own",
     "vdo": "a dm-vdo volume",
+    "quota": "a filesystem with quotas",
+    "qgroup": "a btrfs subvolume",
 }
 
 

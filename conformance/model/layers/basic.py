@@ -29,7 +29,7 @@ class TmpfsLayer(Layer):
     """A tmpfs of its own, mounted."""
 
     SORT: ClassVar[str] = "a tmpfs"
-    CAN: ClassVar[frozenset[Ability]] = frozenset({"mount", "resize"})
+    CAN: ClassVar[frozenset[Ability]] = frozenset({"mount", "resize", "quota"})
 
     layer: Literal["tmpfs"]
     size: Bytes = Field(description="its size= mount option")
@@ -37,12 +37,18 @@ class TmpfsLayer(Layer):
         default="never",
         description="its huge= mount option; `force` is shmem_enabled's, for every tmpfs",
     )
+    inodes: int = Field(default=0, ge=0, description="its nr_inodes= mount option; 0: as it comes")
+    quota: tuple[Literal["user", "group"], ...] = Field(
+        default=(), description="quotas that are enforced on it"
+    )
 
     def needs(self, below: Mapping[str, Layer]) -> Iterator[str]:
         """See ``Layer``."""
         del below
         if self.huge != "never":
             yield "probe:tmpfs_huge_pages"
+        if self.quota:
+            yield "probe:quota_tmpfs"
 
     def direct_io_needs(self, layers: Mapping[str, Layer]) -> Iterator[str]:
         """See ``Layer``."""
@@ -68,7 +74,7 @@ class FsLayer(Layer):
     """A filesystem made on a block layer, and mounted."""
 
     SORT: ClassVar[str] = "a filesystem"
-    CAN: ClassVar[frozenset[Ability]] = frozenset({"mount", "remount"})
+    CAN: ClassVar[frozenset[Ability]] = frozenset({"mount", "remount", "quota"})
     STANDS_ON: ClassVar[Mapping[str, frozenset[Ability]]] = {"on": BLOCK_DEVICE}
 
     layer: Literal["fs"]
@@ -79,6 +85,9 @@ class FsLayer(Layer):
     )
     mount_options: str = Field(default="", description="as mount -o takes them")
     mkfs_options: tuple[str, ...] = Field(default=(), description="further words for mkfs")
+    project: int = Field(
+        default=0, ge=0, description="project id of its root, for whatever is made below it"
+    )
     sysfs: tuple[Setting, ...] = Field(
         default=(), description="`path=value` below /sys/fs/TYPE/DEVICE/, set after each mount"
     )
@@ -89,6 +98,24 @@ class FsLayer(Layer):
         yield f"fs:{self.type}"
         if self.quota:
             yield f"probe:quota_{self.type}"
+
+
+class SubvolumeLayer(Layer):
+    """A subvolume of a btrfs, with quota enabled on it."""
+
+    SORT: ClassVar[str] = "a subvolume"
+    CAN: ClassVar[frozenset[Ability]] = frozenset({"mount", "qgroup"})
+    STANDS_ON: ClassVar[Mapping[str, frozenset[Ability]]] = {"on": frozenset({"remount"})}
+    NEEDS: ClassVar[tuple[str, ...]] = ("fs:btrfs", "tool:btrfs")
+
+    layer: Literal["subvolume"]
+    on: Name
+
+    def wrong(self, below: Mapping[str, Layer]) -> Iterator[tuple[str, str]]:
+        """See ``Layer``."""
+        found = below.get(self.on)
+        if isinstance(found, FsLayer) and found.type != "btrfs":
+            yield "on", f"{self.on!r} is no btrfs"
 
 
 class FileLayer(Layer):
@@ -103,6 +130,7 @@ class FileLayer(Layer):
     size: Bytes
     allocate: bool = Field(default=False, description="with real pages or blocks, not sparse")
     owner: int = Field(default=0, ge=0, description="uid that the file belongs to")
+    group: int = Field(default=0, ge=0, description="gid that the file belongs to")
     project: int = Field(default=0, ge=0, description="project id for project quota")
 
     def device_size(self, sizes: Mapping[str, int]) -> int | None:
@@ -162,4 +190,4 @@ class SwapLayer(Layer):
     on: Name
 
 
-BasicLayer = TmpfsLayer | DiskLayer | FsLayer | FileLayer | LoopLayer | SwapLayer
+BasicLayer = TmpfsLayer | DiskLayer | FsLayer | SubvolumeLayer | FileLayer | LoopLayer | SwapLayer

@@ -11,6 +11,7 @@ from conformance.model import (
     Files,
     Finding,
     Op,
+    RangeOp,
     Reading,
     Role,
     Run,
@@ -22,6 +23,7 @@ from conformance.oracle.scene import Phase, Scene, Taken, failed_ops, windows
 from conformance.oracle.text import (
     amount,
     errno_name,
+    file_op_line,
     op_line,
     plural,
     printed_errno,
@@ -48,11 +50,13 @@ def errno_precise(trial: Trial) -> Iterator[Finding]:
         for taken in act.scene.taken:
             if taken.phase is not Phase.SHORT or taken.step.role not in IN_SHORTAGE:
                 continue
-            if not isinstance(taken.step, Write) or not _carried(act.scene, taken.step):
+            if isinstance(taken.step, Files):
+                yield from _of_files(trial, act.scene, taken, taken.step)
+            if not isinstance(taken.step, Write | RangeOp) or not _carried(act.scene, taken.step):
                 continue
             for op in failed_ops(taken, act.scene):
                 name = errno_name(op.result)
-                if op.kind == "write" and name not in wanted:
+                if op.placed and name not in wanted:
                     wrong.setdefault(name, []).append((taken, op))
         for name, members in sorted(wrong.items()):
             first, op = members[0]
@@ -61,16 +65,34 @@ def errno_precise(trial: Trial) -> Iterator[Finding]:
                 act.scene,
                 signature=name,
                 expected=" or ".join(wanted),
-                observed=f"{name}, for {plural(len(members), 'write')}, the first of them "
+                observed=f"{name}, for {plural(len(members), op.kind)}, the first of them "
                 f"{span((op.offset, op.offset + op.length))}",
                 step=first.name,
                 evidence=[f"{t.name}: {op_line(o)}" for t, o in members],
             )
 
 
-def _carried(scene: Scene, step: Write) -> bool:
+def _carried(scene: Scene, step: Write | RangeOp) -> bool:
     """Whether the device's status can reach the submitter as it is."""
-    return step.submit in CARRIES_STATUS and scene.carries_errno(step.target)
+    way = isinstance(step, RangeOp) or step.submit in CARRIES_STATUS
+    return way and scene.carries_errno(step.target)
+
+
+def _of_files(trial: Trial, scene: Scene, taken: Taken, step: Files) -> Iterator[Finding]:
+    """Where the filesystem that files are written to is itself what runs short, it says so."""
+    if getattr(scene.arm.shortage, "layer", None) != step.target:
+        return
+    bad = next((op for op in taken.seen.file_ops if op.result < 0), None)
+    wanted = trial.variant.expect.errno
+    if bad is not None and errno_name(bad.result) not in wanted:
+        yield trial.finding(
+            Clause.ERRNO_PRECISE,
+            scene,
+            signature=errno_name(bad.result),
+            expected=" or ".join(wanted),
+            observed=file_op_line(bad),
+            step=taken.name,
+        )
 
 
 def limit_enforced(trial: Trial) -> Iterator[Finding]:
@@ -127,7 +149,7 @@ def answer_of(taken: Taken) -> str:
     # A tool's status, or a SIGBUS that the norm allows, is an answer too.
     failed = (
         submitter is not None
-        and isinstance(taken.step, Run | Write | Files)
+        and isinstance(taken.step, Run | Write | RangeOp | Files)
         and not submitter.killed_by_rig
         and bool(submitter.ended.exit_code or submitter.ended.signal)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from conformance.model import Clause, Finding, Level, Op
+from conformance.model import Clause, Finding, Level, Op, Write
 from conformance.oracle.account import Found, Loss, block_ranges, unsurfaced
 from conformance.oracle.scene import Scene
 from conformance.oracle.text import errno_name, listed, op_line, plural, span, spans
@@ -64,7 +64,7 @@ def _ops_on(scene: Scene, found: Sequence[Found]) -> list[str]:
     lines = []
     for index in sorted({one.ack.step for one in found}):
         taken = scene.taken[index]
-        told = [op for op in taken.ops if op.kind == "write" and _meets(op, ranges)]
+        told = [op for op in taken.ops if op.placed and _meets(op, ranges)]
         later = [
             op for op in taken.ops if op.kind == "sync" and told and op.start_us >= told[-1].end_us
         ]
@@ -105,9 +105,11 @@ def error_surfaced(trial: Trial) -> Iterator[Finding]:
 
     Judged for the ledger's blocks. A write is told of by its own result, or by a sync after it that
     failed; a submitter that did not live to the end was told nothing and promised nothing. What
-    was stored at first and lost later is no matter of this clause.
+    was stored at first and lost later is no matter of this clause. What lies beyond the end of a
+    device cannot be stored at all.
     """
     for act in trial.acts:
+        yield from _past_end(trial, act)
         found = [one for account in act.accounts for one in unsurfaced(act.scene, account)]
         for index in sorted({one.ack.step for one in found}):
             mine = [one for one in found if one.ack.step == index]
@@ -124,6 +126,24 @@ def error_surfaced(trial: Trial) -> Iterator[Finding]:
                 f"for them in step {taken.name}{others}",
                 step=taken.name,
                 evidence=_ops_on(act.scene, mine),
+            )
+
+
+def _past_end(trial: Trial, act: Act) -> Iterator[Finding]:
+    for taken in act.scene.taken:
+        if not isinstance(taken.step, Write):
+            continue
+        size = act.scene.device_size(taken.step.target)
+        told = [op for op in taken.ops if op.kind == "write" and op.result > 0]
+        beyond = [op for op in told if size is not None and op.offset + op.result > size]
+        if beyond:
+            yield trial.finding(
+                Clause.ERROR_SURFACED,
+                act.scene,
+                signature="past-end-acknowledged",
+                expected="a short count or an error for a write that reaches past the device's end",
+                observed=f"{op_line(beyond[0])}, on a device of {size} bytes",
+                step=taken.name,
             )
 
 

@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
-from conformance.model import BLOCK, Clause, Finding, Level, Op, Role, Run, Trim, Write
+from conformance.model import (
+    BLOCK,
+    Clause,
+    Finding,
+    Level,
+    Op,
+    RangeOp,
+    Role,
+    Run,
+    Trim,
+    Verify,
+    Write,
+)
 from conformance.oracle.answer import failed_commands
 from conformance.oracle.clauses.killing import death_level
 from conformance.oracle.later import excused, may_be_told_late
@@ -72,14 +85,14 @@ def _own_failures(scene: Scene, taken: Taken) -> tuple[Op, ...]:
 def _had_space(act: Act, taken: Taken, op: Op) -> bool:
     """Whether every block of an operation had space before the step. A sync speaks for all."""
     step = taken.step
-    if not isinstance(step, Write):
+    if not isinstance(step, Write | RangeOp):
         return True
     before = next(
         (a.before.get(taken.index) for a in act.accounts if a.target == step.target), None
     )
     if before is None:
         return False
-    ops = [op] if op.kind == "write" else [o for o in taken.ops if o.kind == "write"]
+    ops = [op] if op.placed else [o for o in taken.ops if o.placed]
     return all(
         block in before
         for one in ops
@@ -98,11 +111,14 @@ def reusable(trial: Trial) -> Iterator[Finding]:
     writes and fsync succeed (NORMS, S4 S12).
 
     ``reuse`` steps may fail; ``recover`` steps must work wholly, but for an error of a step before
-    that is told late (see ``later``). A trim that succeeds has given the space back.
+    that is told late (see ``later``). A trim or a discard that succeeds has given the space back, and
+    what is written right after has it. Reading needs no space, and takes none.
     """
     for act in trial.acts:
         for taken in act.scene.taken:
             yield from _given_back(trial, act, taken)
+            yield from _refused(trial, act, taken)
+            yield from _read_anyway(trial, act, taken)
             if taken.step.role in (Role.REUSE, Role.RECOVER):
                 yield from _lived(trial, act, taken)
             # To remove a cgroup takes no space.
@@ -113,19 +129,91 @@ def reusable(trial: Trial) -> Iterator[Finding]:
 def _given_back(trial: Trial, act: Act, taken: Taken) -> Iterator[Finding]:
     """By the shortage's own gauge, before and after."""
     step = taken.step
-    if not isinstance(step, Trim) or failed_commands(taken.seen.commands):
+    if not isinstance(step, Trim | RangeOp) or not step.frees:
+        return
+    if failed_commands(taken.seen.commands) or any(op.result < 0 for op in taken.ops):
         return
     before = act.scene.taken[taken.index - 1].seen.watch.reading.used
     freed = before - taken.seen.watch.reading.used
     if freed < step.frees:
+        what = "removing and trimming" if isinstance(step, Trim) else step.op.value
         yield trial.finding(
             Clause.REUSABLE,
             act.scene,
             signature="space-not-given-back",
-            expected=f"removing and trimming gives back {amount(step.frees)} or more",
-            observed=f"{amount(max(freed, 0))} came back, and no command of {taken.name} failed",
+            expected=f"{what} gives back {amount(step.frees)} or more",
+            observed=f"{amount(max(freed, 0))} came back, and nothing of {taken.name} failed",
             step=taken.name,
             evidence=[f"{program(c.argv)}: {c.output[-200:].strip()}" for c in taken.seen.commands],
+        )
+
+
+def _refused(trial: Trial, act: Act, taken: Taken) -> Iterator[Finding]:
+    """A write for reuse that was refused although there was space for it."""
+    step = taken.step
+    if not isinstance(step, Write) or step.role is not Role.REUSE or taken.phase is not Phase.SHORT:
+        return
+    if not act.scene.arm.shortage.OF_SPACE:
+        why = "what runs short is not space for data"
+    elif _freed_for(act, taken, step):
+        why = f"{act.scene.taken[taken.index - 1].name} gave space back"
+    else:
+        return
+    for op in _own_failures(act.scene, taken)[:1]:
+        yield trial.finding(
+            Clause.REUSABLE,
+            act.scene,
+            signature=f"refused-for-nothing:{errno_name(op.result)}",
+            expected=f"a write of {amount(step.length)} succeeds: {why}",
+            observed=op_line(op),
+            step=taken.name,
+        )
+
+
+def _freed_for(act: Act, taken: Taken, step: Write) -> bool:
+    """Whether the step just before gave back, by its success, what this one needs."""
+    before = act.scene.taken[taken.index - 1]
+    return (
+        isinstance(before.step, RangeOp)
+        and before.step.frees >= step.length
+        and not any(op.result < 0 for op in before.ops)
+    )
+
+
+READING_SLACK: Final = 65536
+"""Bytes by which a gauge may move while nothing is written: what was put off is carried out."""
+
+
+def _read_anyway(trial: Trial, act: Act, taken: Taken) -> Iterator[Finding]:
+    """A reading for reuse: each block that nobody may have changed is readable, written or not."""
+    step = taken.step
+    if (
+        not isinstance(step, Verify)
+        or step.role is not Role.REUSE
+        or taken.phase is not Phase.SHORT
+    ):
+        return
+    bad = [extent for extent in taken.seen.extents if extent.content == "unreadable"]
+    if bad:
+        yield trial.finding(
+            Clause.REUSABLE,
+            act.scene,
+            signature=f"unreadable:{errno_name(bad[0].errno or 0)}",
+            expected="reading succeeds while nothing can be written, where nothing was written too",
+            observed=f"{spans([(e.offset, e.offset + e.length) for e in bad])} could not be read",
+            step=taken.name,
+        )
+    before = act.scene.taken[taken.index - 1].seen.watch.reading.used
+    grown = taken.seen.watch.reading.used - before
+    if grown > READING_SLACK:
+        yield trial.finding(
+            Clause.REUSABLE,
+            act.scene,
+            level=Level.SHOULD,
+            signature="reading-takes-space",
+            expected="reading takes no space",
+            observed=f"{amount(grown)} more were in use after {taken.name}",
+            step=taken.name,
         )
 
 

@@ -24,6 +24,7 @@ KINDS: dict[str, Maker] = {
     "tmpfs": tmpfs.Tmpfs,
     "disk": disk.Disk,
     "fs": fs.Filesystem,
+    "subvolume": fs.Subvolume,
     "file": file.File,
     "loop": loop.Loop,
     "nbd": nbd.Nbd,

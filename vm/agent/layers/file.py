@@ -21,7 +21,7 @@ class File(Layer):
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
             try:
                 # Ids come first, so that every block is accounted to them.
-                os.fchown(fd, self.spec.get("owner", 0), -1)
+                os.fchown(fd, self.spec.get("owner", 0), self.spec.get("group", 0))
                 if self.spec.get("project", 0):
                     kernel.set_project(self.path, self.spec["project"])
                 if self.spec.get("allocate", False):

@@ -51,8 +51,39 @@ KINDS = {
     "btrfs": Kind(
         mkfs=("mkfs.btrfs", "-q", "-f", "--nodiscard"), check=("btrfs", "check", "--readonly")
     ),
-    "f2fs": Kind(mkfs=("mkfs.f2fs", "-q", "-f", "-t", "0"), check=("fsck.f2fs", "--dry-run")),
+    "f2fs": Kind(
+        mkfs=("mkfs.f2fs", "-q", "-f", "-t", "0"),
+        check=("fsck.f2fs", "--dry-run"),
+        quota=(("user", "usrquota"), ("group", "grpquota"), ("project", "prjquota")),
+        module="quota_v2",
+    ),
 }
+
+
+class Subvolume(Layer):
+    """``path`` is the subvolume's directory on the filesystem below."""
+
+    def up(self) -> None:
+        """Make it, with quota accounting that is up to date. Raises RigError."""
+        self.path = f"{self.base().path}/{self.name}"
+        self.site.must(["btrfs", "subvolume", "create", self.path])
+        self.site.must(["btrfs", "quota", "enable", self.base().path])
+        self.site.must(["btrfs", "quota", "rescan", "-w", self.base().path])
+        self.mounted = True
+
+    def down(self) -> list[Json]:
+        """It goes with its filesystem."""
+        self.mounted = False
+        return []
+
+    def facts(self) -> dict[str, Fact]:
+        """What is in force."""
+        uuid, number = kernel.btrfs_subvolume(self.path)
+        return {"path": self.path, "uuid": uuid, "id": number}
+
+    def left(self) -> list[str]:
+        """What is still there of it."""
+        return []
 
 
 class Filesystem(Layer):
@@ -71,6 +102,8 @@ class Filesystem(Layer):
         self.path = self.site.directory(self.name)
         self.site.must(self._mount_words(), limit=60)
         self.mounted = True
+        if self.spec.get("project", 0):
+            kernel.set_project(self.path, self.spec["project"], inherit=True)
         self._settle()
 
     def make(self, limit: float) -> Json:
@@ -112,8 +145,10 @@ class Filesystem(Layer):
         quota = self.spec.get("quota") or []
         if self.spec["type"] == "ext4" and quota:
             types = ":".join(option for name, option in kind.quota if name in quota)
-            features = "quota,project" if "project" in quota else "quota"
-            words += ["-O", features, "-E", f"quotatype={types}"]
+            # Files may have a project id without a quota on it.
+            words += ["-O", "quota,project", "-E", f"quotatype={types}"]
+        if self.spec["type"] == "f2fs" and quota:
+            words += ["-O", "extra_attr,quota,project_quota"]
         if self.spec["type"] == "btrfs" and kernel.device_size(self.base().path) < _SMALL_BTRFS:
             words.append("--mixed")
         return [*words, *self.spec.get("mkfs_options", [])]

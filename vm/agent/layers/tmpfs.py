@@ -10,6 +10,8 @@ from agent.layers.base import Fact, Layer, mounts_at
 
 SHMEM_ENABLED = "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 
+QUOTA_OPTIONS = {"user": "usrquota", "group": "grpquota"}
+
 
 class Tmpfs(Layer):
     """A mounted tmpfs with a size= of its own. mount(2) on a tmpfs does not block."""
@@ -25,6 +27,10 @@ class Tmpfs(Layer):
             self._set_for_all("force")
         elif huge != "never":
             options += f",huge={huge}"
+        if self.spec.get("inodes", 0):
+            options += f",nr_inodes={self.spec['inodes']}"
+        if self.spec.get("quota"):
+            options += "".join(f",{QUOTA_OPTIONS[kind]}" for kind in self.spec["quota"])
         try:
             kernel.mount("rig", self.path, "tmpfs", 0, options)
         except OSError as error:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 
 from agent import cgroups, kernel
-from agent.basics import Clock, one_line
+from agent.basics import Clock, RigError, one_line
 from agent.layers import Site
 from agent.layers.loop import Loop
 from agent.probes.kinds import controller
@@ -117,7 +117,7 @@ def _quota(fs: str) -> Callable[[Site], str]:
         missing = has_fs(fs, site)
         if missing:
             return missing
-        quota = ["user", "project"]
+        quota = ["user", "group", "project"]
         specs = [
             *loop_rig(64 * MIB),
             {"layer": "fs", "name": "probe_fs", "on": "probe_device", "type": fs, "quota": quota},
@@ -131,6 +131,16 @@ def _quota(fs: str) -> Callable[[Site], str]:
         return ""
 
     return probe
+
+
+def _quota_tmpfs(site: Site) -> str:
+    """Whether a tmpfs may be mounted with a quota: CONFIG_TMPFS_QUOTA, since Linux 6.6."""
+    spec = {"layer": "tmpfs", "name": "probe_quota", "size": MIB, "quota": ["user", "group"]}
+    try:
+        with Stack([spec], site):
+            return ""
+    except RigError as error:
+        return f"this kernel has no CONFIG_TMPFS_QUOTA: {one_line(error)}"
 
 
 def _io_uring(_site: Site) -> str:
@@ -168,6 +178,8 @@ PROBES: dict[str, Callable[[Site], str]] = {
     "tmpfs_huge_pages": _tmpfs_huge_pages,
     "quota_ext4": _quota("ext4"),
     "quota_xfs": _quota("xfs"),
+    "quota_f2fs": _quota("f2fs"),
+    "quota_tmpfs": _quota_tmpfs,
     "io_uring": _io_uring,
     "io_uring_iopoll": _io_uring_iopoll,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agent.shortages import (
     hog,
+    inodes,
     memcg,
     none,
     quota,
@@ -21,6 +22,9 @@ KINDS: dict[str, Maker] = {
     "memcg": memcg.Memcg,
     "memcg_v1": memcg.MemcgV1,
     "quota": quota.Quota,
+    "inode_quota": quota.InodeQuota,
+    "qgroup": quota.Qgroup,
+    "inodes": inodes.Inodes,
     "hog": hog.Hog,
     "server_space": server_space.ServerSpace,
     "scsi_sense": scsi_sense.ScsiSense,

@@ -187,17 +187,32 @@ class Frugal:
     problem: str = ""
     ended: Json = field(default_factory=dict)
 
-    def drive(self, limit: float, *, kill_at_mark: bool = False, tick: Tick = no_tick) -> Json:
-        """Let it work, for ``limit`` seconds at most, and see it end: the host's ``Ended``."""
+    def drive(
+        self,
+        limit: float,
+        *,
+        kill_at_mark: bool = False,
+        at_mark: Callable[[], None] | None = None,
+        tick: Tick = no_tick,
+    ) -> Json:
+        """Let it work, for ``limit`` seconds at most, and see it end: the host's ``Ended``.
+
+        At its mark it is killed, or something else is done while it goes on.
+        """
         deadline = time.monotonic() + READY_LIMIT + limit
         if self.child.wait(READY_LIMIT + limit, tick=tick, also=[self.ready]) is None:
             return self._over(tick, "the writer did not get ready")
         self.anon_before = self.anon()
         os.eventfd_write(self.go, 1)
         deadline = time.monotonic() + limit
-        wanted = [self.done, self.mark] if kill_at_mark else [self.done]
+        wanted = [self.done, self.mark] if kill_at_mark or at_mark else [self.done]
         said = self.child.wait(limit, tick=tick, also=wanted)
-        if said == self.mark:
+        if said == self.mark and at_mark is not None:
+            at_mark()
+            said = self.child.wait(
+                max(1.0, deadline - time.monotonic()), tick=tick, also=[self.done]
+            )
+        elif said == self.mark:
             self.killed_by_rig = not self.child.look()
             self.ended = self.child.how() or self.child.cut_short(timed_out=False, tick=tick)
             return self._over(tick, "")

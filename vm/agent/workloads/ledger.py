@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -53,6 +54,7 @@ class Order:
     mark_error: bool = False  # tell the parent at the first error
     mark_sync: bool = False  # tell the parent when the first sync begins
     unkillable: bool = False
+    file_limit: int | None = None  # RLIMIT_FSIZE
 
     def capacity(self) -> int:
         """The most calls that there can be."""
@@ -62,8 +64,8 @@ class Order:
 
 def order_of(step: Json, path: str) -> Order:
     """A step ``write`` as the writer's order."""
-    kill = step.get("kill") or {}
-    after = kill.get("after")
+    moment = step.get("kill") or step.get("detach") or {}
+    after = moment.get("after")
     return Order(
         path=path,
         submit=step["submit"],
@@ -77,6 +79,7 @@ def order_of(step: Json, path: str) -> Order:
         mark_error=after == "first_error",
         mark_sync=after == "first_sync",
         unkillable=step.get("unkillable", False),
+        file_limit=step.get("file_limit"),
     )
 
 
@@ -110,6 +113,9 @@ class Writer:
         except OSError as error:
             self._open_error = error.errno or 0
         self._rehearse()
+        if order.file_limit is not None:
+            # Python ignores SIGXFSZ: what is refused is refused with EFBIG.
+            resource.setrlimit(resource.RLIMIT_FSIZE, (order.file_limit, order.file_limit))
         return self.work
 
     def _rehearse(self) -> None:
@@ -257,10 +263,12 @@ def write(
     procs: str = "",
     anon: Callable[[], int | None] = lambda: None,
     tick: Tick = no_tick,
+    at_mark: Callable[[], None] | None = None,
 ) -> tuple[Json, str]:
     """Run one writer to its end, or for ``limit`` seconds: (the host's ``Submitter``, a problem).
 
-    A call that never returned is no ``Op``: it is told in ``output``.
+    At the order's moment it is killed, unless there is something else to do then. A call that never
+    returned is no ``Op``: it is told in ``output``.
     """
     results = Results(order.capacity())
     try:
@@ -275,7 +283,7 @@ def write(
             unkillable=order.unkillable,
         )
         kill = order.mark_error or order.mark_sync or order.mark_bytes is not None
-        run.drive(limit, kill_at_mark=kill, tick=tick)
+        run.drive(limit, kill_at_mark=kill and at_mark is None, at_mark=at_mark, tick=tick)
         ops = [as_op(record) for record in results.records()]
         return {**run.submitter("ledger", KINDS), "ops": ops}, run.problem
     finally:
