@@ -37,6 +37,12 @@ FIXTURES = ROOT / "fixtures"
 KNOWN = ROOT / "results" / "known"
 
 
+def _program() -> str:
+    """What was called, as one types it: where it lies on this machine is no part of a record."""
+    name = Path(sys.argv[0]).name
+    return "conform" if name == "__main__.py" else name
+
+
 def now() -> datetime:
     """The time in UTC."""
     return datetime.now(UTC)
@@ -224,7 +230,7 @@ class Recorder:
         self._started = now().strftime("%Y-%m-%dT%H:%M:%S")
         header = Header(
             started=f"{self._started}Z",
-            command=tuple(sys.argv),
+            command=(_program(), *sys.argv[1:]),
             host={"kernels": dict(kernels), "modules": list(modules)},
             cases=Cases(sha256=library.sha256),
         )

@@ -654,7 +654,7 @@ def unsurfaced(scene: Scene, account: Account) -> tuple[Found, ...]:
 def _submitted_to(scene: Scene, one: Found, target: str) -> bool:
     """Whether a block was written to this layer, and is not a snapshot's of what its origin held."""
     step = scene.taken[one.ack.step].step
-    return isinstance(step, Write) and step.target == target
+    return isinstance(step, Write | Calls | RangeOp) and step.target == target
 
 
 def cached(step: Write) -> bool:

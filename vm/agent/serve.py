@@ -24,6 +24,8 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from agent import warmth
+
 if TYPE_CHECKING:  # the host's own file; in the guest it lies beside this one
     from conformance import wire
 else:
@@ -127,9 +129,9 @@ class Agent:
         self._nonce: str | None = None
         self._quit = False
 
-    def announce(self, problem: str = "") -> None:
-        """Say that the agent is ready, or what keeps it from being so."""
-        facts = {"verbs": sorted(self._handlers), **about()}
+    def announce(self, problem: str = "", *, warming: float = 0.0) -> None:
+        """Say that the agent is ready, or what keeps it from being so. ``warming``: seconds of it."""
+        facts = {"verbs": sorted(self._handlers), **about(), "warming": round(warming, 3)}
         if problem:
             facts["problem"] = problem
         self._port.write(wire.encode(wire.Warm(facts=facts)))
@@ -268,9 +270,10 @@ def main() -> int:
     handlers, problem = load_handlers()
     fd = os.open(find_port(), os.O_RDWR | os.O_CLOEXEC)
     agent = Agent(Port(fd), handlers)
+    took = warmth.warm()
     # What lives now lives for ever; not touching it again keeps a clone's pages shared.
     gc.collect()
     gc.freeze()
-    agent.announce(problem)
+    agent.announce(problem, warming=took)
     agent.serve()
     return 0
