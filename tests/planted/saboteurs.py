@@ -75,6 +75,10 @@ setsid sh -c '
 """
 
 
+SPACE: Final = 3 << 20
+"""Bytes that the writer of LOOP has space for: with them written, it has met the shortage."""
+
+
 def _caught(signal: str, after: int) -> str:
     """A script that sends the next writer a signal once it has written more than so many bytes."""
     return _CATCH_WRITER.replace("SIGNAL", signal).replace("BYTES", str(after))
@@ -161,7 +165,7 @@ SABOTEURS: Final = (
         does="SIGKILL to the writer while it meets the shortage",
         variant=LOOP,
         kernel=TRIXIE,
-        acts=(Act(step="fill", script=_caught("KILL", 2 << 20)),),
+        acts=(Act(step="fill", script=_caught("KILL", SPACE - 1)),),
         clauses=frozenset({Clause.SUBMITTER_SURVIVES}),
         first=Clause.SUBMITTER_SURVIVES,
     ),
@@ -290,15 +294,21 @@ SABOTEURS: Final = (
         does="SIGSTOP to the writer, and nobody lets it go on",
         variant=LOOP,
         kernel=TRIXIE,
-        acts=(Act(step="fill", script=_caught("STOP", 2 << 20)),),
+        acts=(Act(step="fill", script=_caught("STOP", SPACE - 1)),),
         clauses=frozenset({Clause.BOUNDED}),
         first=Clause.BOUNDED,
     ),
     Saboteur(
         name="a filesystem that is not consistent",
-        does="the count of free blocks in the superblock is changed while it is unmounted",
+        does="the count of free blocks in the superblock is off by eight after it was unmounted",
         variant=FS,
-        acts=(Act(step="check", script="xfs_db -x -c 'sb 0' -c 'write fdblocks 77' {device}"),),
+        acts=(
+            Act(
+                step="check",
+                script="free=$(xfs_db -r -c 'sb 0' -c 'print fdblocks' {device} | cut -d' ' -f3)\n"
+                'xfs_db -x -c "sb 0" -c "write fdblocks $((free + 8))" {device}',
+            ),
+        ),
         clauses=frozenset({Clause.FILESYSTEM_CONSISTENT}),
         first=Clause.FILESYSTEM_CONSISTENT,
     ),
@@ -369,7 +379,7 @@ SABOTEURS: Final = (
     Saboteur(
         name="a loss is reported anew",
         does="somebody else goes on losing writes on the same device",
-        variant="sync_told_once[fsync-device]",
+        variant="planted_syncs",
         acts=(
             Act(
                 step="lose",
