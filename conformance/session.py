@@ -26,6 +26,7 @@ from conformance.record import (
 )
 from conformance.report.junit import NotRun, document
 from conformance.report.result import Asked, Result, slug
+from conformance.report.story import stories
 from conformance.rundir import shown, write_atomically
 from conformance.runner import Outcome
 from conformance.scheduler import Job, broken
@@ -111,7 +112,8 @@ def result_of(variant: Variant, outcome: Outcome) -> Result:
     """What reports are made of."""
     arms = outcome.observation.arms if outcome.observation else ()
     consoles = tuple(arm.console for arm in arms if arm.console)
-    return Result(variant=variant, verdict=outcome.verdict, consoles=consoles)
+    told = stories(variant, outcome.observation) if outcome.observation else ()
+    return Result(variant=variant, verdict=outcome.verdict, consoles=consoles, story=told)
 
 
 def pack(outcome: Outcome) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from conformance.report import junit, kcidb, ktap, lava, squad, tmt
+from conformance.report import html, junit, kcidb, ktap, lava, squad, tmt
 from conformance.report.result import Asked, Result
 
 
@@ -17,6 +17,7 @@ class Render(Protocol):
 
 
 FORMATS: Mapping[str, Render] = {
+    "html": html.document,
     "junit": junit.document,
     "ktap": ktap.document,
     "kcidb": kcidb.document,
