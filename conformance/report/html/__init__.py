@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from conformance.compare import Pair
 from conformance.report.html.changes import grouped
@@ -33,6 +35,16 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 
+_SOFT = re.compile(r"(?<=[_/+-])(?=\w)")
+
+
+def _soft(text: str) -> Markup:
+    """``text``, which may be broken where its words join: names have no blanks."""
+    return Markup("<wbr>").join(_SOFT.split(text))
+
+
+_TEMPLATES.filters["soft"] = _soft
+
 
 def document(results: Sequence[Result], asked: Asked, *, started: str = "") -> str:
     """The whole page. ``started`` is an ISO 8601 time in UTC, without a zone."""
@@ -40,6 +52,7 @@ def document(results: Sequence[Result], asked: Asked, *, started: str = "") -> s
     return _rendered(
         "report.html.j2",
         SCRIPT,
+        rules=f":root {{ --kernels: {len(made.kernels)} }}\n",
         page=made,
         sign=SIGN,
         standing=STANDING,
@@ -55,8 +68,8 @@ def comparison(pairs: Sequence[Pair], before: str, after: str) -> str:
     )
 
 
-def _rendered(template: str, scripts: Sequence[str], **values: Any) -> str:
-    style, script = _source(STYLE), _source(scripts)
+def _rendered(template: str, scripts: Sequence[str], *, rules: str = "", **values: Any) -> str:
+    style, script = _source(STYLE) + rules, _source(scripts)
     allowed = _hash(script) if scripts else "none"
     policy = (
         "default-src 'none'; base-uri 'none'; form-action 'none'; "

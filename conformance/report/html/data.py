@@ -147,7 +147,7 @@ def page(results: Sequence[Result], asked: Asked, *, started: str) -> Page:
 
 def embedded(value: object) -> str:
     """JSON that can stand in a script element: nothing in it can end the element."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text

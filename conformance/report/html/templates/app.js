@@ -144,11 +144,11 @@ function matrix() {
     rows.push(el("tr", { class: open ? "open" : null },
       el("th", { scope: "row" }, el("button", {
         type: "button", class: "family", "aria-expanded": String(open), "data-family": family,
-      }, family), el("span", { class: "release" }, plural(cases.size, "case"))),
+      }, soft(family)), el("span", { class: "release" }, plural(cases.size, "case"))),
       shown.map((kernel) => tile(`family:${family}`, kernel, counted(all, kernel, matches)))));
     if (open) {
       for (const [name, variants] of cases) {
-        rows.push(el("tr", { class: "case" }, el("th", { scope: "row", title: variants[0].title }, name),
+        rows.push(el("tr", { class: "case" }, el("th", { scope: "row", title: variants[0].title }, soft(name)),
           shown.map((kernel) => tile(`case:${name}`, kernel, counted(variants, kernel, matches)))));
       }
     }
@@ -224,7 +224,7 @@ function listPanel() {
     const code = variant.codes[kernel];
     return el("li", {}, el("a", { class: "variant", href: address({ open: variant.id }), "data-id": variant.id },
       el("span", { class: `mark s-${code[0]}`, title: INDEX.signs[code[0]][2] }, INDEX.signs[code[0]][0], el("span", { class: "unseen" }, INDEX.signs[code[0]][1])),
-      el("span", { class: "what" }, el("code", {}, variant.id),
+      el("span", { class: "what" }, el("code", {}, soft(variant.id)),
         el("span", { class: "said" }, [code[0] === "K" ? "known" : "", ...variant.said[kernel].slice(0, 3)].filter(Boolean).join(" · ") || INDEX.signs[code[0]][1]))));
   });
   return [
@@ -243,7 +243,7 @@ async function reportPanel() {
   const details = (await chunk(variant.part))[variant.place];
   const link = (number) => address({ on: INDEX.kernels[number][0] });
   return [
-    panelHead(el("code", {}, variant.id), null, state.row ? address({ open: "" }) : null),
+    panelHead(el("code", {}, soft(variant.id)), null, state.row ? address({ open: "" }) : null),
     reportBlock({ ...details, codes: variant.codes, link }, kernel, variant.codes[kernel][0]),
   ];
 }
@@ -263,6 +263,10 @@ async function panel() {
     if (asked !== location.hash) return; // another one was asked for meanwhile
   }
   node.replaceChildren(...content);
+  for (const log of node.querySelectorAll(".log")) {
+    const first = log.querySelector(".matters");
+    if (first) log.scrollTop = Math.max(0, first.offsetTop - log.offsetTop - 60);
+  }
   node.hidden = !shown;
   document.body.classList.toggle("paneled", shown);
   if (shown && (before.row !== state.row || before.on !== state.on || before.open !== state.open)) {

@@ -21,6 +21,11 @@ function svg(tag, attributes, ...children) {
   return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 }
 
+// A name has no blanks: it may be broken where its words join.
+function soft(text) {
+  return text.split(/(?<=[_/+-])(?=\w)/).flatMap((part, number) => (number ? [el("wbr"), part] : [part]));
+}
+
 const $ = (id) => document.getElementById(id);
 
 function plural(count, one, many = `${one}s`) {

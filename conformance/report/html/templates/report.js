@@ -76,7 +76,9 @@ function copied(command) {
     }
     setTimeout(() => { button.textContent = "copy"; }, 1500);
   });
-  return el("div", { class: "command" }, el("code", {}, command), button);
+  // A word of the command is broken only if it is longer than the line.
+  const words = command.split(" ").flatMap((word, number) => [number ? " " : "", el("span", {}, word)]);
+  return el("div", { class: "command" }, el("code", {}, words), button);
 }
 
 function armBlock(arm, many) {
@@ -102,16 +104,17 @@ function reportBlock(details, kernel, code) {
         return el("a", { class: `badge s-${other}`, href: details.link(number), "aria-current": number === kernel ? "true" : null },
           el("span", { "aria-hidden": "true" }, INDEX.signs[other][0]), ` ${name}`, el("span", { class: "unseen" }, `: ${INDEX.signs[other][1]}`));
       })),
+    el("dl", { class: "about" },
+      item(details.claims.length === 1 ? "claim" : "claims", claimItems(details.claims)),
+      item("norm", details.norm.map(([source, address, quote]) => el("div", { class: "norm" }, linked(source, address), quote && el("blockquote", {}, quote))))),
     report.reasons.map((reason) => el("p", { class: "reason" }, el("b", {}, `${word}: `), reason)),
     report.findings.map(findingBlock),
     report.notes.map((note) => el("p", { class: "reason" }, el("b", {}, "noted: "), note)),
-    el("dl", { class: "about" },
-      item(details.claims.length === 1 ? "claim" : "claims", claimItems(details.claims)),
-      item("norm", details.norm.map(([source, address, quote]) => el("div", { class: "norm" }, linked(source, address), quote && el("blockquote", {}, quote)))),
-      report.known.length > 0 && item("known", report.known.map((row) => el("code", { class: "row" }, row))),
-      item("case", el("code", {}, details.where), ` (${details.level})`),
-      report.consoles.length > 0 && item("console", report.consoles.map((path) => el("code", { class: "row" }, path)))),
     report.arms.length > 0 && el("h3", {}, "What happened"),
     report.arms.map((arm) => armBlock(arm, report.arms.length > 1)),
-    el("h3", {}, "Reproduce"), copied(report.again));
+    el("h3", {}, "Reproduce"), copied(report.again),
+    el("dl", { class: "about" },
+      report.known.length > 0 && item("known", report.known.map((row) => el("code", { class: "row" }, row))),
+      item("case", el("code", {}, details.where), ` (${details.level})`),
+      report.consoles.length > 0 && item("console", report.consoles.map((path) => el("code", { class: "row" }, path)))));
 }
