@@ -19,6 +19,7 @@ class Render(Protocol):
 FORMATS: Mapping[str, Render] = {
     "html": html.document,
     "junit": junit.document,
+    "junit-strict": junit.strict,
     "ktap": ktap.document,
     "kcidb": kcidb.document,
     "squad": squad.document,
