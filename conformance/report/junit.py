@@ -98,9 +98,12 @@ def _fitting(
     *,
     strict: bool,
 ) -> str:
+    told_of = [_texts(result, asked) for result in results]
     text = ""
     for flavour in LESS:
-        root = _tree(results, asked, not_run, started, flavour._replace(strict=strict))
+        if flavour is not LESS[-1] and _at_least(told_of, flavour) > FILE_LIMIT:
+            continue
+        root = _tree(told_of, asked, not_run, started, flavour._replace(strict=strict))
         few = objects(root) <= OBJECTS_LIMIT
         ET.indent(root)
         told = ET.tostring(root, encoding="unicode")
@@ -110,8 +113,42 @@ def _fitting(
     return text
 
 
+class _Texts(NamedTuple):
+    """A result with its long texts, which are made once, however often the file has to be."""
+
+    result: Result
+    good: bool
+    report: str
+    log: str
+
+    def body(self, flavour: Flavour) -> str:
+        return middle_out(self.report, flavour.body) if flavour.output or not self.good else ""
+
+    def output(self, flavour: Flavour) -> str:
+        if self.good and not flavour.output:
+            return ""
+        return middle_out(self.log, min(flavour.body, GOOD_LIMIT) if self.good else flavour.body)
+
+
+def _texts(result: Result, asked: Asked) -> _Texts:
+    return _Texts(
+        result=result,
+        good=result.outlook(asked) in (Outlook.GOOD, Outlook.SKIPPED),
+        report=clean(short(result, asked)),
+        log=clean(log_of(result.story)),
+    )
+
+
+def _at_least(told_of: Sequence[_Texts], flavour: Flavour) -> int:
+    """A number of bytes that the file has at least: cheaper than making it."""
+    return sum(
+        (1 if texts.good else 2) * len(texts.body(flavour)) + len(texts.output(flavour))
+        for texts in told_of
+    )
+
+
 def _tree(
-    results: Sequence[Result],
+    told_of: Sequence[_Texts],
     asked: Asked,
     not_run: Sequence[NotRun],
     started: str,
@@ -119,11 +156,12 @@ def _tree(
 ) -> ET.Element:
     groups: dict[tuple[str, str], list[_Case]] = {}
     releases: dict[str, str] = {}
-    for result in results:
+    for texts in told_of:
+        result = texts.result
         kernel = result.verdict.kernel
         releases[kernel] = releases.get(kernel) or result.verdict.release
         groups.setdefault((kernel, result.variant.family), []).append(
-            _judged(result, asked, flavour)
+            _judged(texts, asked, flavour)
         )
     for missing in not_run:
         key = (missing.kernel, missing.variant.family)
@@ -191,11 +229,10 @@ class _Suite(NamedTuple):
         return element
 
 
-def _judged(result: Result, asked: Asked, flavour: Flavour) -> _Case:
+def _judged(texts: _Texts, asked: Asked, flavour: Flavour) -> _Case:
+    result, good = texts.result, texts.good
     verdict = result.verdict
-    good = result.outlook(asked) in (Outlook.GOOD, Outlook.SKIPPED)
-    report = clean(short(result, asked)) if flavour.output or not good else ""
-    body = middle_out(report, flavour.body)
+    body = texts.body(flavour)
     case = _bare(result.variant, result.name(asked), seconds=verdict.seconds.get("total", 0.0))
     reasons = clean("; ".join(verdict.reasons)) or f"no reason is given ({verdict.status})"
     kind = "skipped"
@@ -221,10 +258,8 @@ def _judged(result: Result, asked: Asked, flavour: Flavour) -> _Case:
         attached = [f"[[ATTACHMENT|{clean(path)}]]" for path in evidence(result, asked)[:4]]
         # GitLab links these.
         case.stdout = "\n".join([body, *(attached if not good else ())])
-        limit = min(flavour.body, GOOD_LIMIT) if good else flavour.body
-        case.stderr = middle_out(clean(log_of(result.story)), limit) or None
-    told_of = flavour.properties or not good
-    return _Case(case, _properties(result) if told_of else (), kind)
+        case.stderr = texts.output(flavour) or None
+    return _Case(case, _properties(result) if flavour.properties or not good else (), kind)
 
 
 def _properties(result: Result) -> list[tuple[str, str]]:

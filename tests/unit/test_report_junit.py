@@ -84,12 +84,12 @@ def test_of_a_good_case_s_log_no_more_than_jenkins_keeps() -> None:
 
 
 def test_readers_limits_are_kept_and_what_is_left_out_is_told() -> None:
-    some = with_story(lines=2000)
+    some = with_story(lines=1000)
     many = [
         one.model_copy(
             update={"variant": one.variant.model_copy(update={"case": f"{one.variant.case}_{n}"})}
         )
-        for n in range(500)
+        for n in range(400)
         for one in some
     ]
     told = document(many, ASKED)

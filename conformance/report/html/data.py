@@ -133,7 +133,7 @@ def page(results: Sequence[Result], asked: Asked, *, started: str) -> Page:
     codes = [code_of(result) for result in results]
     return Page(
         started=started.replace("T", " "),
-        kernels=kernels,
+        kernels=tuple((clean(name), clean(release)) for name, release in kernels),
         totals={code: codes.count(code) for code in SIGN if code in codes},
         results=len(results),
         variants=len(groups),
