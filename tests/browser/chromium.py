@@ -8,12 +8,22 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+HAND_OVER = """
+import fcntl, os, sys
+# Above 4 first: one of the two may be 3 or 4 already.
+high = [fcntl.fcntl(int(one), fcntl.F_DUPFD, 10) for one in sys.argv[1:3]]
+os.dup2(high[0], 3)
+os.dup2(high[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""The browser reads commands from descriptor 3 and writes answers to 4."""
 LIMIT_S = 60.0
 """For anything that is asked of the browser; a machine without hardware to spare is slow."""
 
@@ -30,15 +40,15 @@ class Chromium:
         if program is None:
             raise BrowserError("chromium is not installed: apt-get install chromium")
         self._home = tempfile.TemporaryDirectory(prefix="chromium-")
-        # The browser reads commands from descriptor 3 and writes answers to 4.
         there_in, self._out = os.pipe()
         self._in, there_out = os.pipe()
         self._process = subprocess.Popen(
             [
-                "sh",
+                sys.executable,
                 "-c",
-                f'exec "$@" 3<&{there_in} 4>&{there_out}',
-                "sh",
+                HAND_OVER,
+                str(there_in),
+                str(there_out),
                 program,
                 "--headless",
                 "--no-sandbox",
@@ -57,6 +67,13 @@ class Chromium:
         self._buffer = b""
         self._session = ""
         self.events: list[dict[str, Any]] = []
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self) -> None:
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         attached = self.send("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
@@ -72,6 +89,10 @@ class Chromium:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the browser, and leave nothing of it."""
         self._process.terminate()
         try:
             self._process.wait(10)
