@@ -15,6 +15,8 @@ from conformance.commands.cases import lines_of
 from conformance.commands.common import EXPRESSION, JUDGING, say
 from conformance.commands.common import console as console_on
 from conformance.commands.conclude import conclude
+from conformance.commands.explain import explain
+from conformance.commands.kernels import kernels as kernels_command
 from conformance.engine import DEFAULT_KERNEL, Setup, load_engine
 from conformance.exits import INTERRUPTED, NOTHING, REFUSED, Refused
 from conformance.progress import display, preparing
@@ -175,6 +177,8 @@ def test(*, arguments: tuple[str, ...]) -> int:
 for one in (
     case_commands.list_cases,
     case_commands.lint,
+    explain,
+    kernels_command,
     record_commands.judge,
     record_commands.report,
     record_commands.merge,
