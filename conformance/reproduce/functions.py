@@ -48,13 +48,20 @@ need() { for tool; do command -v "$tool" >/dev/null || unable "$tool is not inst
         text="""\
 # step NAME: what the kernel says from here on is said of this step.
 step() { current=$1; say "$1"; number=$((number + 1)); echo "reproduce $$ step $number: $1" >/dev/kmsg; }
-since() { dmesg | sed "1,/reproduce $$ step $number:/d"; }
 """,
     ),
     "enter": Function(
         text="""\
 # enter CGROUP: the process that calls it goes there; with no name it stays where it is.
 enter() { if [ -n "$1" ]; then echo 0 >"$groups/$1/cgroup.procs"; fi; }
+# within CGROUP COMMAND...: a command there, for no longer than the limit.
+within() {
+    (
+        enter "$1"
+        shift
+        exec timeout "$limit" "$@"
+    )
+}
 """
     ),
     "oom": Function(
@@ -63,16 +70,17 @@ enter() { if [ -n "$1" ]; then echo 0 >"$groups/$1/cgroup.procs"; fi; }
 # oom STEP STATUS: who invoked the OOM killer meanwhile, and whether the step's process was killed.
 # A kernel worker that writes back must report a shortage of storage as an error, not by a kill. That
 # a process which allocates memory for itself is killed is documented, and only told.
+since() { dmesg | sed "1,/reproduce $$ step $number:/d"; }
 oom() {
-    invoker=$(since | sed -n 's/.*\\] \\(.*\\) invoked oom-killer:.*/\\1/p' | sort | uniq -c | tr '\\n' ';')
+    invoker=$(since | sed -n 's/.*\\] \\(.*\\) invoked oom-killer:.*/\\1/p' | sort -u | tr '\\n' ' ')
     case $invoker in
-    *kworker* | *loop*) deviates no_oom_kill "$1: the OOM killer was invoked by $invoker" ;;
-    ?*) say "  (the OOM killer was invoked by $invoker, in its own call)" ;;
+    *kworker* | *loop*) deviates no_oom_kill "$1: the OOM killer was invoked by ${invoker% }" ;;
+    ?*) say "  (the OOM killer was invoked by ${invoker% }, in a call of its own)" ;;
     esac
     if [ "$2" = 137 ]; then
         case $invoker in
         '' | *kworker* | *loop*) deviates submitter_survives "$1: the process was killed" ;;
-        *) say "  (the process was killed)" ;;
+        *) say "  (the process was killed)" && own=yes ;;
         esac
     elif [ "$2" = 124 ]; then
         deviates bounded "$1: did not end within $limit s"
@@ -159,7 +167,6 @@ write() {
     if [ "$role" = provoke ]; then gauge; fi
 }
 writer() {
-    enter "$cgroup"
     exec 3<>"$target"
     while [ "$at" -lt "$end" ]; do
         size=$((end - at))
@@ -168,7 +175,7 @@ writer() {
         [0-9]*) if [ "$size" -gt $((first + kill - at)) ]; then size=$((first + kill - at)); fi ;;
         esac
         code=0
-        timeout "$limit" dd if="$data" of="$target" bs="$request" skip=$((at - first)) seek="$at" \\
+        within "$cgroup" dd if="$data" of="$target" bs="$request" skip=$((at - first)) seek="$at" \\
             count="$size" iflag=skip_bytes,count_bytes oflag="$flags"seek_bytes conv=notrunc \\
             2>"$work/dd" || code=$?
         cat "$work/dd" >>"$work/said"
@@ -184,7 +191,7 @@ writer() {
         fi
         case $flags in
         *dsync*) ;;
-        *) timeout "$limit" sync "$target" 2>>"$work/said" || synced=$? ;;
+        *) within "$cgroup" sync "$target" 2>>"$work/said" || synced=$? ;;
         esac
         if [ "$kill" = first_error ] && [ "$synced" != 0 ]; then die; fi
         if [ "$synced" = 0 ] && [ "${written:-0}" -gt 0 ]; then
@@ -203,26 +210,33 @@ die() { touch "$work/killed"; sh -c 'kill -9 $PPID'; }
     "verify": Function(
         calls=("step", "say"),
         text="""\
-# verify STEP DEVICE OFFSET LENGTH: what was acknowledged reads back from what is below the page cache.
+# verify STEP DEVICE OFFSET LENGTH FILE...: what was acknowledged reads back, past the page cache of
+# the device and of the files below it.
 verify() {
     step "$1"
-    sync "$2" 2>/dev/null || say "  (an earlier error is told here)"
-    blockdev --flushbufs "$2"
-    echo 3 >/proc/sys/vm/drop_caches
+    dev=$2 begin=$3 stop=$(($3 + $4))
+    shift 4
+    sync "$dev" 2>/dev/null || say "  (an earlier error is told here)"
+    blockdev --flushbufs "$dev"
+    for file; do dd if="$file" iflag=nocache count=0 2>/dev/null; done
     while read -r off len gen; do
-        if [ $((off + len)) -le "$3" ] || [ "$off" -ge $(($3 + $4)) ]; then continue; fi
+        if [ $((off + len)) -le "$begin" ] || [ "$off" -ge "$stop" ]; then continue; fi
         lost=$work/lost.$off.$len.$gen
         from=$((off - $(cat "$work/data.$gen.at")))
-        if cmp -n "$len" -i "$from:$off" "$work/data.$gen" "$2" >"$work/cmp" 2>&1; then
+        if cmp -n "$len" -i "$from:$off" "$work/data.$gen" "$dev" >"$work/cmp" 2>&1; then
             rm -f "$lost"
             continue
         fi
-        echo "of $len bytes acknowledged at $off: $(sed 's/.*: //' "$work/cmp")" >"$lost"
-        cmp -l -n "$len" -i "$from:$off" "$work/data.$gen" "$2" 2>/dev/null |
-            while read -r _ _ byte; do echo "$byte"; done | sort | uniq -c >"$work/bytes"
-        echo "$(($(wc -l <"$work/bytes"))) different values there," \\
-            "$(sed -n 's/^ *\\([0-9]*\\) 0$/\\1/p' "$work/bytes") of the bytes are 0" >>"$lost"
-        say "  $(tr '\\n' ' ' <"$lost")"
+        at=$(sed -n 's/.* differ: [a-z]* \\([0-9]*\\),.*/\\1/p' "$work/cmp")
+        if [ -z "$at" ]; then
+            how="cannot be read: $(sed 's/^cmp: //' "$work/cmp")"
+        elif cmp -s -n $((len - at + 1)) -i $((off + at - 1)):0 "$dev" /dev/zero; then
+            how="$((len - at + 1)) bytes from byte $((off + at - 1)) on read back as zeros"
+        else
+            how="from byte $((off + at - 1)) on something else reads back"
+        fi
+        echo "of $len bytes acknowledged at $off, $how" >"$lost"
+        say "  $(cat "$lost")"
     done <"$work/acknowledged"
 }
 """,
@@ -236,7 +250,7 @@ run() {
     role=$2 cgroup=$3
     shift 3
     status=0
-    (enter "$cgroup" && exec timeout "$limit" "$@") >"$work/said" 2>&1 || status=$?
+    within "$cgroup" "$@" >"$work/said" 2>&1 || status=$?
     sed 's/^/  /' "$work/said"
     oom "$current" "$status"
     case $role:$status in
@@ -258,6 +272,12 @@ attach() {
     dio=$(cat "/sys/block/${1#/dev/}/loop/dio")
     if [ "$dio$3" = 0on ] || [ "$dio$3" = 1off ]; then unable "$1 cannot have direct I/O $3 here"; fi
 }
+""",
+    ),
+    "reattach": Function(
+        calls=("attach", "step", "deviates"),
+        text="""\
+# reattach STEP DEVICE FILE DIRECT_IO CGROUP
 detached() {
     tries=0
     while [ -e "/sys/block/${1#/dev/}/loop/backing_file" ]; do
@@ -266,12 +286,6 @@ detached() {
         sleep 0.1
     done
 }
-""",
-    ),
-    "reattach": Function(
-        calls=("attach", "step", "deviates"),
-        text="""\
-# reattach STEP DEVICE FILE DIRECT_IO CGROUP
 reattach() {
     step "$1"
     shift
@@ -365,7 +379,7 @@ finish() {
     done
     for lost in "$work"/lost.*; do
         [ -e "$lost" ] || continue
-        printf 'acknowledged_readable: %s\\n' "$(tr '\\n' ' ' <"$lost")" >>"$work/deviations"
+        printf 'acknowledged_readable: %s\\n' "$(cat "$lost")" >>"$work/deviations"
     done
     dmesg | sed "1,/reproduce $$ step 1:/d" >"$work/log"
     complaints='BUG: |WARNING: |Oops|general protection fault|INFO: task .* blocked for|soft lockup'
@@ -379,6 +393,7 @@ finish() {
         say FAIL
         exit 1
     fi
+    [ "$own" = no ] || unable "a process was killed in an allocation of its own, as is documented"
     [ "$arrived" = yes ] || unable "the shortage never came: nothing failed, and the limit was not met"
     say "PASS on $(uname -r)"
     exit 0

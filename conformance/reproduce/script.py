@@ -133,7 +133,7 @@ class _Script:
             "export LC_ALL=C",
             '[ "$(id -u)" = 0 ] || { echo "CANNOT TELL: this needs root"; exit 77; }',
             "work=$(mktemp -d) groups=/sys/fs/cgroup/reproduce.$$",
-            f"limit={limit:.0f} number=0 arrived=no bystanders='' current=",
+            f"limit={limit:.0f} number=0 arrived=no own=no bystanders='' current=",
             ': >"$work/acknowledged"',
             "",
             *(f"{text}" for text in chosen(self._used)),
@@ -333,7 +333,8 @@ class _Script:
                 self._device(step.name, step.target)
                 self._used.add("verify")
                 target = self._path(step.target)
-                return f'verify {step.name} "{target}" {step.offset} {step.length}'
+                below = "".join(f' "{self._path(name)}"' for name in self._below(step.target))
+                return f'verify {step.name} "{target}" {step.offset} {step.length}{below}'
             case Run():
                 return self._run(step)
             case Reattach():
@@ -346,6 +347,13 @@ class _Script:
                 return f'step {step.name}\ntruncate -s {step.size} "{target}"'
             case _:
                 raise Inexpressible(f"step {step.name}", f"the verb {step.verb}")
+
+    def _below(self, name: str) -> Iterator[str]:
+        """The files and devices below a layer, whose page cache may hide what was stored."""
+        for _, other in self._layers[name].supports():
+            if isinstance(self._layers[other], FileLayer | LoopLayer | DiskLayer):
+                yield other
+            yield from self._below(other)
 
     def _device(self, step: str, target: str) -> None:
         layer = self._layers[target]
