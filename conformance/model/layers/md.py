@@ -30,8 +30,10 @@ class MdRaidLayer(Layer):
 
     layer: Literal["md_raid"]
     legs: tuple[Name, ...] = Field(min_length=2, description="block layers")
-    level: Literal["raid1", "raid5"]
-    size: Bytes = Field(description="bytes that the device offers, in chunks of 64 KiB for each leg")
+    level: Literal["raid1", "raid5"] = Field(description="what the legs are to each other")
+    size: Bytes = Field(
+        description="bytes that the device offers, in chunks of 64 KiB for each leg"
+    )
     metadata: Literal["1.2", "0.90"] = Field(
         default="1.2", description="the superblock: 1.2 has room for a list of bad blocks"
     )
