@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from conformance.model.base import Bytes
-from conformance.model.layers.base import BLOCK_DEVICE, Ability, Layer, Name, Switch
+from conformance.model.layers.base import BLOCK_DEVICE, Ability, Layer, Name
 
 
 class StackedLayer(Layer):
@@ -121,9 +121,6 @@ class DmMirrorLayer(Layer):
     layer: Literal["dm_mirror"]
     legs: tuple[Name, ...] = Field(min_length=2, description="block layers; the first is read from")
     size: Bytes = Field(description="bytes that the device offers")
-    handle_errors: Switch = Field(
-        default="off", description="on: after an error it waits for a new table, as LVM gives it"
-    )
 
     def device_size(self, sizes: Mapping[str, int]) -> int | None:
         """See ``Layer``."""

@@ -189,7 +189,6 @@ class Mirror(Stacked):
         legs = self.legs()
         sync = "sync" if self._failed else "nosync"
         words = f"core 2 {REGION} {sync} {len(legs)} " + " ".join(f"{leg.path} 0" for leg in legs)
-        words += " 1 handle_errors" if self.spec.get("handle_errors") == "on" else ""
         return [(self.size(), "mirror", words)]
 
     def detach(self) -> Json:
