@@ -76,7 +76,10 @@ class MdRaid(Attachable):
         return read_text(f"/sys/block/md{self._number}/md/{name}")
 
     def _has(self, path: str) -> bool:
-        name = os.path.basename(os.path.realpath(path))
+        # Without udev the nodes of the device mapper are no links to dm-N.
+        number = os.stat(path).st_rdev
+        place = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"
+        name = os.path.basename(os.path.realpath(place))
         return os.path.exists(f"/sys/block/md{self._number}/md/dev-{name}")
 
     def _whole(self) -> bool:
