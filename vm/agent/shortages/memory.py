@@ -16,6 +16,8 @@ from agent.watchers import oom
 _START_LIMIT = 60.0
 _FREED_LIMIT = 10.0
 _SLACK = 8 << 20
+_NEAR = 1 << 20
+_ROUNDS = 32
 _MAP_LOCKED = 0x2000
 """MAP_LOCKED of linux/mman.h: all of it is there when mmap(2) is back, and stays."""
 _VICTIM = "1000"
@@ -59,13 +61,12 @@ class GuestMemory(Shortage):
     def impose(self) -> None:
         """Put the limit in force. Raises RigError."""
         leave = int(self.spec["leave"])
-        size = _available() - leave
-        if size <= 0:
+        if _available() <= leave:
             raise RigError(f"the guest has less than {leave} bytes already")
         ready = mmap.mmap(-1, mmap.PAGESIZE)
         pid = os.fork()
         if pid == 0:
-            _live(size, ready)
+            _live(leave, ready)
         self._hog = hog = Child.adopt(pid)
         poll_until(lambda: ready[0] == 1 or hog.look(), _START_LIMIT)
         if ready[0] != 1:
@@ -99,13 +100,20 @@ def _available() -> int:
     return _meminfo("MemAvailable")
 
 
-def _live(size: int, ready: mmap.mmap) -> None:
+def _live(leave: int, ready: mmap.mmap) -> None:
     """Take memory, and wait for the end."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_LOCKED
+    taken: list[mmap.mmap] = []
     try:
         kernel.die_with_parent()
         with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
             file.write(_VICTIM)
-        taken = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_LOCKED)
+        # What counts as available moves with the page cache: come down to it in steps.
+        for _ in range(_ROUNDS):
+            excess = (_available() - leave) * 3 // 4 // mmap.PAGESIZE * mmap.PAGESIZE
+            if excess <= _NEAR:
+                break
+            taken.append(mmap.mmap(-1, excess, flags=flags))
         ready[0] = 1
         while taken:
             signal.pause()
