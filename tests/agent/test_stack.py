@@ -10,7 +10,7 @@ from agent.cgroups import Tree
 from agent.layers import KINDS, Layer, Site
 from agent.layers.base import Fact
 from agent.layers.memory import Zram
-from agent.layers.stack import Cache, Crypt, Integrity, Linear, Mirror, Writecache, health
+from agent.layers.stack import Cache, Crypt, Integrity, Linear, Mirror, Writecache, computed, health
 from agent.shortages.memory import GuestMemory, ZramLimit
 
 MIB = 1 << 20
@@ -49,6 +49,8 @@ def test_every_stacked_device_is_as_large_as_it_should_be() -> None:
     spec = {"name": "device", "on": "a", "cache": "b", "mode": "writeback"}
     linear = Linear(spec, RIG, Site()).table()
     assert linear == [(MIB, "linear", "/dev/a 0")]
+    later = Linear({**spec, "offset": 8192}, RIG, Site()).table()
+    assert later == [(MIB - 8192, "linear", "/dev/a 16")]
     [(size, target, words)] = Crypt(spec, RIG, Site()).table()
     assert (size, target, words.split()[2:]) == (MIB, "crypt", ["0", "/dev/a", "0"])
     cache = Cache(spec, RIG, Site())
@@ -66,6 +68,13 @@ def test_checksums_are_computed_once() -> None:
     assert first == f"/dev/a 0 - J 3 {' '.join(first.split()[5:])}"
     assert "recalculate" in first.split()
     assert "recalculate" not in layer.table()[0][2].split()
+
+
+@pytest.mark.parametrize(
+    ("status", "done"), [("0 24 -", True), ("0 24 24", True), ("0 24 8", False), ("3 24 25", True)]
+)
+def test_a_status_tells_whether_all_checksums_are_there(status: str, *, done: bool) -> None:
+    assert computed(status) is done
 
 
 def test_a_mirror_tells_which_leg_failed() -> None:

@@ -87,11 +87,15 @@ class Stacked(Attachable):
 
 
 class Linear(Stacked):
-    """All of the layer below."""
+    """All of the layer below, from a byte on."""
 
     def table(self) -> dm.Table:
         """See ``Stacked``."""
-        return [dm.linear(self.base(), 0, self.size())]
+        return [dm.linear(self.base(), int(self.spec.get("offset", 0)), self.size())]
+
+    def size(self) -> int:
+        """Bytes that it offers."""
+        return super().size() - int(self.spec.get("offset", 0))
 
 
 class Crypt(Stacked):
@@ -130,8 +134,15 @@ class Integrity(Stacked):
 
     def _computed(self) -> bool:
         [(_, line)] = dm.status(self.name)
-        # Mismatches, sectors of data, and how far the computation is, or a dash.
-        return line.split()[2:3] == ["-"]
+        return computed(line)
+
+
+def computed(status: str) -> bool:
+    """Whether all checksums are there, by the status: mismatches, sectors of data, and how far the
+    computation is, which stays at its end, or a dash.
+    """
+    _, sectors, done = status.split()[:3]
+    return done == "-" or int(done) >= int(sectors)
 
 
 class Writecache(Stacked):
