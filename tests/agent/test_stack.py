@@ -49,8 +49,6 @@ def test_every_stacked_device_is_as_large_as_it_should_be() -> None:
     spec = {"name": "device", "on": "a", "cache": "b", "mode": "writeback"}
     linear = Linear(spec, RIG, Site()).table()
     assert linear == [(MIB, "linear", "/dev/a 0")]
-    later = Linear({**spec, "offset": 8192}, RIG, Site()).table()
-    assert later == [(MIB - 8192, "linear", "/dev/a 16")]
     [(size, target, words)] = Crypt(spec, RIG, Site()).table()
     assert (size, target, words.split()[2:]) == (MIB, "crypt", ["0", "/dev/a", "0"])
     cache = Cache(spec, RIG, Site())

@@ -30,18 +30,12 @@ class StackedLayer(Layer):
 
 
 class DmLinearLayer(StackedLayer):
-    """A linear device over a block layer, from a byte on."""
+    """A linear device over the whole of a block layer."""
 
     SORT: ClassVar[str] = "a dm-linear device"
     NEEDS: ClassVar[tuple[str, ...]] = ("module:dm_mod", "tool:dmsetup")
 
     layer: Literal["dm_linear"]
-    offset: Bytes = Field(default=0, description="where in the layer below it begins")
-
-    def device_size(self, sizes: Mapping[str, int]) -> int | None:
-        """See ``Layer``."""
-        size = sizes.get(self.on)
-        return None if size is None else size - self.offset
 
 
 class DmCryptLayer(StackedLayer):

@@ -87,15 +87,11 @@ class Stacked(Attachable):
 
 
 class Linear(Stacked):
-    """All of the layer below, from a byte on."""
+    """All of the layer below."""
 
     def table(self) -> dm.Table:
         """See ``Stacked``."""
-        return [dm.linear(self.base(), int(self.spec.get("offset", 0)), self.size())]
-
-    def size(self) -> int:
-        """Bytes that it offers."""
-        return super().size() - int(self.spec.get("offset", 0))
+        return [dm.linear(self.base(), 0, self.size())]
 
 
 class Crypt(Stacked):
