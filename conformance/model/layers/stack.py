@@ -82,7 +82,8 @@ class DmWritecacheLayer(StackedLayer):
         "cache": BLOCK_DEVICE,
     }
     NEEDS: ClassVar[tuple[str, ...]] = ("module:dm_writecache", "tool:dmsetup")
-    # writecache_error() in drivers/md/dm-writecache.c: every request ends with EIO from then on.
+    # What it fails to write back itself ends every request with EIO from then on: writecache_error() in
+    # drivers/md/dm-writecache.c.
     CARRIES_ERRNO: ClassVar[bool] = False
 
     layer: Literal["dm_writecache"]
