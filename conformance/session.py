@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from conformance.record import (
 )
 from conformance.report.junit import NotRun, document
 from conformance.report.result import Asked, Result, slug
+from conformance.report.story import stories
 from conformance.rundir import shown, write_atomically
 from conformance.runner import Outcome
 from conformance.scheduler import Job, broken
@@ -113,7 +115,8 @@ def result_of(variant: Variant, outcome: Outcome) -> Result:
     """What reports are made of."""
     arms = outcome.observation.arms if outcome.observation else ()
     consoles = tuple(arm.console for arm in arms if arm.console)
-    return Result(variant=variant, verdict=outcome.verdict, consoles=consoles)
+    told = stories(variant, outcome.observation) if outcome.observation else ()
+    return Result(variant=variant, verdict=outcome.verdict, consoles=consoles, story=told)
 
 
 def pack(outcome: Outcome) -> dict[str, str]:
@@ -205,7 +208,8 @@ class Recorder:
     """Writes record.jsonl and junit.xml as results come in. The only writer of a run's folder.
 
     After every ``add`` both can be read: the record has every line so far, and the JUnit file names
-    what was planned and has not run.
+    what was planned and has not run. That file is written whole each time, which a long run cannot
+    afford after each result: then it lags behind, so that a tenth of the time goes there at most.
     """
 
     def __init__(
@@ -237,6 +241,7 @@ class Recorder:
             cases=Cases(sha256=library.sha256),
         )
         self._writer = RecordWriter(folder / "record.jsonl", header, planned=len(jobs))
+        self._render_from = 0.0  # on the monotonic clock
         self._render()
 
     def __enter__(self) -> Self:
@@ -260,15 +265,19 @@ class Recorder:
         result = result_of(job.variant, outcome)
         self._results.append(result)
         self._left.pop((job.variant.id, job.kernel), None)
-        self._render()
+        if time.monotonic() >= self._render_from:
+            self._render()
         return result
 
     def close(self) -> None:
         """End the record: with a footer if all that was planned was judged, else without."""
-        if self._left:
-            self._writer.abandon()
-        else:
-            self._writer.finish()
+        try:
+            self._render()
+        finally:
+            if self._left:
+                self._writer.abandon()
+            else:
+                self._writer.finish()
 
     def _write(self, outcome: Outcome) -> None:
         self._writer.add(
@@ -297,6 +306,7 @@ class Recorder:
         )
 
     def _render(self) -> None:
+        begun = time.monotonic()
         text = document(
             self._in_order(),
             self._asked,
@@ -304,6 +314,8 @@ class Recorder:
             started=self._started,
         )
         write_atomically(self._folder / "junit.xml", text)
+        ended = time.monotonic()
+        self._render_from = ended + 9 * (ended - begun)
 
 
 def _stale(verdicts: Sequence[Verdict], rows: Sequence[Known]) -> tuple[str, ...]:

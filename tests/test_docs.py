@@ -11,6 +11,7 @@ import pytest
 from conformance import exits
 from conformance.cli import cli
 from conformance.model import Status
+from conformance.report.formats import FORMATS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -55,12 +56,22 @@ def test_every_status_and_exit_code_is_told() -> None:
         assert re.search(rf"\b{code}\b", README)
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/reports.md"])
 def test_links_lead_somewhere(name: str) -> None:
-    targets = re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text())
+    page = ROOT / name
+    targets = re.findall(r"\]\(([^)#]+)\)", page.read_text())
     assert targets
-    missing = [t for t in targets if "://" not in t and not (ROOT / t).exists()]
+    missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
     assert missing == []
+
+
+def test_every_format_of_a_report_is_told_of() -> None:
+    page = (ROOT / "docs" / "reports.md").read_text()
+    for name in FORMATS:
+        assert re.search(rf"^\| `{name}` \|", page, re.MULTILINE), name
+    for name in ("report", "compare"):
+        for option in options(cli.commands[name]) - options(cli.commands["judge"]):
+            assert f"`{option}" in page, option
 
 
 def test_the_two_commands_are_executable() -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from conformance.commands.common import CASES, JUDGING, KNOWN, console, examples, options, say
 from conformance.commands.conclude import conclude
-from conformance.compare import ORDER, Change, Incomparable, compare, told
+from conformance.compare import ORDER, Change, Incomparable, Pair, compare, told
 from conformance.exits import BROKEN, DEVIATES, Refused
 from conformance.model import as_json
 from conformance.record import RecordError, merge_records, read_record
 from conformance.report.formats import FORMATS
+from conformance.report.html import comparison
 from conformance.report.junit import document
 from conformance.report.result import Asked
 from conformance.rundir import shown, write_atomically
@@ -75,13 +78,35 @@ def judge(
     return conclude(ending, asked, console(sys.stdout), complete=True)
 
 
+def _together(endings: Sequence[tuple[Path, Ending]]) -> Ending:
+    """Several runs as one. Of two results of a variant on a kernel the later run's is taken."""
+    if len(endings) == 1:
+        return endings[0][1]
+    results = {}
+    for path, ending in endings:
+        folder = shown(path.parent)
+        for result in ending.results:
+            # Each run has a folder of its own; the paths say which.
+            consoles = tuple(f"{folder}/{console}" for console in result.consoles)
+            key = (result.variant.id, result.verdict.kernel)
+            results[key] = result.model_copy(update={"consoles": consoles})
+    last = endings[-1][1]
+    return replace(
+        last,
+        results=tuple(results.values()),
+        warnings=tuple(warning for _, ending in endings for warning in ending.warnings),
+        incomplete=any(ending.incomplete for _, ending in endings),
+    )
+
+
 @click.command(
     epilog=examples(
-        "conform report results/latest --format ktap",
+        "conform report results/latest --format html --to report.html",
+        "conform report results/published/*.xz --format html --to all.html",
         "conform report results/latest --format kcidb --to kcidb.json",
     )
 )
-@click.argument("record", type=RECORD)
+@click.argument("records", metavar="RECORD...", type=RECORD, nargs=-1, required=True)
 @click.option(
     "--format", "form", type=click.Choice(sorted(FORMATS)), required=True, help="What to make."
 )
@@ -90,7 +115,7 @@ def judge(
 @JUDGING
 def report(
     *,
-    record: Path,
+    records: tuple[Path, ...],
     form: str,
     to: Path | None,
     salvage: bool,
@@ -99,18 +124,27 @@ def report(
     cases: tuple[Path, ...],
     known: Path | None,
 ) -> int:
-    """Make a report of a run, judged by today's cases and judge."""
-    path = record_at(record)
-    ending = rejudge(path, open_library(cases), known_rows(known))
+    """Make a report of one or several runs, judged by today's cases and judge.
+
+    Of two results of a variant on one kernel, the one of the later RECORD is taken.
+    """
+    library, rows = open_library(cases), known_rows(known)
+    endings = [(path, rejudge(path, library, rows)) for path in map(record_at, records)]
+    ending = _together(endings)
     if ending.incomplete and not salvage:
         raise Refused(f"{ending.warnings[0]} (--salvage takes what is whole)")
-    asked = _asked(ending, path, cases, strict=strict, should=should)
-    text = FORMATS[form](ending.results, asked, started=ending.started)
+    asked = _asked(ending, endings[0][0], cases, strict=strict, should=should)
+    if len(endings) > 1:
+        asked = asked.model_copy(update={"folder": ""})
+    _put(FORMATS[form](ending.results, asked, started=ending.started), to)
+    return BROKEN if ending.incomplete else 0
+
+
+def _put(text: str, to: Path | None) -> None:
     if to is None:
         click.echo(text, nl=False)
     else:
         write_atomically(to, text)
-    return BROKEN if ending.incomplete else 0
 
 
 @click.command(epilog=examples("conform merge run1 run2 --to all.jsonl.xz"))
@@ -134,19 +168,31 @@ def merge(*, records: tuple[Path, ...], to: Path) -> int:
     name="compare",
     epilog=examples(
         "conform compare results/runs/A results/runs/B",
-        "conform compare old.jsonl.xz new.jsonl.xz --json",
+        "conform compare old.jsonl.xz new.jsonl.xz --format json",
+        "conform compare old.jsonl.xz new.jsonl.xz --format html --to changes.html",
     ),
 )
 @click.argument("before", type=RECORD)
 @click.argument("after", type=RECORD)
-@click.option("--json", "as_data", is_flag=True, help="As JSON, for other programs.")
-@click.option("--all", "every", is_flag=True, help="Tell of what is the same, too.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "html"]),
+    default="text",
+    help="JSON is for other programs, HTML is one file that needs nothing else.",
+)
+@click.option("--json", "form", flag_value="json", help="The same as --format json.")
+@click.option("--to", metavar="FILE", type=FILE, help="Write here instead of standard output.")
+@click.option(
+    "--all", "every", is_flag=True, help="Tell of what is the same, too; JSON always does."
+)
 @options(CASES, KNOWN)
 def compare_runs(
     *,
     before: Path,
     after: Path,
-    as_data: bool,
+    form: str,
+    to: Path | None,
     every: bool,
     cases: tuple[Path, ...],
     known: Path | None,
@@ -165,14 +211,21 @@ def compare_runs(
         pairs = compare(*([result.verdict for result in run.results] for run in runs))
     except Incomparable as error:
         raise Refused(str(error)) from error
-    if as_data:
-        click.echo(json.dumps([as_json(pair) for pair in pairs], indent=1))
-    else:
-        for pair in pairs:
-            if every or pair.change is not Change.SAME:
-                click.echo("\n".join(told(pair)))
-        counted = {change: sum(p.change is change for p in pairs) for change in ORDER}
-        click.echo(", ".join(f"{n} {change.value}" for change, n in counted.items() if n))
+    shown_pairs = [pair for pair in pairs if every or pair.change is not Change.SAME]
+    match form:
+        case "json":
+            text = json.dumps([as_json(pair) for pair in pairs], indent=1) + "\n"
+        case "html":
+            text = comparison(shown_pairs, shown(before), shown(after))
+        case _:
+            text = "".join(f"{line}\n" for pair in shown_pairs for line in told(pair))
+            text += f"{_tally(pairs)}\n"
+    _put(text, to)
     changes = {pair.change for pair in pairs}
     code = DEVIATES if changes & {Change.REGRESSED, Change.CHANGED} else 0
     return code | (BROKEN if Change.BROKE in changes else 0)
+
+
+def _tally(pairs: Sequence[Pair]) -> str:
+    counted = {change: sum(pair.change is change for pair in pairs) for change in ORDER}
+    return ", ".join(f"{n} {change.value}" for change, n in counted.items() if n)

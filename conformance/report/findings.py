@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 from conformance.model import CLAIMS, ROLL_UP, Status, Verdict
 
@@ -55,9 +56,33 @@ def claims_table(verdicts: Sequence[Verdict], claimed: Mapping[str, Sequence[str
     for claim, text in CLAIMS.items():
         row = [f"**{claim}** {text}"]
         for name, _ in kernels:
-            row.append(_claim_cell(claim, [v for v in verdicts if v.kernel == name], claimed))
+            mine = [v for v in verdicts if v.kernel == name]
+            row.append(_told(standing(claim, mine, claimed)))
         body.append(row)
     return _markdown(["claim", *(name for name, _ in kernels)], body)
+
+
+class Standing(NamedTuple):
+    """Where a claim stands on a kernel, and which cases say so."""
+
+    word: Literal["fails", "holds", "not applicable", "not tested"]
+    failed: frozenset[str] = frozenset()
+    advised: frozenset[str] = frozenset()
+
+
+def standing(
+    claim: str, verdicts: Sequence[Verdict], claimed: Mapping[str, Sequence[str]]
+) -> Standing:
+    """Where ``claim`` stands by the verdicts of one kernel; ``claimed`` is as for the table."""
+    failed = frozenset(v.case for v in verdicts if any(claim in f.claims for f in v.deviations))
+    advised = frozenset(v.case for v in verdicts if any(claim in f.claims for f in v.advisories))
+    if failed:
+        return Standing("fails", failed, advised)
+    covering = [v for v in verdicts if claim in claimed.get(v.case, ())]
+    if any(v.status in (Status.PASS, Status.FAIL) for v in covering):
+        return Standing("holds", failed, advised)
+    skipped = any(v.status is Status.SKIP for v in covering)
+    return Standing("not applicable" if skipped else "not tested")
 
 
 def refresh(document: str, tables: Mapping[str, str]) -> str:
@@ -68,22 +93,17 @@ def refresh(document: str, tables: Mapping[str, str]) -> str:
     return MARKED.sub(lambda m: f"{m[1]}{tables[m['name']]}\n{m[3]}", document)
 
 
-def _claim_cell(
-    claim: str, verdicts: Sequence[Verdict], claimed: Mapping[str, Sequence[str]]
-) -> str:
-    failed = {v.case for v in verdicts if any(claim in f.claims for f in v.deviations)}
-    advised = {v.case for v in verdicts if any(claim in f.claims for f in v.advisories)}
-    covering = [v for v in verdicts if claim in claimed.get(v.case, ())]
-    judged = [v for v in covering if v.status in (Status.PASS, Status.FAIL)]
-    if failed:
-        return f"**fails** in {_count(failed)}"
-    if not judged:
-        skipped = any(v.status is Status.SKIP for v in covering)
-        return "not applicable" if skipped else "not tested"
-    return "holds" + (f", advisories in {_count(advised)}" if advised else "")
+def _told(standing: Standing) -> str:
+    advised = f", advisories in {_count(standing.advised)}" if standing.advised else ""
+    match standing.word:
+        case "fails":
+            return f"**fails** in {_count(standing.failed)}"
+        case "holds":
+            return f"holds{advised}"
+    return standing.word
 
 
-def _count(cases: set[str]) -> str:
+def _count(cases: frozenset[str]) -> str:
     return f"{len(cases)} case" + ("s" if len(cases) != 1 else "")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from conformance.report import junit, kcidb, ktap, lava, squad, tmt
+from conformance.report import html, junit, kcidb, ktap, lava, squad, tmt
 from conformance.report.result import Asked, Result
 
 
@@ -17,7 +17,9 @@ class Render(Protocol):
 
 
 FORMATS: Mapping[str, Render] = {
+    "html": html.document,
     "junit": junit.document,
+    "junit-strict": junit.strict,
     "ktap": ktap.document,
     "kcidb": kcidb.document,
     "squad": squad.document,

@@ -1,7 +1,8 @@
 """A run as JUnit XML, for dashboards. Made with the junit-xml package, extended in ``_Suite``.
 
 One testsuite for each kernel and family; docs/decisions/0010-junit.md says what becomes of each
-status and why. The text is always well-formed XML 1.0, whatever a kernel log held.
+status and why. The text is always well-formed XML 1.0, whatever a kernel log held, and within what
+readers take: GitLab's and Jenkins' limits are kept by leaving things out, which the file then says.
 """
 
 from __future__ import annotations
@@ -13,13 +14,22 @@ from xml.etree import ElementTree as ET
 from junit_xml import TestCase, TestSuite
 
 from conformance.model import Variant
+from conformance.report.norm import link
+from conformance.report.norm import told as source
 from conformance.report.result import Asked, Outlook, Result, first_clause, label, slug
 from conformance.report.short import brief, evidence, short
+from conformance.report.story import log_of
 from conformance.report.text import clean, middle_out
 
 PACKAGE = "conformance"
 BODY_LIMIT = 64_000
 """Characters of one body; GitHub's annotation tools cut there. What is left out is the middle."""
+GOOD_LIMIT = 1_000
+"""Characters of what a test that passed has printed: Jenkins keeps no more of it."""
+FILE_LIMIT = 29_000_000
+"""Bytes of the file: GitLab takes less than 30 MB."""
+OBJECTS_LIMIT = 240_000
+"""Elements, attributes (which are two) and texts: GitLab takes 250 000 objects."""
 
 
 class NotRun(NamedTuple):
@@ -27,6 +37,36 @@ class NotRun(NamedTuple):
 
     variant: Variant
     kernel: str
+
+
+class Flavour(NamedTuple):
+    """What is said beyond the result itself, and how much of it."""
+
+    strict: bool = False  # valid against junit-10.xsd: no file, no line, no testcase's properties
+    body: int = BODY_LIMIT
+    properties: bool = True  # of the cases that are good or skipped; the others always have them
+    output: bool = True  # of those too
+    left_out: str = ""
+
+
+LESS = (
+    Flavour(),
+    Flavour(body=16_000),
+    Flavour(body=16_000, properties=False, left_out="properties of what passed or was skipped"),
+    Flavour(
+        body=4_000,
+        properties=False,
+        output=False,
+        left_out="properties and output of what passed or was skipped",
+    ),
+    Flavour(
+        body=500,
+        properties=False,
+        output=False,
+        left_out="properties and output of what passed or was skipped, and most of each report",
+    ),
+)
+"""Tried in this order, until the file is within the limits."""
 
 
 def document(
@@ -37,26 +77,107 @@ def document(
     started: str = "",
 ) -> str:
     """The whole file. ``started`` is an ISO 8601 time without a zone, in UTC."""
+    return _fitting(results, asked, not_run, started, strict=False)
+
+
+def strict(results: Sequence[Result], asked: Asked, *, started: str = "") -> str:
+    """The whole file, valid against junit-10.xsd, which Jenkins publishes."""
+    return _fitting(results, asked, (), started, strict=True)
+
+
+def objects(root: ET.Element) -> int:
+    """How many objects a reader makes of the file, at most."""
+    return sum(1 + 2 * len(element.attrib) + bool(element.text) for element in root.iter())
+
+
+def _fitting(
+    results: Sequence[Result],
+    asked: Asked,
+    not_run: Sequence[NotRun],
+    started: str,
+    *,
+    strict: bool,
+) -> str:
+    told_of = [_texts(result, asked) for result in results]
+    text = ""
+    for flavour in LESS:
+        if flavour is not LESS[-1] and _at_least(told_of, flavour) > FILE_LIMIT:
+            continue
+        root = _tree(told_of, asked, not_run, started, flavour._replace(strict=strict))
+        few = objects(root) <= OBJECTS_LIMIT
+        ET.indent(root)
+        told = ET.tostring(root, encoding="unicode")
+        text = f'<?xml version="1.0" encoding="utf-8"?>\n{told}\n'
+        if few and len(text.encode()) <= FILE_LIMIT:
+            break
+    return text
+
+
+class _Texts(NamedTuple):
+    """A result with its long texts, which are made once, however often the file has to be."""
+
+    result: Result
+    good: bool
+    report: str
+    log: str
+
+    def body(self, flavour: Flavour) -> str:
+        return middle_out(self.report, flavour.body) if flavour.output or not self.good else ""
+
+    def output(self, flavour: Flavour) -> str:
+        if self.good and not flavour.output:
+            return ""
+        return middle_out(self.log, min(flavour.body, GOOD_LIMIT) if self.good else flavour.body)
+
+
+def _texts(result: Result, asked: Asked) -> _Texts:
+    return _Texts(
+        result=result,
+        good=result.outlook(asked) in (Outlook.GOOD, Outlook.SKIPPED),
+        report=clean(short(result, asked)),
+        log=clean(log_of(result.story)),
+    )
+
+
+def _at_least(told_of: Sequence[_Texts], flavour: Flavour) -> int:
+    """A number of bytes that the file has at least: cheaper than making it."""
+    return sum(
+        (1 if texts.good else 2) * len(texts.body(flavour)) + len(texts.output(flavour))
+        for texts in told_of
+    )
+
+
+def _tree(
+    told_of: Sequence[_Texts],
+    asked: Asked,
+    not_run: Sequence[NotRun],
+    started: str,
+    flavour: Flavour,
+) -> ET.Element:
     groups: dict[tuple[str, str], list[_Case]] = {}
     releases: dict[str, str] = {}
-    for result in results:
+    for texts in told_of:
+        result = texts.result
         kernel = result.verdict.kernel
         releases[kernel] = releases.get(kernel) or result.verdict.release
-        groups.setdefault((kernel, result.variant.family), []).append(_judged(result, asked))
+        groups.setdefault((kernel, result.variant.family), []).append(
+            _judged(texts, asked, flavour)
+        )
     for missing in not_run:
         key = (missing.kernel, missing.variant.family)
         groups.setdefault(key, []).append(_not_run(missing, asked))
     root = ET.Element("testsuites", {"name": PACKAGE})
     for (kernel, family), cases in groups.items():
         properties = {"kernel": kernel, "release": releases.get(kernel, "")}
-        root.append(_Suite(family, slug(kernel), cases, properties, started).element())
+        if flavour.left_out:
+            properties["left out, to be within what readers take"] = flavour.left_out
+        suite = _Suite(family, slug(kernel), cases, properties, started, strict=flavour.strict)
+        root.append(suite.element())
     suites = list(root)
     for total in ("tests", "failures", "errors"):
         root.set(total, str(sum(int(suite.get(total, 0)) for suite in suites)))
     root.set("time", _seconds(sum(float(suite.get("time", 0)) for suite in suites)))
-    ET.indent(root)
-    text = ET.tostring(root, encoding="unicode")
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
+    return root
 
 
 class _Case(NamedTuple):
@@ -79,6 +200,7 @@ class _Suite(NamedTuple):
     cases: Sequence[_Case]
     properties: Mapping[str, str]
     started: str
+    strict: bool
 
     def element(self) -> ET.Element:
         suite = TestSuite(
@@ -96,16 +218,21 @@ class _Suite(NamedTuple):
             case.set("time", _seconds(float(case.get("time", 0))))
             for skipped in case.iter("skipped"):
                 skipped.set("type", item.skipped_type)
-            properties = ET.Element("properties")
-            for key, value in item.properties:
-                ET.SubElement(properties, "property", {"name": key, "value": clean(value)})
-            case.insert(0, properties)
+            if self.strict:
+                for name in ("file", "line"):
+                    case.attrib.pop(name, None)
+            elif item.properties:
+                properties = ET.Element("properties")
+                for key, value in item.properties:
+                    ET.SubElement(properties, "property", {"name": key, "value": clean(value)})
+                case.insert(0, properties)
         return element
 
 
-def _judged(result: Result, asked: Asked) -> _Case:
+def _judged(texts: _Texts, asked: Asked, flavour: Flavour) -> _Case:
+    result, good = texts.result, texts.good
     verdict = result.verdict
-    body = middle_out(clean(short(result, asked)), BODY_LIMIT)
+    body = texts.body(flavour)
     case = _bare(result.variant, result.name(asked), seconds=verdict.seconds.get("total", 0.0))
     reasons = clean("; ".join(verdict.reasons)) or f"no reason is given ({verdict.status})"
     kind = "skipped"
@@ -127,10 +254,12 @@ def _judged(result: Result, asked: Asked) -> _Case:
             case.add_skipped_info(reasons, reasons)  # GitLab shows the body, Jenkins the message
         case Outlook.GOOD:
             pass
-    if result.outlook(asked) not in (Outlook.GOOD, Outlook.SKIPPED):
+    if flavour.output or not good:
         attached = [f"[[ATTACHMENT|{clean(path)}]]" for path in evidence(result, asked)[:4]]
-        case.stdout = "\n".join(attached)  # GitLab links these
-    return _Case(case, _properties(result), kind)
+        # GitLab links these.
+        case.stdout = "\n".join([body, *(attached if not good else ())])
+        case.stderr = texts.output(flavour) or None
+    return _Case(case, _properties(result) if flavour.properties or not good else (), kind)
 
 
 def _properties(result: Result) -> list[tuple[str, str]]:
@@ -144,6 +273,7 @@ def _properties(result: Result) -> list[tuple[str, str]]:
         ("claims", " ".join(variant.claims)),
         ("title", variant.title),
     ]
+    told += [("norm", link(norm) or source(norm)) for norm in variant.norm]
     told += [
         ("clause", str(clause)) for clause in dict.fromkeys(f.clause for f in verdict.findings)
     ]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
 from conformance.model import Clause, Disposition, Finding, Status, Value, Variant, Verdict
+from conformance.report.story import Story
 
 
 class Outlook(StrEnum):
@@ -37,6 +38,7 @@ class Result(Value):
     variant: Variant
     verdict: Verdict
     consoles: tuple[str, ...] = ()  # paths, relative to the run's folder
+    story: tuple[Story, ...] = ()  # how it went, arm by arm; empty if nothing was observed
 
     def name(self, asked: Asked) -> str:
         """``case[variant]``, with ``@kernel`` if the run has several; no blanks, no slashes."""

@@ -135,6 +135,29 @@ def test_a_record_that_is_cut_is_reported_only_if_asked(
     assert VARIANT in capsys.readouterr().out
 
 
+def test_several_runs_are_one_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old, new = a_run(tmp_path / "old", Status.PASS), a_run(tmp_path / "new", Status.BROKEN)
+    page = tmp_path / "report.html"
+    assert main(["report", str(old), str(new), "--format", "html", "--to", str(page)]) == 0
+    told = page.read_text()
+    assert told.startswith("<!doctype html>")
+    # Of two results of a variant on a kernel, the later run's.
+    assert '<span class="tile s-B">' in told
+    assert '<span class="tile s-P">' not in told.partition('id="claims"')[0]
+
+
+def test_two_runs_are_compared_as_a_page_and_as_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = a_run(tmp_path / "old", Status.PASS), a_run(tmp_path / "new", Status.BROKEN)
+    page, data = tmp_path / "changes.html", tmp_path / "changes.json"
+    assert main(["compare", str(old), str(new), "--format", "html", "--to", str(page)]) == BROKEN
+    assert 'id="broke"' in page.read_text()
+    assert main(["compare", str(old), str(new), "--format", "json", "--to", str(data)]) == BROKEN
+    assert json.loads(data.read_text())[0]["change"] == "broke"
+    assert capsys.readouterr().out == ""
+
+
 def test_a_format_that_there_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = a_run(tmp_path / "run", Status.PASS)
     assert main(["report", str(folder), "--format", "tap"]) == REFUSED

@@ -40,7 +40,7 @@ MAY_KNOW: Mapping[str, tuple[str, ...]] = {
     "conformance.wire": (),
     "conformance.planner": ("conformance.model",),
     "conformance.record": ("conformance.model",),
-    "conformance.report": ("conformance.model", "conformance.report"),
+    "conformance.report": ("conformance.compare", "conformance.model", "conformance.report"),
     "conformance.runner": (
         "conformance.machine.protocol",
         "conformance.model",

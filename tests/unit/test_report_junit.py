@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 from hypothesis import given
@@ -11,8 +12,11 @@ from junitparser import JUnitXml
 from lxml import etree
 
 from conformance.model import Status
-from conformance.report.junit import NotRun, document
-from conformance.report.result import Asked
+from conformance.report import junit
+from conformance.report.junit import NotRun, document, strict
+from conformance.report.result import Asked, Result
+from conformance.report.short import short
+from conformance.report.story import Line, Story
 from conformance.report.text import clean
 from tests.support.results import finding, one_of_each, result, variant
 
@@ -47,6 +51,58 @@ def test_schema_check_can_fail(text: str) -> None:
     assert not etree.XMLSchema(etree.parse(XSD)).validate(parsed(text))
 
 
+def test_the_strict_flavour_is_valid_for_jenkins() -> None:
+    told = parsed(strict(with_story(), ASKED, started="2026-11-24T08:00:00"))
+    etree.XMLSchema(etree.parse(XSD)).assertValid(told)
+    assert len(told.findall(".//testcase")) == len(one_of_each())
+    assert len(told.findall(".//system-err")) == len(one_of_each())
+
+
+def with_story(lines: int = 3, text: str = "loop0: lost async page write") -> list[Result]:
+    log = tuple(Line(n, 6, f"{text} {n}") for n in range(lines))
+    return [
+        one.model_copy(update={"story": (Story(arm="main", log=log),)}) for one in one_of_each()
+    ]
+
+
+def test_output_is_the_short_report_and_the_kernel_log() -> None:
+    told = document(with_story(), ASKED)
+    for one in one_of_each():
+        element = case(told, one.variant.case)
+        assert element.findtext("system-out").startswith(short(one, ASKED))
+        assert "lost async page write 2" in element.findtext("system-err")
+    assert "[[ATTACHMENT|" in case(told, "fails").findtext("system-out")
+    assert "[[ATTACHMENT|" not in case(told, "passes").findtext("system-out")
+
+
+def test_of_a_good_case_s_log_no_more_than_jenkins_keeps() -> None:
+    told = document(with_story(lines=5000), ASKED)
+    assert len(case(told, "passes").findtext("system-err")) <= junit.GOOD_LIMIT
+    log = case(told, "fails").findtext("system-err")
+    assert junit.GOOD_LIMIT < len(log) <= junit.BODY_LIMIT
+    assert "characters left out" in log
+
+
+def test_readers_limits_are_kept_and_what_is_left_out_is_told() -> None:
+    some = with_story(lines=1000)
+    many = [
+        one.model_copy(
+            update={"variant": one.variant.model_copy(update={"case": f"{one.variant.case}_{n}"})}
+        )
+        for n in range(400)
+        for one in some
+    ]
+    told = document(many, ASKED)
+    assert len(told.encode()) <= junit.FILE_LIMIT
+    root = parsed(told)
+    assert len(root.findall(".//testcase")) == len(many)
+    assert junit.objects(ET.fromstring(told)) <= 250_000
+    [left_out] = root.xpath("//testsuite/properties/property[starts-with(@name, 'left out')]")
+    assert "properties" in left_out.get("value")
+    assert case(told, "fails_0").find("properties") is not None
+    assert case(told, "passes_0").find("properties") is None
+
+
 def test_junitparser_reads_it(text: str) -> None:
     xml = JUnitXml.fromstring(text.encode())
     assert (xml.tests, xml.failures, xml.errors) == (9, 2, 2)
@@ -71,8 +127,8 @@ def test_what_becomes_of_each_status(text: str, name: str, tag: str, kind: str) 
 
 
 @pytest.mark.parametrize("name", ["passes", "advised", "surveyed"])
-def test_good_ones_have_properties_only(text: str, name: str) -> None:
-    assert [child.tag for child in case(text, name)] == ["properties"]
+def test_good_ones_have_properties_and_output_only(text: str, name: str) -> None:
+    assert [child.tag for child in case(text, name)] == ["properties", "system-out"]
 
 
 def test_strict_makes_the_known_fail() -> None:
@@ -90,6 +146,8 @@ def test_properties(text: str) -> None:
     assert ("release", "6.12.117") in told
     assert ("claims", "S1 S12") in told
     assert ("level", "must") in told
+    assert ("norm", "https://man7.org/linux/man-pages/man2/write.2.html") in told
+    assert ("norm", "seed/thread.txt") in told
     assert ("clause", "error_surfaced") in told
     assert ("clause", "errno_precise") in told
     assert any(key == "advisory" and value.startswith("errno_precise") for key, value in told)
