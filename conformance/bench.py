@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from conformance.machine.protocol import Machine, MachineError
 from conformance.machine.tool import ArtifactError
 from conformance.model import Observation, Variant
 from conformance.report.result import slug
-from conformance.runner import Facts, Outcome, run_case
+from conformance.runner import Facts, Outcome, probe, run_case
 
 MEMORY_MIB = 1024
 """The seed's own script keeps 256 MiB of data in a tmpfs, with the page cache beside it."""
@@ -36,6 +36,13 @@ class MachineBench:
         base = Path("consoles") / slug(self._kernel)
         outcome = run_case(variant, self._machine, facts=self._facts, workdir=folder / base)
         return _rebased(outcome, base)
+
+    def probe(self, needs: Sequence[str], *, folder: Path) -> Mapping[str, str]:
+        """See ``engine.Bench``."""
+        lost = probe(self._machine, self._facts.missing(tuple(needs)), self._facts, folder)
+        if lost is not None:
+            raise Refused(f"{self._kernel}: the guest was lost: {lost.how}: {lost.title}")
+        return {need: self._facts[need] for need in needs}
 
     def describe(self) -> Mapping[str, object]:
         """The machine as the record tells of it."""

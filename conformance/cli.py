@@ -15,6 +15,12 @@ from conformance.commands.cases import lines_of
 from conformance.commands.common import EXPRESSION, JUDGING, say
 from conformance.commands.common import console as console_on
 from conformance.commands.conclude import conclude
+from conformance.commands.doctor import doctor
+from conformance.commands.explain import explain
+from conformance.commands.gc import gc
+from conformance.commands.kernels import kernels as kernels_command
+from conformance.commands.new import new
+from conformance.commands.reproduce import reproduce
 from conformance.engine import DEFAULT_KERNEL, Setup, load_engine
 from conformance.exits import INTERRUPTED, NOTHING, REFUSED, Refused
 from conformance.progress import display, preparing
@@ -175,6 +181,12 @@ def test(*, arguments: tuple[str, ...]) -> int:
 for one in (
     case_commands.list_cases,
     case_commands.lint,
+    explain,
+    reproduce,
+    kernels_command,
+    new,
+    doctor,
+    gc,
     record_commands.judge,
     record_commands.report,
     record_commands.merge,

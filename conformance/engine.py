@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -38,6 +38,12 @@ class Bench(Protocol):
         """Run and judge one variant; consoles go to files below ``folder``, the run's own.
 
         What befalls a guest is part of the outcome. Raises OSError if ``folder`` cannot be written.
+        """
+
+    def probe(self, needs: Sequence[str], *, folder: Path) -> Mapping[str, str]:
+        """For each requirement nothing if the kernel meets it, else the reason why not.
+
+        Raises Refused if the guest that was to find out is lost.
         """
 
     def close(self) -> None:

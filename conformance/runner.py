@@ -126,7 +126,7 @@ def run_case(
 
     wanted = facts.missing(requirements(variant))
     if wanted:
-        lost = _probe(machine, wanted, facts, folder / "probe")
+        lost = probe(machine, wanted, facts, folder / "probe")
         if lost is not None:
             reason = f"the guest was lost while it was probed: {lost.how}: {lost.title}"
             return Outcome(plan=None, observation=None, verdict=verdict(Status.BROKEN, reason))
@@ -156,7 +156,8 @@ def run_case(
     )
 
 
-def _probe(machine: Machine, wanted: list[str], facts: Facts, folder: Path) -> Lost | None:
+def probe(machine: Machine, wanted: list[str], facts: Facts, folder: Path) -> Lost | None:
+    """Have a guest find out about requirements; how it was lost, if it was."""
     try:
         with machine.guest(workdir=folder) as guest:
             answer = guest.call(

@@ -37,6 +37,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CASES = ROOT / "cases"
 FIXTURES = ROOT / "fixtures"
 KNOWN = ROOT / "results" / "known"
+PUBLISHED = ROOT / "results" / "published"
+"""Records of whole runs, compressed."""
 
 
 def _program() -> str:

@@ -10,6 +10,7 @@ import click
 from rich.table import Table
 
 from conformance.commands.common import CASES, EXPRESSION, KNOWN, console, examples, options, say
+from conformance.commands.kernels import show_skipped
 from conformance.exits import DEVIATES, NOTHING
 from conformance.lint import lint as remarks_on
 from conformance.model import Variant
@@ -23,6 +24,7 @@ from conformance.session import choose, known_rows, open_library
         "conform list -k 'loop_enospc and not fio'",
         "conform list --claim S14",
         "conform list --families",
+        "conform list --why debian/bookworm",
     ),
 )
 @options(EXPRESSION, CASES)
@@ -30,6 +32,9 @@ from conformance.session import choose, known_rows, open_library
 @click.option("--claim", metavar="S1", help="Only the cases that cover a claim of the norm.")
 @click.option(
     "--requirement", metavar="NEED", help="Only what needs this: module:zram, or a part of it."
+)
+@click.option(
+    "--why", metavar="KERNEL", help="Ask a guest of KERNEL: only what would be skipped, and why."
 )
 @click.option("--families", is_flag=True, help="Count cases and variants of each family instead.")
 def list_cases(
@@ -39,6 +44,7 @@ def list_cases(
     family: str | None,
     claim: str | None,
     requirement: str | None,
+    why: str | None,
     families: bool,
 ) -> int:
     """Show the variants, one a line."""
@@ -53,7 +59,9 @@ def list_cases(
     if not chosen:
         say("no variant is of that kind")
         return NOTHING
-    if families:
+    if why is not None:
+        show_skipped(chosen, why)
+    elif families:
         console(sys.stdout).print(_families(chosen))
     else:
         for line in lines_of(chosen):

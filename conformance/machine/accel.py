@@ -38,8 +38,7 @@ def choose(
     """
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return NO_KVM
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    note = "accelerator." + digest_of(version, boot_id)[:24]
+    note = note_of(version)
     known = cache.note(note)
     if known not in ("kvm", "tcg"):
         progress("/dev/kvm opens: trying whether a guest runs on it")
@@ -48,3 +47,9 @@ def choose(
         if known == "tcg":
             progress(BROKEN_KVM.why)
     return KVM if known == "kvm" else BROKEN_KVM
+
+
+def note_of(version: str) -> str:
+    """The cache's note on whether KVM works: for this QEMU, since this boot of the host."""
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return "accelerator." + digest_of(version, boot_id)[:24]

@@ -155,6 +155,10 @@ class Apt:
         self.cache.write_note(note, json.dumps([asdict(item) for item in found], indent=1))
         return found
 
+    def knows(self, package: str) -> bool:
+        """Whether `resolve` can answer without the mirror."""
+        return self.cache.note(f"resolved.{self.suite}.{package}") is not None
+
     def forget(self, package: str) -> None:
         """Forget what `resolve` remembers of a package: it turned out not to be had."""
         self.cache.forget_note(f"resolved.{self.suite}.{package}")

@@ -116,6 +116,28 @@ class Cache:
             self.discard(kind, entry.name)
 
     @staticmethod
+    def hold(handle: int) -> None:
+        """Say of an open file of an entry that it is in use, until every copy of it is closed.
+
+        A machine that runs has its own copy, so that this outlives who started it.
+        """
+        with suppress(OSError):  # a file system without locks: then nobody can tell
+            fcntl.flock(handle, fcntl.LOCK_SH)
+
+    @staticmethod
+    def in_use(entry: Path) -> bool:
+        """Whether somebody holds a file of an entry."""
+        for path in entry.iterdir():
+            if not path.is_file():
+                continue
+            with suppress(OSError), path.open("rb") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return True
+        return False
+
+    @staticmethod
     def touch(entry: Path) -> None:
         """Mark an entry as used now; a cache that is read-only is used all the same."""
         with suppress(OSError):
@@ -174,7 +196,7 @@ class Cache:
         """The text of a note, or None when there is none."""
         try:
             return (self.root / "notes" / _checked(name)).read_text()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def write_note(self, name: str, text: str) -> None:

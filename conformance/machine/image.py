@@ -92,9 +92,9 @@ def prepare_boot(
         refresh=refresh,
         progress=progress,
     )
-    root_key, root = root_image(cache=cache, recipe=files.image, progress=progress, mirrors=mirrors)
+    _, root = root_image(cache=cache, recipe=files.image, progress=progress, mirrors=mirrors)
     modules = modules_image(kernel, cache=cache, progress=progress)
-    initrd_key, initrd = initrd_image(kernel, cache=cache, files=files)
+    _, initrd = initrd_image(kernel, cache=cache, files=files)
     return BootFiles(
         vmlinuz=kernel.vmlinuz,
         initrd=initrd,
@@ -102,7 +102,29 @@ def prepare_boot(
         modules=modules,
         release=kernel.release,
         kernel_name=kernel.name,
-        key=digest_of("boot", kernel.key, root_key, _MODULES_LAYOUT, initrd_key),
+        key=boot_keys(kernel, cache=cache, files=files).boot,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BootKeys:
+    """The keys of what a kernel boots with, and of the whole."""
+
+    root: str
+    modules: str
+    initrd: str
+    boot: str
+
+
+def boot_keys(kernel: Kernel, *, cache: Cache, files: Sources = Sources()) -> BootKeys:
+    """What ``prepare_boot`` needs of the cache for a kernel; builds nothing. Raises ArtifactError."""
+    root = root_key(cache, files.image)
+    initrd = _initrd(kernel, cache, files)[0]
+    return BootKeys(
+        root=root,
+        modules=digest_of(_MODULES_LAYOUT, kernel.key),
+        initrd=initrd,
+        boot=digest_of("boot", kernel.key, root, _MODULES_LAYOUT, initrd),
     )
 
 
@@ -122,10 +144,8 @@ def root_image(
     With `refresh` it is built anew under a new key, from today's packages. Raises ArtifactError.
     """
     text = recipe.read_text()
-    base = digest_of(_ROOT_LAYOUT, text)
-    # Refreshing counts generations: a running machine keeps the image it booted from.
-    note = f"root-generation.{base[:32]}"
-    generation = int(cache.note(note) or "0") + (1 if refresh else 0)
+    note, generation, base = _generation(cache, text)
+    generation += 1 if refresh else 0
     key = digest_of(base, str(generation))
 
     def build(product: Path) -> None:
@@ -136,6 +156,22 @@ def root_image(
     if refresh:
         cache.write_note(note, str(generation))
     return key, entry / "root.erofs"
+
+
+def root_key(cache: Cache, recipe: Path) -> str:
+    """The key of the root that a machine boots from now."""
+    _, generation, base = _generation(cache, recipe.read_text())
+    return digest_of(base, str(generation))
+
+
+def _generation(cache: Cache, text: str) -> tuple[str, int, str]:
+    """The note that counts how often a recipe's root was refreshed, the count, the recipe's key.
+
+    A running machine keeps the image it booted from, so each refreshed one has a key of its own.
+    """
+    base = digest_of(_ROOT_LAYOUT, text)
+    note = f"root-generation.{base[:32]}"
+    return note, int(cache.note(note) or "0"), base
 
 
 def _build_root(text: str, recipe: Path, product: Path, mirrors: Callable[[], Mirrors]) -> None:
@@ -235,6 +271,25 @@ def _kept(cache: Cache, kind: str, key: str, build: Callable[[Path], None]) -> P
 
 def initrd_image(kernel: Kernel, *, cache: Cache, files: Sources) -> tuple[str, Path]:
     """The initramfs for a kernel with the agent as it is now, and its key. Raises ArtifactError."""
+    key, agent, busybox = _initrd(kernel, cache, files)
+
+    def build(product: Path) -> None:
+        _refuse_dynamic(busybox)
+        (product / "initrd.img").write_bytes(
+            initramfs.build(
+                busybox=busybox,
+                init=files.init,
+                reaper=files.reaper,
+                agent=agent,
+                modules=initramfs.boot_modules(kernel),
+            )
+        )
+
+    return key, _kept(cache, "initrd", key, build) / "initrd.img"
+
+
+def _initrd(kernel: Kernel, cache: Cache, files: Sources) -> tuple[str, dict[str, bytes], Path]:
+    """An initramfs's key, and what it is made of: the agent's files, and busybox."""
     busybox = require("busybox")
     try:
         agent = initramfs.agent_files(files.agent, files.wire)
@@ -250,20 +305,7 @@ def initrd_image(kernel: Kernel, *, cache: Cache, files: Sources) -> tuple[str, 
         *fixed,
         *(part for name, content in agent.items() for part in (name, content)),
     )
-
-    def build(product: Path) -> None:
-        _refuse_dynamic(busybox)
-        (product / "initrd.img").write_bytes(
-            initramfs.build(
-                busybox=busybox,
-                init=files.init,
-                reaper=files.reaper,
-                agent=agent,
-                modules=initramfs.boot_modules(kernel),
-            )
-        )
-
-    return key, _kept(cache, "initrd", key, build) / "initrd.img"
+    return key, agent, busybox
 
 
 def _refuse_dynamic(busybox: Path) -> None:

@@ -133,6 +133,17 @@ def kernel_names(names: Path = KERNELS_TOML) -> dict[str, tuple[str, str]]:
     return {name: (str(row["suite"]), str(row["package"])) for name, row in table.items()}
 
 
+def cached_kernel(name: str, *, cache: Cache, names: Path = KERNELS_TOML) -> Kernel | None:
+    """What the cache has of a kernel of vm/kernels.toml; None if nothing. Needs no network."""
+    suite, package = kernel_names(names)[name]
+    if not Apt(suite=suite, cache=cache).knows(package):
+        return None
+    source = _debian(cache, suite, package, False, lambda _line: None)
+    key = digest_of(_LAYOUT, *source.identity)
+    entry = cache.entry(_kind(local=False), key)
+    return _opened(name, entry, key, local=False) if entry.is_dir() else None
+
+
 def module_names(modules: Path | None) -> dict[str, Path]:
     """Module name (underscores) to file, of a lib/modules/RELEASE tree."""
     if modules is None:

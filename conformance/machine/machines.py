@@ -295,6 +295,7 @@ def _open_boot_files(boot: BootFiles) -> dict[str, int]:
             ("initrd", boot.initrd),
         ):
             opened[name] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            Cache.hold(opened[name])
     except OSError:
         _close_all(tuple(opened.values()))
         raise

@@ -67,6 +67,7 @@ class Template:
             self.state = (directory / "state").read_bytes()
             self.console = (directory / "console").read_bytes()
             self.memory = os.open(directory / "memory", os.O_RDWR | os.O_CLOEXEC)
+            Cache.hold(self.memory)
         except (OSError, ValueError, TypeError) as error:
             raise TemplateError(f"the template is damaged: {error}") from error
         self._close = weakref.finalize(self, os.close, self.memory)

@@ -68,6 +68,9 @@ ACKNOWLEDGED_BY: Final = {
     Submit.FIO_IO_URING_DSYNC: "their completion under O_DSYNC",
 }
 
+UNSTORED: Final = frozenset({"zeros", "older"})
+"""What stands where a write was never stored."""
+
 ZEROS: Final = -1
 """The generation of a block that was zeroed."""
 
@@ -629,8 +632,9 @@ def _worst(scene: Scene, history: list[Found]) -> tuple[Found, bool] | None:
 def unsurfaced(scene: Scene, account: Account) -> tuple[Found, ...]:
     """Blocks that were never stored, and whose submitter was told that they were, and nothing else.
 
-    Never stored is what the first verification after the write does not find. What a snapshot lost
-    of its origin's was stored once.
+    Never stored is what the first verification after the write does not find: zeros or older data
+    stand there. Data that nobody wrote there is another matter (``no_foreign_data``). What a
+    snapshot lost of its origin's was stored once.
     """
     first: dict[tuple[int, int], Found] = {}
     for one in account.found:
@@ -645,7 +649,7 @@ def unsurfaced(scene: Scene, account: Account) -> tuple[Found, ...]:
         one
         for key, one in first.items()
         if key in lasting
-        and one.kind not in (None, "unreadable")
+        and one.kind in UNSTORED
         and not one.ack.told
         and _submitted_to(scene, one, account.target)
     )

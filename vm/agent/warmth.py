@@ -38,6 +38,8 @@ TOOLS = (
     "mkfs.xfs",
     "modprobe",
     "mount",
+    "nbd-client",
+    "qemu-nbd",
     "rm",
     "setfattr",
     "sh",

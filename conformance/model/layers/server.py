@@ -16,6 +16,7 @@ Behaviour = Literal[
     "wrong_errno",
     "corrupt_read",
     "tear",
+    "overcommit",
     "never_answer",
     "late",
     "twice",

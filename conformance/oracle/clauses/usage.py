@@ -18,6 +18,7 @@ from conformance.model import (
     Verify,
     Write,
 )
+from conformance.oracle.account import UNSTORED
 from conformance.oracle.answer import failed_commands
 from conformance.oracle.clauses.killing import death_level
 from conformance.oracle.later import excused, may_be_told_late
@@ -71,7 +72,12 @@ def _overwritten(trial: Trial, act: Act, taken: Taken) -> Iterator[Finding]:
         text = f"{plural(len(mine), mine[0].kind)} failed, the first: {op_line(mine[0])}"
         yield found(name, text)
     lost = [loss for loss in act.losses if loss.lasting]
-    mine_lost = [one for loss in lost for one in loss.found if one.ack.step == taken.index]
+    mine_lost = [
+        one
+        for loss in lost
+        for one in loss.found
+        if one.ack.step == taken.index and one.kind in UNSTORED
+    ]
     if mine_lost:
         ranges = [(one.block * BLOCK, (one.block + 1) * BLOCK) for one in mine_lost]
         yield found("not-stored", f"{spans(ranges)} were rewritten, and do not read back")

@@ -20,6 +20,8 @@ from agent.servers.store import Store
 
 LIMIT = 30.0
 """Seconds to attach or to detach: a program that starts under emulation on a busy host takes long."""
+START_LIMIT = 80.0
+"""Seconds for qemu-nbd to serve: it has many libraries to be linked with."""
 REPLACED_WITHIN = 20
 """Seconds that a request may wait for a server in place of one that went away."""
 
@@ -92,7 +94,7 @@ class Nbd(_Nbd):
             self.site.tick()
             return keeper.look() or (self.attached() and self.size() == self.spec["size"])
 
-        poll_until(settled, LIMIT)
+        poll_until(settled, START_LIMIT)
         if self.attached() and self.size() == self.spec["size"]:
             return told(argv)
         said = self.store.complaint() or f"not attached, with {self.size()} bytes"
@@ -253,7 +255,7 @@ class QemuNbd(_Nbd):
             self.site.tick()
             return served.look() or (self.attached() and self.size() > 0)
 
-        poll_until(settled, LIMIT)
+        poll_until(settled, START_LIMIT)
         text = os.pread(output, 4000, 0).decode("utf-8", "replace")
         os.close(output)
         if self.attached() and self.size() > 0:

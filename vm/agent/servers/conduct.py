@@ -12,7 +12,16 @@ from agent.basics import BLOCK, Json
 from agent.servers.store import Store
 
 AT_LIMIT = ("refuse", "part", "short", "at_flush", "die", "hang_up", "half_reply", "silence")
-LIES = ("ack_and_drop", "wrong_errno", "corrupt_read", "tear", "never_answer", "late", "twice")
+LIES = (
+    "ack_and_drop",
+    "wrong_errno",
+    "corrupt_read",
+    "tear",
+    "overcommit",
+    "never_answer",
+    "late",
+    "twice",
+)
 REPLIES = {
     "no_space": errno.ENOSPC,
     "quota": errno.EDQUOT,
@@ -78,6 +87,9 @@ class Conduct:
         length = len(data)
         if self.lie == "ack_and_drop":
             store.met()
+            return Answer(stored=length)
+        if self.lie == "overcommit":
+            store.exceed(offset, data)
             return Answer(stored=length)
         if self.lie == "tear":
             # All but its last block, as far as there is space, and success for all of it.

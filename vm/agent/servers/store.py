@@ -131,6 +131,12 @@ class Store:
             self.met()
         return fit * BLOCK
 
+    def exceed(self, offset: int, data: memoryview) -> None:
+        """Store a write whatever the limit is, which a server that keeps to it never does."""
+        limit, self.limit = self.limit, None
+        self.write(offset, data)
+        self.limit = limit
+
     def room_for(self, offset: int, length: int) -> bool:
         """Whether a write could be stored whole."""
         wanted = bytes(self._map()[offset // BLOCK :][: length // BLOCK])

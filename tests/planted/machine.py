@@ -1,0 +1,80 @@
+"""A machine whose guests a saboteur is in: it asks the agent for one command more, unseen.
+
+The agent, the rig and the judge are the real ones. What the kernel log had to say of the command's time is
+handed on with the answer to the next step, so that nothing is lost to the judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from conformance.machine.protocol import Guest, Machine
+from tests.planted.saboteurs import Act, Saboteur
+
+_LIMIT = 30
+
+
+class SabotagedGuest:
+    """A guest in which scripts run beside the steps. See the protocol ``Guest``."""
+
+    def __init__(self, guest: Guest, acts: tuple[Act, ...]) -> None:
+        self._guest = guest
+        self._acts = acts
+        self._log: list[Any] = []
+        self.failed: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._guest, name)
+
+    def call(self, do: str, args: Mapping[str, Any], *, limit: float) -> object:
+        """See ``Guest``."""
+        name = args["step"]["as"] if do == "step" else ""
+        for act in self._acts:
+            if act.step == name and not act.after:
+                self._run(act)
+        answer: Any = self._guest.call(do, args, limit=limit)
+        if do == "step":
+            log = answer["watch"]["kernel_log"]
+            answer["watch"]["kernel_log"] = [*self._log, *log]
+            self._log = []
+        for act in self._acts:
+            if act.step == name and act.after:
+                self._run(act)
+        return answer
+
+    def _run(self, act: Act) -> None:
+        step = {
+            "verb": "run",
+            "as": "sabotage",
+            "cgroup": "",
+            "argv": ["sh", "-c", act.script],
+            "limit": _LIMIT,
+        }
+        seen: Any = self._guest.call("step", {"step": step}, limit=_LIMIT + 10)
+        self._log += seen["watch"]["kernel_log"]
+        (command,) = seen["commands"]
+        if seen["problem"] or command["ended"]["exit_code"] != 0:
+            self.failed.append(f"{act.script}: {command['output'] or seen['problem']}")
+
+
+class SabotagedMachine:
+    """Makes guests that a saboteur is in. See the protocol ``Machine``."""
+
+    def __init__(self, machine: Machine, saboteur: Saboteur) -> None:
+        self._machine = machine
+        self._acts = saboteur.acts
+        self.failed: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._machine, name)
+
+    @contextmanager
+    def guest(self, *, workdir: Path) -> Iterator[Any]:
+        """See ``Machine``."""
+        with self._machine.guest(workdir=workdir) as guest:
+            sabotaged = SabotagedGuest(guest, self._acts)
+            yield sabotaged
+            self.failed += sabotaged.failed

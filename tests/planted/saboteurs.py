@@ -1,0 +1,408 @@
+"""Saboteurs: each deviates in one way, in a real guest, from a kernel that conforms but for it.
+
+Two kinds. A server of the suite's own that lies is a value of its layer's ``behaviour``; the cases beside
+this module have those. All others are shell scripts that the guest runs before or after a step, of
+which neither case, plan, record nor judge know (``machine.py``). What a saboteur violates is said
+here from the norm, clause by clause, and never from what a run showed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from conformance.model import Clause
+
+BOOKWORM: Final = "debian/bookworm"
+TRIXIE: Final = "debian/trixie"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Act:
+    """A script that runs right before, or right after, a step. ``{layer}`` is that layer's path.
+
+    It runs as a child of the agent, as root, in the root cgroup; what it leaves in the background
+    stays.
+    """
+
+    step: str
+    script: str
+    after: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saboteur:
+    """Who deviates, how, in which variant; and what the judge must say, and nothing else.
+
+    ``clauses`` are those that it violates, at the level ``must`` or, in ``should``, below it. ``first``
+    is the one that the report's first line names. ``broken`` are words of the reason for which there must
+    be no verdict. ``conforming``: with the loop.ko that meets the norm (tests/module).
+    """
+
+    name: str
+    does: str
+    variant: str
+    kernel: str = BOOKWORM
+    acts: tuple[Act, ...] = ()
+    clauses: frozenset[Clause] = frozenset()
+    should: frozenset[Clause] = frozenset()
+    first: Clause | None = None
+    broken: str = ""
+    conforming: bool = False
+    why: str = ""
+
+
+LOOP: Final = "loop_enospc_tmpfs_full[direct-off]"
+MEMCG: Final = "loop_enospc_memcg_limit[direct-off]"
+FS: Final = "fs_on_loop_fsynced_files[xfs]"
+
+# A child of the agent that was not there before is the writer of the step that follows ($PPID is the
+# agent). It is caught when it has written so many bytes. Builtins only: a fork takes too long.
+_CATCH_WRITER: Final = r"""
+agent=$PPID
+known=" $(tr -s ' ' <"/proc/$agent/task/$agent/children") $$ "
+export agent known
+setsid sh -c '
+  while :; do
+    read -r children <"/proc/$agent/task/$agent/children"
+    for pid in $children; do
+      case "$known" in *" $pid "*) continue ;; esac
+      while read -r key count; do
+        case "$key" in wchar:) [ "$count" -gt BYTES ] && kill -SIGNAL "$pid" && exit ;; esac
+      done <"/proc/$pid/io"
+    done
+  done' >/dev/null 2>&1 </dev/null &
+"""
+
+
+SPACE: Final = 3 << 20
+"""Bytes that the writer of LOOP has space for: with them written, it has met the shortage."""
+
+
+def _caught(signal: str, after: int) -> str:
+    """A script that sends the next writer a signal once it has written more than so many bytes."""
+    return _CATCH_WRITER.replace("SIGNAL", signal).replace("BYTES", str(after))
+
+
+_KILL_BYSTANDER: Final = "kill -9 $(pgrep -o -P $PPID)"
+_WARNING: Final = (
+    "echo '<4>WARNING: CPU: 0 PID: 24 at fs/buffer.c:1125 mark_buffer_dirty+0xd8/0xe0' >/dev/kmsg"
+)
+
+SABOTEURS: Final = (
+    Saboteur(
+        name="nobody (nbd)",
+        does="an honest nbd server",
+        variant="planted_nbd_server[honest]",
+    ),
+    Saboteur(
+        name="ack and drop (nbd)",
+        does="the server says that it stored what it had no space for",
+        variant="planted_nbd_server[ack_and_drop]",
+        clauses=frozenset({Clause.ERROR_SURFACED, Clause.ACKNOWLEDGED_READABLE}),
+        first=Clause.ERROR_SURFACED,
+        why="a write that is not stored and not told of is not there when it is read: one fault, two clauses",
+    ),
+    Saboteur(
+        name="torn write (nbd)",
+        does="the server stores all but the last block of a request, and says that it stored all",
+        variant="planted_nbd_server[tear]",
+        clauses=frozenset({Clause.ERROR_SURFACED, Clause.ACKNOWLEDGED_READABLE}),
+        first=Clause.ERROR_SURFACED,
+        why="as above, for a block of each request",
+    ),
+    Saboteur(
+        name="corrupt read (nbd)",
+        does="one byte of each block is wrong whenever it is read",
+        variant="planted_nbd_server[corrupt_read]",
+        clauses=frozenset({Clause.ACKNOWLEDGED_READABLE, Clause.NO_FOREIGN_DATA}),
+        first=Clause.ACKNOWLEDGED_READABLE,
+        why="data that nobody wrote stands where acknowledged data stood, and where nothing did",
+    ),
+    Saboteur(
+        name="no answer (nbd)",
+        does="the server does not answer a request that it has no space for",
+        variant="planted_nbd_server[never_answer]",
+        clauses=frozenset({Clause.BOUNDED}),
+        first=Clause.BOUNDED,
+    ),
+    Saboteur(
+        name="late answer (nbd)",
+        does="the server answers with its error three seconds late",
+        variant="planted_nbd_server[late]",
+        why="late is not wrong",
+    ),
+    Saboteur(
+        name="nobody (ublk)",
+        does="an honest ublk server",
+        variant="planted_ublk_server[honest]",
+        kernel=TRIXIE,
+    ),
+    Saboteur(
+        name="wrong errno (ublk)",
+        does="the server names EPERM where it has no space",
+        variant="planted_ublk_server[wrong_errno]",
+        kernel=TRIXIE,
+        should=frozenset({Clause.ERRNO_PRECISE}),
+        first=Clause.ERRNO_PRECISE,
+    ),
+    Saboteur(
+        name="ack and drop (ublk)",
+        does="the server says that it stored what it had no space for",
+        variant="planted_ublk_server[ack_and_drop]",
+        kernel=TRIXIE,
+        clauses=frozenset({Clause.ERROR_SURFACED, Clause.ACKNOWLEDGED_READABLE}),
+        first=Clause.ERROR_SURFACED,
+    ),
+    Saboteur(
+        name="nobody (loop)",
+        does="the kernel alone",
+        variant=LOOP,
+        kernel=TRIXIE,
+    ),
+    Saboteur(
+        name="the writer is killed",
+        does="SIGKILL to the writer while it meets the shortage",
+        variant=LOOP,
+        kernel=TRIXIE,
+        acts=(Act(step="fill", script=_caught("KILL", SPACE - 1)),),
+        clauses=frozenset({Clause.SUBMITTER_SURVIVES}),
+        first=Clause.SUBMITTER_SURVIVES,
+    ),
+    Saboteur(
+        name="a bystander is killed",
+        does="SIGKILL to a process that has nothing to do with the device",
+        variant=LOOP,
+        kernel=TRIXIE,
+        acts=(Act(step="fill", script=_KILL_BYSTANDER, after=True),),
+        clauses=frozenset({Clause.BYSTANDERS_UNHARMED}),
+        first=Clause.BYSTANDERS_UNHARMED,
+    ),
+    Saboteur(
+        name="a kernel warning",
+        does="the kernel log has a warning in it, while the device is short",
+        variant=LOOP,
+        kernel=TRIXIE,
+        acts=(Act(step="fill", script=_WARNING, after=True),),
+        clauses=frozenset({Clause.KERNEL_SOUND}),
+        first=Clause.KERNEL_SOUND,
+    ),
+    Saboteur(
+        name="the relief is eaten",
+        does="somebody else's file takes what was given, at once",
+        variant=LOOP,
+        kernel=TRIXIE,
+        acts=(
+            Act(
+                step="relieve",
+                after=True,
+                script="fallocate -l $(df --output=avail -B1 {back} | tail -1) {back}/eaten",
+            ),
+        ),
+        broken="relieved too little",
+        why="where there was no relief, nothing is known of what a kernel does after it",
+    ),
+    Saboteur(
+        name="no write after relief",
+        does="the device is set read-only for the first write after relief",
+        variant=LOOP,
+        kernel=TRIXIE,
+        acts=(
+            Act(step="again", script="blockdev --setro {device}"),
+            Act(step="again", script="blockdev --setrw {device}", after=True),
+        ),
+        clauses=frozenset({Clause.REUSABLE}),
+        first=Clause.REUSABLE,
+    ),
+    Saboteur(
+        name="the device cannot be let go of",
+        does="a process keeps the device open when all is over",
+        variant=LOOP,
+        kernel=TRIXIE,
+        acts=(
+            Act(
+                step="read_reattached",
+                after=True,
+                script="setsid sh -c 'exec 3<{device}; sleep 600' >/dev/null 2>&1 </dev/null &\nsleep 0.3",
+            ),
+        ),
+        clauses=frozenset({Clause.NOTHING_LEAKED}),
+        first=Clause.NOTHING_LEAKED,
+    ),
+    Saboteur(
+        name="space is lost",
+        does="a file that nobody has a name for keeps space of the tmpfs when all is over",
+        variant=LOOP,
+        kernel=TRIXIE,
+        acts=(
+            Act(
+                step="read_reattached",
+                after=True,
+                script="setsid sh -c 'exec 3<>{back}/lost; rm {back}/lost; "
+                "dd if=/dev/zero of=/proc/self/fd/3 bs=1M count=2; sleep 600' "
+                ">/dev/null 2>&1 </dev/null &\nsleep 0.5",
+            ),
+        ),
+        clauses=frozenset({Clause.NOTHING_LEAKED}),
+        first=Clause.NOTHING_LEAKED,
+    ),
+    Saboteur(
+        name="what has space is read-only",
+        does="the device is set read-only while what has space is overwritten",
+        variant=LOOP,
+        kernel=TRIXIE,
+        acts=(
+            Act(step="overwrite", script="blockdev --setro {device}"),
+            Act(step="overwrite", script="blockdev --setrw {device}", after=True),
+        ),
+        clauses=frozenset({Clause.OVERWRITE_IN_PLACE}),
+        first=Clause.OVERWRITE_IN_PLACE,
+    ),
+    Saboteur(
+        name="acknowledged blocks are overwritten",
+        does="a process writes zeros over what was acknowledged",
+        variant=LOOP,
+        kernel=TRIXIE,
+        acts=(
+            Act(
+                step="relieve",
+                after=True,
+                script="dd if=/dev/zero of={device} bs=64k seek=32 count=1 oflag=direct conv=fsync",
+            ),
+        ),
+        clauses=frozenset({Clause.ACKNOWLEDGED_READABLE}),
+        first=Clause.ACKNOWLEDGED_READABLE,
+    ),
+    Saboteur(
+        name="foreign data",
+        does="a process writes where nobody of the case ever wrote",
+        variant=LOOP,
+        kernel=TRIXIE,
+        acts=(
+            Act(
+                step="relieve",
+                after=True,
+                script="head -c 65536 /dev/urandom | "
+                "dd of={device} bs=64k seek=152 count=1 iflag=fullblock oflag=direct conv=fsync",
+            ),
+        ),
+        clauses=frozenset({Clause.NO_FOREIGN_DATA}),
+        first=Clause.NO_FOREIGN_DATA,
+    ),
+    Saboteur(
+        name="the writer is stopped",
+        does="SIGSTOP to the writer, and nobody lets it go on",
+        variant=LOOP,
+        kernel=TRIXIE,
+        acts=(Act(step="fill", script=_caught("STOP", SPACE - 1)),),
+        clauses=frozenset({Clause.BOUNDED}),
+        first=Clause.BOUNDED,
+    ),
+    Saboteur(
+        name="a filesystem that is not consistent",
+        does="the count of free blocks in the superblock is off by eight after it was unmounted",
+        variant=FS,
+        acts=(
+            Act(
+                step="check",
+                script="free=$(xfs_db -r -c 'sb 0' -c 'print fdblocks' {device} | cut -d' ' -f3)\n"
+                'xfs_db -x -c "sb 0" -c "write fdblocks $((free + 8))" {device}',
+            ),
+        ),
+        clauses=frozenset({Clause.FILESYSTEM_CONSISTENT}),
+        first=Clause.FILESYSTEM_CONSISTENT,
+    ),
+    Saboteur(
+        name="more than there is (nbd)",
+        does="the server stores what is beyond its limit, and says so",
+        variant="planted_nbd_server[overcommit]",
+        clauses=frozenset({Clause.LIMIT_ENFORCED}),
+        first=Clause.LIMIT_ENFORCED,
+    ),
+    Saboteur(
+        name="nobody (equivalence)",
+        does="two honest servers",
+        variant="planted_equivalence[honest]",
+    ),
+    Saboteur(
+        name="one of two tells nobody",
+        does="of two servers that run short, one says that it stored all",
+        variant="planted_equivalence[ack_and_drop]",
+        clauses=frozenset({Clause.EQUIVALENT, Clause.ERROR_SURFACED, Clause.ACKNOWLEDGED_READABLE}),
+        first=Clause.ERROR_SURFACED,
+        why="the loss itself is a fault too, with or without a device to compare with",
+    ),
+    Saboteur(
+        name="nobody (a loop.ko that fails the allocation)",
+        does="a loop driver in which a charge that fails becomes ENOSPC",
+        variant=MEMCG,
+        conforming=True,
+    ),
+    Saboteur(
+        name="the OOM killer",
+        does="Debian's own loop driver, whose worker invokes the OOM killer",
+        variant=MEMCG,
+        clauses=frozenset({Clause.NO_OOM_KILL, Clause.SUBMITTER_SURVIVES}),
+        first=Clause.NO_OOM_KILL,
+        why="the writer is whom it kills",
+    ),
+    Saboteur(
+        name="no wait for what would resolve it",
+        does="the pool's queue is turned off, so that a write fails that somebody is about to make room for",
+        variant="thin_queue_extended[direct]",
+        acts=(
+            Act(
+                step="fill",
+                script="set -- $(dmsetup table pool)\n"
+                "dmsetup reload pool --table "
+                '"$1 $2 $3 $4 $5 $6 $7 1 error_if_no_space" && dmsetup suspend --noflush pool '
+                "&& dmsetup resume pool",
+            ),
+        ),
+        clauses=frozenset({Clause.RESOLVED_BY_WAITING}),
+        first=Clause.RESOLVED_BY_WAITING,
+    ),
+    Saboteur(
+        name="a neighbour has to wait",
+        does="a device that is not short is suspended for ten seconds",
+        variant="thin_neighbour_goes_on[direct-true]",
+        acts=(
+            Act(
+                step="fill",
+                script="setsid sh -c 'sleep 1; dmsetup suspend other_device; sleep 9; "
+                "dmsetup resume other_device' >/dev/null 2>&1 </dev/null &",
+            ),
+        ),
+        clauses=frozenset({Clause.INDEPENDENT_PROGRESS}),
+        first=Clause.INDEPENDENT_PROGRESS,
+    ),
+    Saboteur(
+        name="a loss is reported anew",
+        does="somebody else goes on losing writes on the same device",
+        variant="planted_syncs",
+        acts=(
+            Act(
+                step="lose",
+                script="setsid sh -c 'while :; do dd if=/dev/zero of={subject} bs=4k seek=900 "
+                "count=1 conv=fsync,notrunc; done' >/dev/null 2>&1 </dev/null &\n"
+                "echo $! >/tmp/loser",
+            ),
+            Act(step="lose", script="kill $(cat /tmp/loser)", after=True),
+        ),
+        clauses=frozenset({Clause.REPORTED_ONCE}),
+        first=Clause.REPORTED_ONCE,
+    ),
+    Saboteur(
+        name="an error for who has space",
+        does="the device is set read-only while a cgroup writes that is not short",
+        variant="loop_memcg_seed_script",
+        conforming=True,
+        acts=(
+            Act(step="root_dd", script="blockdev --setro {device}"),
+            Act(step="root_dd", script="blockdev --setrw {device}", after=True),
+        ),
+        clauses=frozenset({Clause.ATTRIBUTED}),
+        first=Clause.ATTRIBUTED,
+    ),
+)
+"""One row of the table each."""

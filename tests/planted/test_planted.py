@@ -1,0 +1,36 @@
+"""Each saboteur is caught by the clauses that it violates, and by no other; none goes unseen.
+
+Run by hand: ``tox -e planted``. ``python -m tests.planted.table`` makes docs/detection.md of it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conformance.model import Clause
+from tests.planted.saboteurs import SABOTEURS, Saboteur
+from tests.planted.table import right
+from tests.planted.trial import Caught, Trials
+
+pytestmark = pytest.mark.planted
+
+
+@pytest.fixture(scope="module")
+def trials() -> Trials:
+    return Trials()
+
+
+@pytest.mark.parametrize("saboteur", SABOTEURS, ids=lambda s: s.name)
+def test_it_is_caught_by_what_it_violates_and_by_nothing_else(
+    saboteur: Saboteur, trials: Trials, tmp_path: Path
+) -> None:
+    caught: Caught = trials.of(saboteur, tmp_path)
+    assert not caught.failed, "the sabotage itself did not work"
+    assert right(saboteur, caught), "\n".join((*caught.reasons, *caught.observed))
+
+
+def test_no_clause_is_without_a_saboteur() -> None:
+    caught = {clause for saboteur in SABOTEURS for clause in saboteur.clauses | saboteur.should}
+    assert caught == set(Clause)

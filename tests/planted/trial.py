@@ -1,0 +1,99 @@
+"""Runs saboteurs, and says what the judge made of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from conformance.bench import CPUS, MEMORY_MIB
+from conformance.library import load_library, select
+from conformance.machine.cache import Cache
+from conformance.machine.image import prepare_boot
+from conformance.machine.machines import QemuMachine, open_machine
+from conformance.machine.protocol import Machine
+from conformance.model import Clause, Status, Verdict
+from conformance.runner import Facts, run_case
+from tests.module import conforming_loop
+from tests.planted.machine import SabotagedMachine
+from tests.planted.saboteurs import Saboteur
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caught:
+    """What the judge said of a saboteur. ``failed``: commands of its own that failed.
+
+    What the kernel does by itself in the same variant, without it, is not counted.
+    """
+
+    status: Status
+    must: tuple[Clause, ...]
+    should: tuple[Clause, ...]
+    first: Clause | None
+    reasons: tuple[str, ...]
+    observed: tuple[str, ...]
+    failed: tuple[str, ...]
+
+
+class Trials:
+    """Machines for saboteurs, by kernel, opened when they are needed."""
+
+    def __init__(self, progress: Callable[[str], None] = lambda line: None) -> None:
+        self._library = load_library(
+            [ROOT / "cases", ROOT / "tests" / "planted" / "cases"], ROOT / "fixtures"
+        )
+        self._cache = Cache.from_environ()
+        self._progress = progress
+        self._machines: dict[tuple[str, bool], QemuMachine] = {}
+        self._facts: dict[str, Facts] = {}
+        self._honest: dict[tuple[str, str], frozenset[tuple[Clause, str]]] = {}
+
+    def of(self, saboteur: Saboteur, folder: Path) -> Caught:
+        """Run it. Raises what opening a machine raises."""
+        machine = SabotagedMachine(cast("Machine", self._machine(saboteur)), saboteur)
+        verdict = self._run(saboteur, cast("Machine", machine), folder)
+        own = self._kernel_s_own(saboteur, folder) if saboteur.acts else frozenset()
+        findings = [f for f in verdict.findings if (f.clause, f.signature) not in own]
+        must = tuple(dict.fromkeys(f.clause for f in findings if f.level == "must"))
+        should = tuple(dict.fromkeys(f.clause for f in findings if f.level != "must"))
+        return Caught(
+            status=verdict.status,
+            must=must,
+            should=tuple(clause for clause in should if clause not in must),
+            first=(*must, *should, None)[0],
+            reasons=verdict.reasons,
+            observed=tuple(f"{f.clause}: {f.observed}" for f in findings),
+            failed=tuple(machine.failed),
+        )
+
+    def _kernel_s_own(self, saboteur: Saboteur, folder: Path) -> frozenset[tuple[Clause, str]]:
+        """The findings that the same variant has without sabotage."""
+        key = (saboteur.variant, saboteur.kernel)
+        if key not in self._honest:
+            machine = cast("Machine", self._machine(saboteur))
+            verdict = self._run(saboteur, machine, folder / "honest")
+            self._honest[key] = frozenset((f.clause, f.signature) for f in verdict.findings)
+        return self._honest[key]
+
+    def _run(self, saboteur: Saboteur, machine: Machine, folder: Path) -> Verdict:
+        (variant,) = select(self._library.variants, saboteur.variant)
+        facts = self._facts.setdefault(saboteur.kernel, Facts())
+        return run_case(variant, machine, facts=facts, workdir=folder).verdict
+
+    def _machine(self, saboteur: Saboteur) -> QemuMachine:
+        key = (saboteur.kernel, saboteur.conforming)
+        if key not in self._machines:
+            modules = (conforming_loop.build(self._cache),) if saboteur.conforming else ()
+            boot = prepare_boot(
+                saboteur.kernel,
+                cache=self._cache,
+                modules_override=modules,
+                progress=self._progress,
+            )
+            self._machines[key] = open_machine(
+                boot, memory_mib=MEMORY_MIB, cpus=CPUS, cache=self._cache, progress=self._progress
+            )
+        return self._machines[key]
