@@ -253,15 +253,19 @@ class QemuNbd(_Nbd):
 
         def settled() -> bool:
             self.site.tick()
-            return served.look() or (self.attached() and self.size() > 0)
+            # What was started ends with 0 when what it forked has the device; the size comes later.
+            failed = served.look() and (served.how() or {}).get("exit_code") != 0
+            return failed or (self.attached() and self.size() > 0)
 
         poll_until(settled, START_LIMIT)
         text = os.pread(output, 4000, 0).decode("utf-8", "replace")
         os.close(output)
         if self.attached() and self.size() > 0:
             return told(argv)
+        how = served.how()
         self._end_server()
-        return told(argv, text or "the device is not in use")
+        state = f"in use: {self.attached()}, {self.size()} bytes"
+        return told(argv, text or f"qemu-nbd ended: {how}; {state}")
 
     def detach(self) -> Json:
         """Run qemu-nbd -d, and see its server end."""
