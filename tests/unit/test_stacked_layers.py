@@ -117,7 +117,7 @@ def _verdict(variant: str, lie: Lie, folder: Path) -> Verdict:
 FAULTS = {
     "an array reads from the leg that was short": (
         "raid_leg_short[raid1-1.2]",
-        on_step(READS, partial(reads, "zero", 4 * MIB)),
+        on_step(READS, partial(reads, "zero", 2 * MIB)),
         {(Clause.ACKNOWLEDGED_READABLE, "zeros"), (Clause.ERROR_SURFACED, "lost-in-silence")},
     ),
     "an array fails although it has a leg left": (
