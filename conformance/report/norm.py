@@ -32,6 +32,16 @@ def link(norm: Norm) -> str:
     return source if scheme == "https" and rest.startswith("//") else ""
 
 
+def linked(text: str) -> list[tuple[str, str]]:
+    """``text`` in parts, each with its link or nothing: sources are named in the middle of prose."""
+    parts = re.split(r"((?:linux|lkml|posix):[^\s,;]+)", text)
+    return [
+        (part, link(Norm(source=part)) if number % 2 else "")
+        for number, part in enumerate(parts)
+        if part
+    ]
+
+
 def told(norm: Norm) -> str:
     """The source and its section, as one reads them."""
     return f"{norm.source}, {norm.section}" if norm.section else norm.source

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conformance.model import Ended, Extent, Norm, Observation, Op, StepSeen
-from conformance.report.norm import link, told
+from conformance.report.norm import link, linked, told
 from conformance.report.story import POINTS, log_of, size, stories
 from tests.support.results import variant
 from tests.support.stories import MIB, observed, step, watch, writer
@@ -108,6 +108,16 @@ def test_sizes(count: int, text: str) -> None:
 )
 def test_a_norm_s_link_is_https_or_none(source: str, address: str) -> None:
     assert link(Norm(source=source)) == address
+
+
+def test_sources_in_prose_are_linked() -> None:
+    parts = linked("linux:Documentation/x.rst, memory.max; J. Weiner, lkml:1.A@b.org")
+    assert "".join(text for text, _ in parts).endswith("J. Weiner, lkml:1.A@b.org")
+    assert [text for text, address in parts if address] == [
+        "linux:Documentation/x.rst",
+        "lkml:1.A@b.org",
+    ]
+    assert linked("") == []
 
 
 def test_a_norm_is_told_with_its_section() -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from conformance.model import CLAIMS, Finding, Status, Verdict
 from conformance.report.findings import Standing, kernels_of, standing
-from conformance.report.norm import link, told
+from conformance.report.norm import link, linked, told
 from conformance.report.result import Asked, Outlook, Result, again
 from conformance.report.story import Line, Story
 from conformance.report.text import clean, middle_out
@@ -317,7 +317,7 @@ def _finding(finding: Finding) -> Json:
         "step": clean(finding.step),
         "arm": clean(finding.arm),
         "evidence": [_text(line) for line in finding.evidence],
-        "documented": clean(finding.documented_by),
+        "documented": linked(clean(finding.documented_by)),
     }
 
 

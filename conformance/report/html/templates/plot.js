@@ -103,7 +103,8 @@ function timeline(arm) {
   return el("div", { class: "timeline" },
     el("div", { class: "scroll" }, plot),
     el("p", { class: "plotkey" }, key("used", gauge), key("limit", "limit"),
-      key("written", "written by the step, as its submitter was told"), key("error", "✗ error"), key("kill", "† kill")),
+      key("written", "written by the step, as its submitter was told"), arm.marks.some((m) => m[1] === "error") && key("error", "✗ error"),
+      arm.marks.some((m) => m[1] === "kill") && key("kill", "† kill")),
     arm.marks.length > 0 && el("ol", { class: "events" }, arm.marks.map(([t, kind, text, step]) =>
       el("li", { class: kind }, el("span", { class: "t" }, seconds(t)), el("span", { class: "g", "aria-hidden": "true" }, GLYPH[kind]),
         el("span", {}, step && kind === "error" ? `${step}: ${text}` : text)))),

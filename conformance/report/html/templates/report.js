@@ -41,7 +41,8 @@ function findingBlock(finding) {
       item("expected", finding.expected),
       item("observed", el("strong", {}, finding.observed)),
       finding.claims.length > 0 && item("speaks to", finding.claims.join(", ")),
-      finding.documented && item("documented", `The kernel's documentation takes the other side: ${finding.documented}`)),
+      finding.documented.length > 0 && item("documented", "The kernel's documentation takes the other side: ",
+        finding.documented.map(([text, address]) => linked(text, address)))),
     finding.evidence.length > 0 && el("details", {}, el("summary", {}, `evidence (${finding.evidence.length})`),
       el("pre", {}, finding.evidence.join("\n"))));
 }
