@@ -80,7 +80,9 @@ def stack(arm: Arm) -> list[str]:
 def _label(layer: Layer) -> str:
     skipped = _OWN_WORDS | set(layer.STANDS_ON)
     more = words(layer, but=skipped - {"limit"})
-    return f"{layer.name}: {layer.SORT}{', ' + more if more else ''}"
+    below = [name for _, name in layer.supports()]
+    over = f" over {' and '.join(below)}" if len(below) > 1 else ""
+    return f"{layer.name}: {layer.SORT}{over}{', ' + more if more else ''}"
 
 
 def _chains(
@@ -88,18 +90,22 @@ def _chains(
 ) -> list[tuple[tuple[Layer, ...], str]]:
     """Stacks from top to bottom, the tallest first; each with what it stands on of an earlier one."""
     carried = {name for layer in layers for _, name in layer.supports()}
-    tops = [layer for layer in layers if layer.name not in carried]
-    stacks = []
-    for top in tops:
-        chain = [top]
-        while below := next((name for _, name in chain[-1].supports()), ""):
-            chain.append(named[below])
+    starts = [layer for layer in layers if layer.name not in carried]
+    tops = len(starts)
+    stacks: list[list[Layer]] = []
+    for start in starts:  # grows: what a layer stands on besides is a stack of its own
+        chain = [start]
+        while below := [named[name] for _, name in chain[-1].supports()]:
+            starts += [layer for layer in below[1:] if layer not in starts]
+            chain.append(below[0])
         stacks.append(chain)
-    stacks.sort(key=len, reverse=True)
+    stacks = sorted(stacks[:tops], key=len, reverse=True) + stacks[tops:]
     drawn: set[str] = set()
     found = []
     for chain in stacks:
         own = [layer for layer in chain if layer.name not in drawn]
+        if not own:
+            continue
         rest = chain[len(own)].name if len(own) < len(chain) else ""
         drawn |= {layer.name for layer in own}
         found.append((tuple(own), rest))
