@@ -21,6 +21,7 @@ from conformance.commands.gc import gc
 from conformance.commands.kernels import kernels as kernels_command
 from conformance.commands.new import new
 from conformance.commands.reproduce import reproduce
+from conformance.commands.shell import shell
 from conformance.engine import DEFAULT_KERNEL, Setup, load_engine
 from conformance.exits import INTERRUPTED, NOTHING, REFUSED, Refused
 from conformance.progress import display, preparing
@@ -183,6 +184,7 @@ for one in (
     case_commands.lint,
     explain,
     reproduce,
+    shell,
     kernels_command,
     new,
     doctor,

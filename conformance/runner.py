@@ -211,14 +211,13 @@ class _Arm:
         """Build the rig, take the steps in order, tear down. Raises MachineError."""
         self._at = "build"
         try:
-            self._built = self._ask(guest, "build", self._build_args(), BUILD_LIMIT, Built)
+            self._built = self._ask(guest, "build", build_args(self._arm), BUILD_LIMIT, Built)
         except AgentError as error:
             self._problem = f"the rig could not be built: {error}"
             return
         for step in self._arm.steps:
             self._at = step.name
-            limit = step.limit * self._speed
-            asked = {"step": {**_without_role(step), "limit": limit}}
+            asked = step_args(step, self._speed)
             seen = self._ask(guest, "step", asked, step.limit + GRACE, StepSeen)
             self._steps.append(seen)
             if seen.problem:
@@ -251,12 +250,6 @@ class _Arm:
             seconds={**timing, **self._seconds},
         )
 
-    def _build_args(self) -> dict[str, object]:
-        arm = as_json(self._arm)
-        wanted = {key: arm[key] for key in ("layers", "cgroups", "bystanders", "shortage")}
-        # The run's own mark in every block: data of another run is foreign, not ours.
-        return {**wanted, "run": secrets.token_hex(8)}
-
     def _ask(
         self,
         guest: Guest,
@@ -277,9 +270,18 @@ class _Arm:
             raise WireGarbage(f"the answer to {do} has no valid {place}: {first['msg']}") from error
 
 
-def _without_role(step: AnyStep) -> dict[str, object]:
+def build_args(arm: Arm) -> dict[str, object]:
+    """What a guest is asked for to build an arm's rig."""
+    told = as_json(arm)
+    wanted = {key: told[key] for key in ("layers", "cgroups", "bystanders", "shortage")}
+    # The run's own mark in every block: data of another run is foreign, not ours.
+    return {**wanted, "run": secrets.token_hex(8)}
+
+
+def step_args(step: AnyStep, speed: float) -> dict[str, object]:
     """A step as the guest hears it: what to do, and nothing of what it is for."""
-    return {key: value for key, value in as_json(step).items() if key != "role"}
+    told = {key: value for key, value in as_json(step).items() if key != "role"}
+    return {"step": {**told, "limit": step.limit * speed}}
 
 
 def _lost(step: str, error: MachineError, guest: Guest | None = None) -> Lost:

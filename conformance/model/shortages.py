@@ -279,6 +279,30 @@ class VdoSpace(Shortage):
     leave: Bytes = Field(description="bytes that stay free, in blocks of 4 KiB")
 
 
+class ZramLimit(Shortage):
+    """A zram device's mem_limit is what it uses already and ``leave``; relief takes it away."""
+
+    OF: ClassVar[frozenset[Ability]] = frozenset({"zram"})
+    # zs_malloc() takes a zspage of up to four pages (eight since 6.4), and zram gives it back when that
+    # is beyond the limit.
+    RESERVED: ClassVar[int] = 32768
+
+    kind: Literal["zram_limit"]
+    layer: Name = Field(description="a zram device")
+    leave: Bytes = Field(description="bytes of memory that it may still take")
+
+
+class GuestMemory(Shortage):
+    """Somebody's locked memory takes all of the guest's but ``leave``; relief ends that process.
+
+    It offers itself to the OOM killer (oom_score_adj 1000), so that a kill hits nothing that the case needs,
+    and is counted all the same.
+    """
+
+    kind: Literal["guest_memory"]
+    leave: Bytes = Field(description="bytes that stay available, by /proc/meminfo")
+
+
 class NoShortage(Shortage):
     """Nothing runs short: for surveys of a rig itself."""
 
@@ -300,6 +324,8 @@ AnyShortage = Annotated[
     | ThinMetadata
     | SnapshotCow
     | VdoSpace
+    | ZramLimit
+    | GuestMemory
     | NoShortage,
     Discriminator("kind"),
 ]

@@ -60,12 +60,14 @@ from conformance.model import (
 )
 from conformance.model.layers import DISK_SIZE
 from conformance.model.shortages import (
+    GuestMemory,
     ScsiSense,
     ServerSpace,
     SnapshotCow,
     ThinData,
     ThinMetadata,
     VdoSpace,
+    ZramLimit,
 )
 from tests.support.model_calls import ModelFile
 
@@ -142,6 +144,8 @@ class ModelGuest:
         self._bystanders = [Bystander.model_validate(b) for b in args["bystanders"]]
         self._cgroups: list[str] = list(args["cgroups"])
         self._of_file = {layer["name"] for layer in args["layers"] if layer["layer"] == "file"}
+        # Whoever has a leg that is not short needs the others' space no more.
+        self._spared = any("spare" in layer.get("legs", ()) for layer in args["layers"])
         self._in_memory = any(layer["layer"] == "tmpfs" for layer in args["layers"])
         sizes = [
             DISK_SIZE if x["layer"] == "disk" else int(x.get("size", 0)) for x in args["layers"]
@@ -398,6 +402,8 @@ class ModelGuest:
                 return self._at_impose + int(size)
             case ThinData(leave=leave) | ThinMetadata(leave=leave) | VdoSpace(leave=leave):
                 return self._at_impose + int(leave)
+            case ZramLimit(leave=leave) | GuestMemory(leave=leave):
+                return self._at_impose + int(leave)
             case Memcg(limit=limit, swap=swap):
                 return int(limit) + int(swap)
             case MemoryLimit(limit=limit) | Quota(limit=limit) | Qgroup(limit=limit):
@@ -419,7 +425,7 @@ class ModelGuest:
         """Whether what is written can be beyond the limit: a throttle only delays, and of a device
         that is no memory every page can be written back.
         """
-        if not self._shortage.OF_SPACE:
+        if not self._shortage.OF_SPACE or self._spared:
             return False
         if isinstance(self._shortage, ThinData):
             return not self._shortage.grows

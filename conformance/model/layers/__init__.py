@@ -24,10 +24,13 @@ from conformance.model.layers.basic import (
     SwapLayer,
     TmpfsLayer,
 )
+from conformance.model.layers.md import MdRaidLayer
+from conformance.model.layers.memory import AnyInMemoryLayer
 from conformance.model.layers.nbd import NbdLayer, QemuNbdLayer
 from conformance.model.layers.nvme import NvmeLoopLayer
 from conformance.model.layers.scsi import ScsiDebugLayer
 from conformance.model.layers.snapshot import AnySnapshotLayer
+from conformance.model.layers.stack import AnyStackedLayer
 from conformance.model.layers.thin import AnyThinLayer
 from conformance.model.layers.ublk import UblkLayer
 from conformance.model.layers.vdo import VdoLayer
@@ -42,7 +45,10 @@ AnyLayer = Annotated[
     | NvmeLoopLayer
     | AnyThinLayer
     | AnySnapshotLayer
-    | VdoLayer,
+    | VdoLayer
+    | AnyStackedLayer
+    | MdRaidLayer
+    | AnyInMemoryLayer,
     Discriminator("layer"),
 ]
 

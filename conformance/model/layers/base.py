@@ -34,6 +34,7 @@ Ability = Literal[
     "snapshot",
     "cow",
     "vdo",
+    "zram",
 ]
 """What can be done with a layer; ``ABILITIES`` has what each means."""
 
@@ -52,6 +53,7 @@ ABILITIES: Mapping[Ability, str] = {
     "snapshot": "a snapshot",
     "cow": "a snapshot with space of its own",
     "vdo": "a dm-vdo volume",
+    "zram": "a zram device",
     "quota": "a filesystem with quotas",
     "qgroup": "a btrfs subvolume",
 }

@@ -6,6 +6,7 @@ from agent.shortages import (
     hog,
     inodes,
     memcg,
+    memory,
     none,
     quota,
     scsi_sense,
@@ -32,6 +33,8 @@ KINDS: dict[str, Maker] = {
     "thin_metadata": thin.ThinMetadata,
     "snapshot_cow": snapshot_cow.SnapshotCow,
     "vdo_space": vdo.VdoSpace,
+    "zram_limit": memory.ZramLimit,
+    "guest_memory": memory.GuestMemory,
     "none": none.NoShortage,
 }
 """The value of ``kind`` in a shortage, and what makes it."""

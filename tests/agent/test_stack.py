@@ -1,0 +1,133 @@
+"""Tables of stacked devices, and what a mirror says of its legs."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+from agent.basics import Json, RigError
+from agent.cgroups import Tree
+from agent.layers import KINDS, Layer, Site
+from agent.layers.base import Fact
+from agent.layers.memory import Zram
+from agent.layers.stack import Cache, Crypt, Integrity, Linear, Mirror, Writecache, computed, health
+from agent.shortages.memory import GuestMemory, ZramLimit
+
+MIB = 1 << 20
+
+
+class Leg(Layer):
+    """A layer that is there already."""
+
+    def up(self) -> None:
+        """See ``Layer``."""
+
+    def down(self) -> list[Json]:
+        """See ``Layer``."""
+        return []
+
+    def facts(self) -> dict[str, Fact]:
+        """See ``Layer``."""
+        return {"size": MIB}
+
+    def left(self) -> list[str]:
+        """See ``Layer``."""
+        return []
+
+
+def leg(name: str) -> Leg:
+    """A layer whose path tells its name."""
+    found = Leg({"name": name}, {}, Site())
+    found.path = f"/dev/{name}"
+    return found
+
+
+RIG: dict[str, Layer] = {name: leg(name) for name in ("a", "b")}
+
+
+def test_every_stacked_device_is_as_large_as_it_should_be() -> None:
+    spec = {"name": "device", "on": "a", "cache": "b", "mode": "writeback"}
+    linear = Linear(spec, RIG, Site()).table()
+    assert linear == [(MIB, "linear", "/dev/a 0")]
+    [(size, target, words)] = Crypt(spec, RIG, Site()).table()
+    assert (size, target, words.split()[2:]) == (MIB, "crypt", ["0", "/dev/a", "0"])
+    cache = Cache(spec, RIG, Site())
+    cache.parts = ["m", "c"]
+    assert cache.table()[0][2] == "/dev/mapper/m /dev/mapper/c /dev/a 128 1 writeback smq 0"
+    writecache = Writecache(spec, RIG, Site())
+    writecache.parts = ["c"]
+    assert writecache.table() == [(MIB, "writecache", "s /dev/a /dev/mapper/c 4096 0")]
+
+
+def test_checksums_are_computed_once() -> None:
+    layer = Integrity({"name": "device", "on": "a", "size": 4096, "mode": "J"}, RIG, Site())
+    first = layer.table()[0][2]
+    layer._first = False
+    assert first == f"/dev/a 0 - J 3 {' '.join(first.split()[5:])}"
+    assert "recalculate" in first.split()
+    assert "recalculate" not in layer.table()[0][2].split()
+
+
+@pytest.mark.parametrize(
+    ("status", "done"), [("0 24 -", True), ("0 24 24", True), ("0 24 8", False), ("3 24 25", True)]
+)
+def test_a_status_tells_whether_all_checksums_are_there(status: str, *, done: bool) -> None:
+    assert computed(status) is done
+
+
+def test_a_mirror_tells_which_leg_failed() -> None:
+    assert health("2 254:1 254:2 24/24 1 DA 1 core") == "DA"
+    assert health("") == ""
+    assert health("3 254:1 254:2 254:3 24/24 1 AAD 1 core") == "AAD"
+
+
+def test_a_mirror_made_anew_reads_from_the_good_leg_and_writes_the_other_again() -> None:
+    layer = Mirror({"name": "device", "legs": ["a", "b"], "size": MIB}, RIG, Site())
+    assert layer.table()[0][2] == "core 2 1024 nosync 2 /dev/a 0 /dev/b 0"
+    layer._failed = {"a"}
+    assert layer.table()[0][2] == "core 2 1024 sync 2 /dev/b 0 /dev/a 0"
+
+
+class Device(Zram):
+    """One that the test fills."""
+
+    limits: ClassVar[list[int]] = []
+    holds = 0
+
+    def used(self) -> int:
+        """See ``Zram``."""
+        return self.holds
+
+    def limit(self, size: int) -> None:
+        """See ``Zram``."""
+        self.limits.append(size)
+
+
+def test_a_zram_limit_is_what_is_used_and_what_is_left() -> None:
+    layer = Device({"name": "device", "size": MIB}, {}, Site())
+    spec = {"kind": "zram_limit", "layer": "device", "leave": 65536}
+    gauge = ZramLimit(spec, {"device": layer}, Tree())
+    assert gauge.reading()["limit"] is None
+    layer.holds = 4096
+    gauge.impose()
+    assert (gauge.reading()["used"], gauge.reading()["limit"]) == (4096, 69632)
+    gauge.relieve()
+    assert gauge.reading()["limit"] is None
+    assert layer.limits == [69632, 0]
+    with pytest.raises(RigError, match="no zram"):
+        ZramLimit(spec, {"device": leg("device")}, Tree()).impose()
+
+
+def test_who_takes_the_memory_leaves_no_less_than_there_is() -> None:
+    gauge = GuestMemory({"kind": "guest_memory", "leave": 1 << 60}, {}, Tree())
+    assert gauge.reading()["limit"] is None
+    assert gauge.reading()["used"] > 0
+    with pytest.raises(RigError, match="less than"):
+        gauge.impose()
+    with pytest.raises(RigError, match="does not die"):
+        gauge.relieve()
+
+
+def test_the_guest_knows_every_new_device() -> None:
+    names = {"dm_linear", "dm_crypt", "dm_integrity", "dm_writecache", "dm_cache", "dm_mirror"}
+    assert names | {"md_raid", "zram", "brd", "null_blk"} <= set(KINDS)

@@ -1,0 +1,121 @@
+"""Memory that runs short: a zram device's, by its limit, and the guest's."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+
+from agent import kernel
+from agent.basics import Json, RigError, poll_until, read_text
+from agent.layers.memory import Zram
+from agent.processes import Child
+from agent.shortages.base import Shortage
+from agent.watchers import oom
+
+_START_LIMIT = 60.0
+_FREED_LIMIT = 10.0
+_SLACK = 8 << 20
+_NEAR = 1 << 20
+_ROUNDS = 32
+_MAP_LOCKED = 0x2000
+"""MAP_LOCKED of linux/mman.h: all of it is there when mmap(2) is back, and stays."""
+_VICTIM = "1000"
+
+
+class ZramLimit(Shortage):
+    """The gauge is the device's own mm_stat."""
+
+    _limit: int | None = None
+
+    def _zram(self) -> Zram:
+        layer = self.layer()
+        if not isinstance(layer, Zram):
+            raise RigError(f"{layer.name} is no zram device")
+        return layer
+
+    def impose(self) -> None:
+        """Put the limit in force. Raises RigError."""
+        zram = self._zram()
+        limit = zram.used() + int(self.spec["leave"])
+        zram.limit(limit)
+        self._limit = limit
+
+    def relieve(self) -> None:
+        """Take the shortage away. Raises RigError."""
+        self._zram().limit(0)
+        self._limit = None
+
+    def reading(self) -> Json:
+        """The gauge. Bytes."""
+        return self.gauge(self._zram().used(), self._limit)
+
+
+class GuestMemory(Shortage):
+    """The gauge is /proc/meminfo, and the OOM kills that there were count as hits: with each there was
+    no memory, and then there was some again.
+    """
+
+    _hog: Child | None = None
+
+    def impose(self) -> None:
+        """Put the limit in force. Raises RigError."""
+        leave = int(self.spec["leave"])
+        if _available() <= leave:
+            raise RigError(f"the guest has less than {leave} bytes already")
+        ready = mmap.mmap(-1, mmap.PAGESIZE)
+        pid = os.fork()
+        if pid == 0:
+            _live(leave, ready)
+        self._hog = hog = Child.adopt(pid)
+        poll_until(lambda: ready[0] == 1 or hog.look(), _START_LIMIT)
+        if ready[0] != 1:
+            raise RigError("who takes the guest's memory did not come up")
+        found = _available()
+        if abs(found - leave) > max(_SLACK, leave // 2):
+            raise RigError(f"the guest has {found} bytes left, not {leave}")
+
+    def relieve(self) -> None:
+        """Take the shortage away. Raises RigError."""
+        hog, self._hog = self._hog, None
+        if hog is None or not hog.kill():
+            raise RigError("who takes the guest's memory does not die of SIGKILL")
+        poll_until(lambda: _available() > 2 * int(self.spec["leave"]), _FREED_LIMIT)
+
+    def reading(self) -> Json:
+        """The gauge. Bytes, and kills."""
+        total = _meminfo("MemTotal")
+        limit = None if self._hog is None else total
+        return self.gauge(total - _available(), limit, oom.kills())
+
+
+def _meminfo(name: str) -> int:
+    for line in read_text("/proc/meminfo").splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise RigError(f"/proc/meminfo has no {name}")
+
+
+def _available() -> int:
+    return _meminfo("MemAvailable")
+
+
+def _live(leave: int, ready: mmap.mmap) -> None:
+    """Take memory, and wait for the end."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_LOCKED
+    taken: list[mmap.mmap] = []
+    try:
+        kernel.die_with_parent()
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(_VICTIM)
+        # What counts as available moves with the page cache: come down to it in steps.
+        for _ in range(_ROUNDS):
+            excess = (_available() - leave) * 3 // 4 // mmap.PAGESIZE * mmap.PAGESIZE
+            if excess <= _NEAR:
+                break
+            taken.append(mmap.mmap(-1, excess, flags=flags))
+        ready[0] = 1
+        while taken:
+            signal.pause()
+    finally:
+        os._exit(1)
