@@ -164,6 +164,12 @@ def test_a_report_has_claim_norm_findings_and_the_command() -> None:
     assert [mark[1] for mark in report["arms"][0]["marks"]] == ["impose", "error", "kill", "relief"]
 
 
+def test_a_run_without_a_result_is_a_page_too() -> None:
+    text = document((), ASKED)
+    assert index(text)["variants"] == []
+    assert "0 variants of 0 cases on 0 kernels" in text
+
+
 def test_lone_surrogates_do_no_harm() -> None:
     made([with_story(Status.FAIL, "a \ud800 b")]).encode()
 
