@@ -15,7 +15,7 @@ import click
 from conformance.exits import REFUSED, Refused
 from conformance.library import Library
 from conformance.model import Verdict
-from conformance.report.findings import claims_table, refresh, results_table
+from conformance.report.findings import claims_table, families_table, refresh, results_table
 from conformance.session import known_rows, open_library, rejudge
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "findings.md"
@@ -41,7 +41,12 @@ def verdicts_of(records: Sequence[Path], library: Library) -> tuple[Verdict, ...
 def tables(verdicts: Sequence[Verdict], library: Library) -> dict[str, str]:
     """Every table of the page, by the name in its marker."""
     claimed = {variant.case: tuple(variant.claims) for variant in library.variants}
-    return {"results": results_table(verdicts), "claims": claims_table(verdicts, claimed)}
+    family = {variant.case: variant.family for variant in library.variants}
+    return {
+        "results": results_table(verdicts),
+        "families": families_table(verdicts, family),
+        "claims": claims_table(verdicts, claimed),
+    }
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -35,11 +35,26 @@ def kernels_of(verdicts: Iterable[Verdict]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(seen.items(), key=lambda item: _release_key(item[1])))
 
 
+def families_table(verdicts: Sequence[Verdict], family: Mapping[str, str]) -> str:
+    """Families down, kernels across; a cell counts the variants by status. ``family`` is by case."""
+    kernels = kernels_of(verdicts)
+    body = []
+    for name in sorted(set(family.values())):
+        mine = [v for v in verdicts if family[v.case] == name]
+        row = [name]
+        for kernel, _ in kernels:
+            seen = [v.status for v in mine if v.kernel == kernel]
+            counts = [(seen.count(status), status) for status in SIGN]
+            row.append(", ".join(f"{n} {SIGN[status]}" for n, status in counts if n) or "not run")
+        body.append(row)
+    return _markdown(["family", *(f"{name}<br>{release}" for name, release in kernels)], body)
+
+
 def results_table(verdicts: Sequence[Verdict]) -> str:
-    """Variants down, kernels across; a cell is the status and what deviated."""
+    """Variants that fail somewhere down, kernels across; a cell is the status and what deviated."""
     kernels = kernels_of(verdicts)
     cells = {(_variant(v), v.kernel): v for v in verdicts}
-    rows = sorted({_variant(v) for v in verdicts})
+    rows = sorted({_variant(v) for v in verdicts if v.deviations})
     head = ["variant", *(f"{name}<br>{release}" for name, release in kernels)]
     body = [[f"`{row}`", *(_cell(cells.get((row, name))) for name, _ in kernels)] for row in rows]
     return _markdown(head, body)
@@ -111,9 +126,8 @@ def _cell(verdict: Verdict | None) -> str:
     if verdict is None:
         return "not run"
     told = [f"{f.clause.value}: {f.signature}" for f in verdict.deviations]
-    advised = [f"({f.clause.value}: {f.signature})" for f in verdict.advisories]
-    reasons = list(verdict.reasons) if verdict.status in (Status.BROKEN, Status.SKIP) else []
-    parts = dict.fromkeys([SIGN[verdict.status], *told, *advised, *reasons])
+    reasons = list(verdict.reasons) if verdict.status is Status.BROKEN else []
+    parts = dict.fromkeys([SIGN[verdict.status], *told, *reasons])
     return "<br>".join(part.replace("|", "\\|") for part in parts)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from agent import warmth
+from agent.basics import RigError
 
 
 def test_a_program_needs_itself_and_its_libraries() -> None:
@@ -40,8 +41,15 @@ def test_what_a_kernel_or_an_image_lacks_is_left_out(monkeypatch: pytest.MonkeyP
 
     def run(argv: list[str], **_: object) -> dict[str, object]:
         asked.append(argv)
-        raise OSError("no such thing")
+        raise RigError("no such thing")
 
     monkeypatch.setattr(warmth, "run", run)
-    assert warmth.warm() >= 0
+    took, wrong = warmth.warm()
+    assert (took >= 0, wrong) == (True, "")
     assert [argv[1] for argv in asked[: len(warmth.MODULES)]] == list(warmth.MODULES)
+
+
+def test_a_module_that_was_cut_off_half_way_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warmth, "run", lambda *_, **__: {"ended": {"timed_out": True}})
+    _, wrong = warmth.warm()
+    assert wrong == f"modprobe {warmth.MODULES[0]} did not end"

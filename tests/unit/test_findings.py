@@ -7,6 +7,7 @@ import pytest
 from conformance.model import Clause, Finding, Level, Status, Verdict
 from conformance.report.findings import (
     claims_table,
+    families_table,
     kernels_of,
     refresh,
     results_table,
@@ -74,13 +75,26 @@ def test_advisories_are_told_beside_a_claim_that_holds() -> None:
     assert "holds, advisories in 1 case" in _row(claims_table(some, {"a": ["S1"]}), "S1")
 
 
-def test_a_cell_tells_status_deviation_and_reason() -> None:
+def test_a_row_is_a_variant_that_fails_somewhere_and_tells_of_what() -> None:
     some = [
         verdict("a", *NEW, Status.FAIL, finding(Level.MUST, "S1")),
         verdict("a", *OLD, Status.SKIP, reasons="not charged"),
+        verdict("b", *NEW, Status.PASS),
     ]
     table = results_table(some)
-    assert "| skip<br>not charged | **FAIL**<br>no_oom_kill: invoked-by-kworker |" in table
+    assert "| skip | **FAIL**<br>no_oom_kill: invoked-by-kworker |" in table
+    assert "`b" not in table
+
+
+def test_a_family_is_counted_by_status() -> None:
+    some = [
+        verdict("a", *NEW, Status.FAIL, finding(Level.MUST, "S1")),
+        verdict("b", *NEW, Status.PASS),
+        verdict("b", *OLD, Status.SKIP, reasons="not charged"),
+    ]
+    table = families_table(some, {"a": "loop", "b": "loop", "c": "zram"})
+    assert "| loop | 1 skip | 1 pass, 1 **FAIL** |" in table
+    assert "| zram | not run | not run |" in table
 
 
 def test_roll_up_takes_the_worst_and_nothing_of_nothing() -> None:

@@ -270,10 +270,10 @@ def main() -> int:
     handlers, problem = load_handlers()
     fd = os.open(find_port(), os.O_RDWR | os.O_CLOEXEC)
     agent = Agent(Port(fd), handlers)
-    took = warmth.warm()
+    took, wrong = warmth.warm()
     # What lives now lives for ever; not touching it again keeps a clone's pages shared.
     gc.collect()
     gc.freeze()
-    agent.announce(problem, warming=took)
+    agent.announce(problem or wrong, warming=took)
     agent.serve()
     return 0

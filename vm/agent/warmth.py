@@ -15,6 +15,7 @@ import contextlib
 import os
 import time
 
+from agent.basics import RigError
 from agent.processes import run
 
 MODULES = ("loop", "ext4", "xfs", "btrfs", "f2fs", "dm-mod", "dm-thin-pool", "dm-snapshot")
@@ -48,16 +49,23 @@ TOOLS = (
     "xfs_repair",
 )
 _LIMIT = 20.0
+_MODULE_LIMIT = 120.0
 _MOST = 64 << 20
 _FOLDERS = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
-def warm() -> float:
-    """Load modules, read tools and their libraries: the seconds it took. What fails is left out."""
+def warm() -> tuple[float, str]:
+    """Load modules, read tools and their libraries: (the seconds it took, what is wrong).
+
+    What a kernel or an image lacks is left out. A module that did not load in time is wrong: a
+    modprobe that was killed half-way leaves a guest in which that module never loads again.
+    """
     began = time.monotonic()
     for module in MODULES:
-        with contextlib.suppress(Exception):
-            run(["modprobe", module], limit=_LIMIT)
+        with contextlib.suppress(RigError):
+            ended = run(["modprobe", module], limit=_MODULE_LIMIT)["ended"]
+            if ended["timed_out"]:
+                return time.monotonic() - began, f"modprobe {module} did not end"
     files: set[str] = set()
     for tool in TOOLS:
         with contextlib.suppress(Exception):
@@ -65,7 +73,7 @@ def warm() -> float:
     for path in sorted(files):
         with contextlib.suppress(OSError):
             read(path)
-    return time.monotonic() - began
+    return time.monotonic() - began, ""
 
 
 def needed(tool: str) -> set[str]:
