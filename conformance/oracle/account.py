@@ -83,6 +83,8 @@ CALLS: Final = {
     RangeKind.ALLOCATE: "fallocate(0)",
 }
 _END: Final = 1 << 62
+_DATA: Final = frozenset({"generation", "foreign"})
+"""Contents of an extent that somebody must have written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +122,7 @@ class Alien:
 @dataclass(slots=True)
 class _Block:
     ack: Ack | None = None
-    submitted: list[tuple[int, int]] = field(default_factory=list)  # (order, generation)
+    submitted: dict[int, int] = field(default_factory=dict)  # generation -> order of its last write
     unspecified: int = -1  # order of the last write that leaves the content open
 
     @property
@@ -129,10 +131,10 @@ class _Block:
 
     def may_hold(self, generation: int) -> bool:
         since = self.ack.order if self.ack else -1
-        return any(g == generation and order >= since for order, g in self.submitted)
+        return self.submitted.get(generation, -2) >= since
 
     def ever_held(self, generation: int) -> bool:
-        return any(g == generation for _, g in self.submitted)
+        return generation in self.submitted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,7 +294,7 @@ class _Ledger:
         if died:
             self._order += 1
             for block in _touched(step.offset, step.offset + step.length):
-                self._kept(block).submitted.append((self._order, step.generation))
+                self._kept(block).submitted[step.generation] = self._order
 
     def _is_file(self) -> bool:
         layers = {layer.name: layer for layer in self._scene.arm.layers}
@@ -304,7 +306,7 @@ class _Ledger:
         for block in _touched(start, end):
             first, last = block * BLOCK, (block + 1) * BLOCK
             kept = self._kept(block)
-            kept.submitted.append((self._order, op.generation))
+            kept.submitted[op.generation] = self._order
             whole = start <= first and last <= done
             torn = not (start <= first and last <= end)
             # A buffered write that came back short may have left a part of its last block.
@@ -341,7 +343,7 @@ class _Ledger:
             if block in known:
                 continue
             kept = self._kept(block)
-            kept.submitted.append((self._order, step.generation))
+            kept.submitted[step.generation] = self._order
             if step.submit in UNSPECIFIED or step.submit in MMAP:
                 # A store into a mapping that was cut short leaves a part of its page.
                 kept.unspecified = self._order
@@ -382,7 +384,7 @@ class _Ledger:
         self._order += 1
         for block in _touched(start, end):
             if kind in ZEROES:
-                self._kept(block).submitted.append((self._order, ZEROS))
+                self._kept(block).submitted[ZEROS] = self._order
             if kind in TAKES_SPACE_AWAY:
                 self._spaced.discard(block)
                 self._promised.discard(block)
@@ -412,12 +414,13 @@ class _Ledger:
     def _verify(self, taken: Taken) -> None:
         written: dict[int, int] = {}
         for extent in taken.seen.extents:
-            for block in _whole(extent.offset, extent.offset + extent.length):
-                if extent.content == "generation":
-                    self._spaced.add(block)
-                    written[block] = extent.generation or 0
-                elif extent.content == "zero":
-                    self._spaced.discard(block)
+            blocks = _whole(extent.offset, extent.offset + extent.length)
+            if extent.content == "generation":
+                self._spaced.update(blocks)
+                written.update(dict.fromkeys(blocks, extent.generation or 0))
+            elif extent.content == "zero":
+                self._spaced.difference_update([b for b in self._spaced if b in blocks])
+            for block in blocks if extent.content in _DATA else self._known(blocks):
                 self._look(taken.index, block, extent)
         for index in self._waiting:
             step = self._scene.taken[index].step
@@ -427,17 +430,19 @@ class _Ledger:
                 self._stored[index] = count * BLOCK
         self._waiting.clear()
 
+    def _known(self, blocks: range) -> list[int]:
+        """Those that were submitted. Of others only data is worth a look: devices are mostly empty."""
+        if len(blocks) <= len(self._blocks):
+            return [block for block in blocks if block in self._blocks]
+        return sorted(block for block in self._blocks if block in blocks)
+
     def _look(self, verify: int, block: int, extent: Extent) -> None:
         at = block * BLOCK
-        if any(start < at + BLOCK and at < end for start, end in self._excluded):
+        if self._excluded and any(s < at + BLOCK and at < e for s, e in self._excluded):
             return
         kept = self._blocks.get(block)
         if kept is None:
-            if (
-                self._zeros
-                and not self._in_hole(at)
-                and extent.content in ("generation", "foreign")
-            ):
+            if self._zeros and extent.content in _DATA and not self._in_hole(at):
                 self._add_alien(verify, block, extent)
             return
         if kept.open:
@@ -463,6 +468,8 @@ class _Ledger:
 
     def _hole_order(self, at: int) -> int:
         """The place of the last command that wrote the block at ``at``; -1 if none did."""
+        if not self._holes:
+            return -1
         met = (order for order, (start, end) in self._holes if start < at + BLOCK and at < end)
         return max(met, default=-1)
 

@@ -172,6 +172,7 @@ def test_each_lie_is_seen_by_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
         "wrong_errno": (errno.EPERM, nothing),
         "corrupt_read": (errno.ENOSPC, [False] * 4),
         "tear": (0, nothing),
+        "overcommit": (0, [True] * 4),
         "never_answer": (-1, nothing),
         "late": (errno.ENOSPC, nothing),
         "twice": (errno.ENOSPC, nothing),

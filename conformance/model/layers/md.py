@@ -30,7 +30,7 @@ class MdRaidLayer(Layer):
 
     layer: Literal["md_raid"]
     legs: tuple[Name, ...] = Field(min_length=2, description="block layers")
-    level: Literal["raid1", "raid5"] = Field(description="what the legs are to each other")
+    personality: Literal["raid1", "raid5"] = Field(description="what the legs are to each other")
     size: Bytes = Field(
         description="bytes that the device offers, in chunks of 64 KiB for each leg"
     )
@@ -41,7 +41,7 @@ class MdRaidLayer(Layer):
     def needs(self, below: Mapping[str, Layer]) -> Iterator[str]:
         """See ``Layer``."""
         del below
-        yield f"module:{'raid456' if self.level == 'raid5' else 'raid1'}"
+        yield f"module:{'raid456' if self.personality == 'raid5' else 'raid1'}"
         yield "tool:mdadm"
 
     def device_size(self, sizes: Mapping[str, int]) -> int | None:
@@ -56,8 +56,8 @@ class MdRaidLayer(Layer):
     def wrong(self, below: Mapping[str, Layer]) -> Iterator[tuple[str, str]]:
         """See ``Layer``."""
         del below
-        if len(self.legs) < _LEAST[self.level]:
-            yield "legs", f"{self.level} needs {_LEAST[self.level]} or more"
-        data = len(self.legs) - 1 if self.level == "raid5" else 1
+        if len(self.legs) < _LEAST[self.personality]:
+            yield "legs", f"{self.personality} needs {_LEAST[self.personality]} or more"
+        data = len(self.legs) - 1 if self.personality == "raid5" else 1
         if self.size % (_CHUNK * data):
             yield "size", f"{self.size} is no number of whole chunks on {data} legs"

@@ -34,7 +34,7 @@ class MdRaid(Attachable):
 
     def up(self) -> None:
         """Make it."""
-        level = self.spec["level"]
+        level = self.spec["personality"]
         self.site.must(["modprobe", "raid456" if level == "raid5" else level])
         taken = set(os.listdir("/sys/block"))
         self._number = next(n for n in range(_FIRST, _LAST) if f"md{n}" not in taken)
