@@ -68,7 +68,7 @@ setsid sh -c '
     for pid in $children; do
       case "$known" in *" $pid "*) continue ;; esac
       while read -r key count; do
-        case "$key" in wchar:) [ "$count" -gt BYTES ] && kill -SIGNAL "$pid" && exit ;; esac
+        case "$key" in write_bytes:) [ "$count" -gt BYTES ] && kill -SIGNAL "$pid" && exit ;; esac
       done <"/proc/$pid/io"
     done
   done' >/dev/null 2>&1 </dev/null &
@@ -88,6 +88,23 @@ _KILL_BYSTANDER: Final = "kill -9 $(pgrep -o -P $PPID)"
 _WARNING: Final = (
     "echo '<4>WARNING: CPU: 0 PID: 24 at fs/buffer.c:1125 mark_buffer_dirty+0xd8/0xe0' >/dev/kmsg"
 )
+
+# In Python, since a loss must fall between two syncs of a few milliseconds.
+_LOSE_ON: Final = """
+cat >/tmp/loser.py <<'END'
+import os
+fd = os.open("{subject}", os.O_WRONLY)
+while True:
+    os.pwrite(fd, b"x" * 4096, 900 * 4096)
+    try:
+        os.fsync(fd)
+    except OSError:
+        pass
+END
+setsid python3 /tmp/loser.py >/dev/null 2>&1 </dev/null &
+echo $! >/tmp/loser
+sleep 1
+"""
 
 SABOTEURS: Final = (
     Saboteur(
@@ -256,7 +273,9 @@ SABOTEURS: Final = (
             Act(step="overwrite", script="blockdev --setrw {device}", after=True),
         ),
         clauses=frozenset({Clause.OVERWRITE_IN_PLACE}),
+        should=frozenset({Clause.ERRNO_PRECISE}),
         first=Clause.OVERWRITE_IN_PLACE,
+        why="EPERM is what no shortage is called",
     ),
     Saboteur(
         name="acknowledged blocks are overwritten",
@@ -383,9 +402,7 @@ SABOTEURS: Final = (
         acts=(
             Act(
                 step="lose",
-                script="setsid sh -c 'while :; do dd if=/dev/zero of={subject} bs=4k seek=900 "
-                "count=1 conv=fsync,notrunc; done' >/dev/null 2>&1 </dev/null &\n"
-                "echo $! >/tmp/loser",
+                script=_LOSE_ON,
             ),
             Act(step="lose", script="kill $(cat /tmp/loser)", after=True),
         ),

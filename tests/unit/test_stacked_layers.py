@@ -53,7 +53,7 @@ def test_what_has_notes_of_its_own_says_its_size() -> None:
     own: list[Layer] = [
         DmIntegrityLayer.example(name="device", on="leg", size=MIB),
         DmMirrorLayer.example(name="device", legs=["leg", "spare"], size=MIB),
-        MdRaidLayer.example(name="device", legs=["leg", "spare"], level="raid1", size=MIB),
+        MdRaidLayer.example(name="device", legs=["leg", "spare"], personality="raid1", size=MIB),
         ZramLayer.example(name="device", size=MIB),
         BrdLayer.example(name="device", size=MIB),
         NullBlkLayer.example(name="device", size=MIB),
@@ -64,7 +64,7 @@ def test_what_has_notes_of_its_own_says_its_size() -> None:
 
 
 def test_an_array_stands_on_each_of_its_legs() -> None:
-    array = MdRaidLayer.example(name="device", legs=["leg", "spare"], level="raid1", size=MIB)
+    array = MdRaidLayer.example(name="device", legs=["leg", "spare"], personality="raid1", size=MIB)
     assert list(array.supports()) == [("legs", "leg"), ("legs", "spare")]
     assert not array.zeroed({"leg": BELOW["leg"]})
 
@@ -82,7 +82,7 @@ def test_an_array_stands_on_each_of_its_legs() -> None:
 def test_an_array_has_legs_enough_and_whole_chunks(
     level: str, legs: list[str], size: int, wrong: list[str]
 ) -> None:
-    array = MdRaidLayer.example(name="device", legs=legs, level=level, size=size)
+    array = MdRaidLayer.example(name="device", legs=legs, personality=level, size=size)
     assert [key for key, _ in array.wrong({})] == wrong
     need = "module:raid456" if level == "raid5" else "module:raid1"
     assert list(array.needs({})) == [need, "tool:mdadm"]

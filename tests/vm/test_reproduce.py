@@ -43,7 +43,7 @@ def said(case: str, kernel: str, folder: Path) -> tuple[str, int]:
 
 
 def test_the_short_write(tmp_path: Path) -> None:
-    case = "loop_enospc_short_write[1M-off]"
+    case = "loop_enospc_short_write[64K-off]"
     output, status = said(case, "debian/trixie", tmp_path / "trixie")
     assert (status, "read back as zeros" in output) == (1, True), output
     output, status = said(case, "debian/bookworm", tmp_path / "bookworm")
