@@ -76,7 +76,7 @@ setsid sh -c '
 
 
 SPACE: Final = 3 << 20
-"""Bytes that the writer of LOOP has space for: with them written, it has met the shortage."""
+"""Bytes that there is space for. Whoever submitted more waits for a late server's answer."""
 
 
 def _caught(signal: str, after: int) -> str:
@@ -180,8 +180,7 @@ SABOTEURS: Final = (
     Saboteur(
         name="the writer is killed",
         does="SIGKILL to the writer while it meets the shortage",
-        variant=LOOP,
-        kernel=TRIXIE,
+        variant="planted_nbd_server[late]",
         acts=(Act(step="fill", script=_caught("KILL", SPACE - 1)),),
         clauses=frozenset({Clause.SUBMITTER_SURVIVES}),
         first=Clause.SUBMITTER_SURVIVES,
@@ -311,8 +310,7 @@ SABOTEURS: Final = (
     Saboteur(
         name="the writer is stopped",
         does="SIGSTOP to the writer, and nobody lets it go on",
-        variant=LOOP,
-        kernel=TRIXIE,
+        variant="planted_nbd_server[late]",
         acts=(Act(step="fill", script=_caught("STOP", SPACE - 1)),),
         clauses=frozenset({Clause.BOUNDED}),
         first=Clause.BOUNDED,
