@@ -15,11 +15,10 @@ import click
 from conformance.exits import REFUSED, Refused
 from conformance.library import Library
 from conformance.model import Verdict
+from conformance.oracle import OTHER_STEP
 from conformance.report.findings import claims_table, families_table, refresh, results_table
 from conformance.session import known_rows, open_library, rejudge
 
-OTHER_STEPS = "is not the one that was asked for there"
-"""Of a reason of the judge: an old record answers what its case does not ask any more."""
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "findings.md"
 
 
@@ -36,7 +35,7 @@ def verdicts_of(records: Sequence[Path], library: Library) -> tuple[Verdict, ...
             raise Refused(f"{path}: {'; '.join(ending.warnings)}")
         for result in ending.results:
             verdict = result.verdict
-            if any(OTHER_STEPS in reason for reason in verdict.reasons):
+            if any(OTHER_STEP in reason for reason in verdict.reasons):
                 continue  # what the case asks today was not asked then
             found[verdict.case, tuple(verdict.values.values()), verdict.kernel] = verdict
     return tuple(found.values())

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from conformance.model import (
@@ -49,7 +49,7 @@ from conformance.model import (
 )
 from conformance.model.calls import STORES
 from conformance.oracle.calls import Made, made
-from conformance.oracle.scene import FIO, MMAP, Phase, Scene, Taken, program
+from conformance.oracle.scene import FIO, MMAP, Scene, Taken, program
 from conformance.oracle.text import Range
 
 Kind = Literal["zeros", "older", "foreign", "unreadable"]
@@ -67,9 +67,6 @@ ACKNOWLEDGED_BY: Final = {
     **dict.fromkeys(FIO, "their completion and fsync()"),
     Submit.FIO_IO_URING_DSYNC: "their completion under O_DSYNC",
 }
-
-UNSTORED: Final = frozenset({"zeros", "older"})
-"""What stands where a write was never stored."""
 
 ZEROS: Final = -1
 """The generation of a block that was zeroed."""
@@ -554,118 +551,12 @@ def _size(text: str) -> int:
 # -- all layers of an arm -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loss:
-    """Acknowledged blocks that do not read back, alike in how, and in how much that weighs."""
-
-    kind: Kind
-    lasting: bool  # not only while the shortage lasted
-    target: str
-    verify: int
-    found: tuple[Found, ...]
-
-    @property
-    def ranges(self) -> tuple[Range, ...]:
-        """The bytes that are lost, in order."""
-        return block_ranges(one.block for one in self.found)
-
-
-def block_ranges(blocks: Iterable[int]) -> tuple[Range, ...]:
-    """Blocks as ranges of bytes, in order."""
-    ranges: list[Range] = []
-    for block in sorted(set(blocks)):
-        if ranges and ranges[-1][1] == block * BLOCK:
-            ranges[-1] = (ranges[-1][0], (block + 1) * BLOCK)
-        else:
-            ranges.append((block * BLOCK, (block + 1) * BLOCK))
-    return tuple(ranges)
-
-
 def accounts(scene: Scene) -> tuple[Account, ...]:
     """One account for each layer that the ledger wrote or read."""
     targets = dict.fromkeys(
         t.step.target for t in scene.taken if isinstance(t.step, Write | Calls | RangeOp | Verify)
     )
     return tuple(_Ledger(scene, target).play() for target in targets)
-
-
-def losses(scene: Scene, account: Account) -> tuple[Loss, ...]:
-    """What was acknowledged and is lost: for good, or while the shortage lasted.
-
-    Lasting is what reads wrong after relief. What reads wrong during the shortage and was not read
-    again under the same acknowledgement is lasting too if its content was wrong (nothing brings it
-    back once it is overwritten), or if the case does not read after relief at all; what merely
-    could not be read is not.
-    """
-    by_ack: dict[tuple[int, int], list[Found]] = {}
-    for one in account.found:
-        by_ack.setdefault((one.block, one.ack.order), []).append(one)
-    groups: dict[tuple[Kind, bool], list[Found]] = {}
-    for history in by_ack.values():
-        worst = _worst(scene, history)
-        if worst is not None:
-            one, lasting = worst
-            assert one.kind is not None
-            groups.setdefault((one.kind, lasting), []).append(one)
-    return tuple(
-        Loss(
-            kind=kind,
-            lasting=lasting,
-            target=account.target,
-            verify=min(one.verify for one in members),
-            found=tuple(members),
-        )
-        for (kind, lasting), members in sorted(groups.items())
-    )
-
-
-def _worst(scene: Scene, history: list[Found]) -> tuple[Found, bool] | None:
-    wrong = [one for one in history if one.kind is not None]
-    if not wrong:
-        return None
-    after = [one for one in history if scene.taken[one.verify].phase is Phase.AFTER]
-    wrong_after = [one for one in after if one.kind is not None]
-    if wrong_after:
-        return replace(wrong_after[0], verify=wrong[0].verify), True
-    if after:
-        return wrong[0], False
-    content = [one for one in wrong if one.kind != "unreadable"]
-    if not scene.plans_after_look:
-        return (content or wrong)[0], True
-    cut_short = len(scene.taken) < len(scene.arm.steps)
-    return (content or wrong)[0], bool(content) and not cut_short
-
-
-def unsurfaced(scene: Scene, account: Account) -> tuple[Found, ...]:
-    """Blocks that were never stored, and whose submitter was told that they were, and nothing else.
-
-    Never stored is what the first verification after the write does not find: zeros or older data
-    stand there. Data that nobody wrote there is another matter (``no_foreign_data``). What a
-    snapshot lost of its origin's was stored once.
-    """
-    first: dict[tuple[int, int], Found] = {}
-    for one in account.found:
-        first.setdefault((one.block, one.ack.order), one)
-    lasting = {
-        (one.block, one.ack.order)
-        for loss in losses(scene, account)
-        if loss.lasting
-        for one in loss.found
-    }
-    return tuple(
-        one
-        for key, one in first.items()
-        if key in lasting
-        and one.kind in UNSTORED
-        and not one.ack.told
-        and _submitted_to(scene, one, account.target)
-    )
-
-
-def _submitted_to(scene: Scene, one: Found, target: str) -> bool:
-    """Whether a block was written to this layer, and is not a snapshot's of what its origin held."""
-    step = scene.taken[one.ack.step].step
-    return isinstance(step, Write | Calls | RangeOp) and step.target == target
 
 
 def cached(step: Write) -> bool:

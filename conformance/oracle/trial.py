@@ -14,8 +14,9 @@ from conformance.model import (
     Observation,
     Variant,
 )
-from conformance.oracle.account import Account, Loss, accounts, losses
+from conformance.oracle.account import Account, accounts
 from conformance.oracle.files import Damage, damages
+from conformance.oracle.losses import Loss, losses
 from conformance.oracle.oom import Kills, kills
 from conformance.oracle.scene import Scene, scenes
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from conformance.model import Clause, Finding, Level, Op, Write
-from conformance.oracle.account import Found, Loss, block_ranges, unsurfaced
+from conformance.oracle.account import Found
+from conformance.oracle.losses import Loss, block_ranges, unsurfaced
 from conformance.oracle.scene import Scene
 from conformance.oracle.text import errno_name, listed, op_line, plural, span, spans
 from conformance.oracle.trial import Act, Trial

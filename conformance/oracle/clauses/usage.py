@@ -18,10 +18,10 @@ from conformance.model import (
     Verify,
     Write,
 )
-from conformance.oracle.account import UNSTORED
 from conformance.oracle.answer import failed_commands
 from conformance.oracle.clauses.killing import death_level
 from conformance.oracle.later import excused, may_be_told_late
+from conformance.oracle.losses import UNSTORED
 from conformance.oracle.scene import Phase, Scene, Taken, failed_ops, program
 from conformance.oracle.text import (
     amount,
