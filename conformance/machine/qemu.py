@@ -53,6 +53,8 @@ COMMAND_LINE = (
     "tsc=reliable",
     # SysRq dumps are asked for over the console when a guest hangs.
     "sysrq_always_enabled",
+    # For writers whose requests must not be split: see agent.kernel.contiguous_memory.
+    "hugepages=4",
 )
 
 

@@ -5,9 +5,11 @@ Every function raises OSError with the call's errno.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
+import mmap
 import os
 import signal
 import stat
@@ -61,6 +63,10 @@ RANGE_MODES = {
 """Modes of fallocate(2), include/uapi/linux/falloc.h."""
 
 _IO_URING_SETUP = 425
+_SEGMENTS = 128
+_HUGE = 2 << 20
+_MAP_HUGETLB = 0x40000
+"""include/uapi/asm-generic/mman-common.h; the default size of a huge page on x86 is 2 MiB."""
 _PR_SET_PDEATHSIG = 1
 _PR_SET_THP_DISABLE = 41
 
@@ -87,6 +93,22 @@ def no_huge_pages() -> None:
         _libc.prctl(ctypes.c_int(_PR_SET_THP_DISABLE), *map(ctypes.c_ulong, (1, 0, 0, 0))),
         "prctl(PR_SET_THP_DISABLE)",
     )
+
+
+def contiguous_memory(size: int) -> mmap.mmap:
+    """Private memory of ``size`` bytes, in huge pages where one of 4 KiB each might be split.
+
+    A bio has at most 256 segments (BIO_MAX_VECS, include/linux/bio.h) and a request as many as its
+    queue takes, 128 by default (BLK_MAX_SEGMENTS, include/linux/blkdev.h): a longer request from
+    pages that do not lie side by side is split, and that depends on what else used the memory
+    before. Huge pages come from a pool that is reserved at boot, and are charged to no cgroup. Where
+    there is no such pool, these are ordinary pages.
+    """
+    if size > _SEGMENTS * mmap.PAGESIZE:
+        whole = -(-size // _HUGE) * _HUGE
+        with contextlib.suppress(OSError):
+            return mmap.mmap(-1, whole, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_HUGETLB)
+    return mmap.mmap(-1, size, mmap.MAP_PRIVATE)
 
 
 def die_with_parent() -> None:

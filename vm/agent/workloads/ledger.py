@@ -13,6 +13,7 @@ import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from agent import kernel
 from agent.basics import BLOCK, Clock, Json
 from agent.processes import Tick, no_tick
 from agent.workloads import frugal
@@ -91,8 +92,9 @@ class Writer:
         self._pattern = pattern
         self._clock = clock
         self._results = results
-        self._buffer = mmap.mmap(-1, max(order.request, _TRIAL), mmap.MAP_PRIVATE)
-        self._view = memoryview(self._buffer)
+        size = max(order.request, _TRIAL)
+        self._buffer = kernel.contiguous_memory(size)
+        self._view = memoryview(self._buffer)[:size]
         self._map: mmap.mmap | None = None
         self._map_view = memoryview(bytearray(BLOCK))
         self._fd = -1
