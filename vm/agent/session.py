@@ -10,8 +10,10 @@ from collections.abc import Callable
 from agent import probes
 from agent.basics import Json, RigError, one_line
 from agent.layers import Site
+from agent.processes import UNKILLABLE
 from agent.rig import Rig
 from agent.steps import VERBS
+from agent.watchers import blocked
 from agent.watchers.kmsg import KernelLog
 
 Handler = Callable[[Json], object]
@@ -36,7 +38,13 @@ class Session:
         """
         if self._rig is not None:
             raise RigError("there is a rig already")
-        self._rig = Rig.build(args, self._log)
+        try:
+            self._rig = Rig.build(args, self._log)
+        except RigError:
+            if UNKILLABLE:
+                # For the console that the host keeps: what else waits says why this one does.
+                blocked.tell()
+            raise
         return self._rig.built()
 
     def step(self, args: Json) -> Json:

@@ -7,6 +7,7 @@ judge decides what a longer stay means.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
@@ -54,3 +55,9 @@ def blocked(settle: float = SETTLE) -> list[Json]:
         }
         for pid in sorted(asleep)
     ]
+
+
+def tell(path: str = "/proc/sysrq-trigger") -> None:
+    """Have the kernel list its blocked tasks with their stacks, in its log and on the console."""
+    with contextlib.suppress(OSError), open(path, "w") as trigger:
+        trigger.write("w")
