@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 from pathlib import Path
 
+import pytest
 from agent.basics import BLOCK
 from agent.workloads import readback
 from agent.workloads.pattern import Pattern
@@ -91,6 +93,26 @@ def test_what_cannot_be_read_is_told_block_by_block_with_its_errno(tmp_path: Pat
 def test_a_device_that_cannot_be_opened_is_unreadable(tmp_path: Path) -> None:
     seen = readback.read_device(str(tmp_path / "no"), 0, BLOCK, KNOWS, drop=None)
     assert seen == [Seen(0, BLOCK, "unreadable", None, 2)]
+
+
+def test_a_file_that_takes_no_direct_io_is_read_through_its_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(BLOCK))
+    opened = os.open
+
+    def refuse(name: str, flags: int, *rest: int) -> int:
+        if flags & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return opened(name, flags, *rest)
+
+    monkeypatch.setattr(os, "open", refuse)
+    seen = readback.read_device(str(path), 0, BLOCK, KNOWS, drop=())
+    assert seen == [Seen(0, BLOCK, "zero")]
+    # A device takes it, or there is something to tell.
+    seen = readback.read_device("/dev/null", 0, BLOCK, KNOWS, drop=())
+    assert seen == [Seen(0, BLOCK, "unreadable", errno=errno.EINVAL)]
 
 
 def test_a_reader_that_hangs_is_a_command_that_timed_out() -> None:

@@ -9,6 +9,7 @@ that belongs to a writer.
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
@@ -166,19 +167,30 @@ def forget_caches(paths: Iterable[str]) -> None:
 def read_device(
     path: str, offset: int, length: int, recognise: Recogniser, *, drop: Iterable[str] | None
 ) -> list[Seen]:
-    """A region of a block device: past every cache if ``drop`` (files whose caches are dropped
-    first) is given, else as an ordinary reader sees it.
+    """A region of a block device or a file: past every cache if ``drop`` (files whose caches are
+    dropped first) is given, else as an ordinary reader sees it.
     """
     if drop is not None:
         forget_caches(drop)
     try:
-        fd = os.open(path, os.O_RDONLY | (os.O_DIRECT if drop is not None else 0))
+        fd = _open(path, direct=drop is not None)
     except OSError as error:
         return [Seen(offset, length, "unreadable", errno=error.errno)]
     try:
         return read_region(fd, offset, length, recognise)
     finally:
         os.close(fd)
+
+
+def _open(path: str, *, direct: bool) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | (os.O_DIRECT if direct else 0))
+    except OSError as error:
+        # A file of tmpfs: what others call its cache is all there is of it. (It takes O_DIRECT since
+        # commit e88e0d366f9c, "tmpfs: trivial support for direct IO", first in 6.6.)
+        if not direct or error.errno != errno.EINVAL or not os.path.isfile(path):
+            raise
+        return os.open(path, os.O_RDONLY)
 
 
 def in_child(
