@@ -23,8 +23,10 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from conformance.hostside import LACKS, HostSide
 from conformance.machine.protocol import (
     AgentError,
+    DiskFailed,
     Guest,
     GuestGone,
     GuestHung,
@@ -157,7 +159,14 @@ def run_case(
 
 
 def probe(machine: Machine, wanted: list[str], facts: Facts, folder: Path) -> Lost | None:
-    """Have a guest find out about requirements; how it was lost, if it was."""
+    """Have a guest find out about requirements, and the host about its own; how the guest was lost,
+    if it was.
+    """
+    hosts = [need for need in wanted if need.startswith(LACKS)]
+    facts.learn({need: machine.lacks(need.removeprefix(LACKS)) for need in hosts})
+    wanted = [need for need in wanted if need not in hosts]
+    if not wanted:
+        return None
     try:
         with machine.guest(workdir=folder) as guest:
             answer = guest.call(
@@ -199,6 +208,7 @@ class _Arm:
         self._arm = arm
         self._speed = speed
         self._clock = clock
+        self._host = HostSide(arm)
         self._at = "launch"
         self._built: Built | None = None
         self._steps: list[StepSeen] = []
@@ -212,7 +222,7 @@ class _Arm:
         self._at = "build"
         try:
             self._built = self._ask(guest, "build", build_args(self._arm), BUILD_LIMIT, Built)
-        except AgentError as error:
+        except (AgentError, DiskFailed) as error:
             self._problem = f"the rig could not be built: {error}"
             return
         for step in self._arm.steps:
@@ -259,7 +269,7 @@ class _Arm:
         kind: type[AnyValue],
     ) -> AnyValue:
         began = self._clock()
-        answer = guest.call(do, args, limit=limit * self._speed)
+        answer = self._host.call(guest, do, args, limit=limit * self._speed)
         part = do if do != "step" else "steps"
         self._seconds[part] = self._seconds.get(part, 0.0) + self._clock() - began
         try:

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from conformance.hostside import HostSide
 from conformance.machine.protocol import AgentError, Guest, WireGarbage
 from conformance.model import Arm, Built, Role, StepSeen, Watch
 from conformance.runner import BUILD_LIMIT, GRACE, build_args, step_args
@@ -52,6 +53,7 @@ class Shell:
     def __init__(self, guest: Guest, arm: Arm, *, speed: float, tell: Tell) -> None:
         self._guest = guest
         self._arm = arm
+        self._host = HostSide(arm)
         self._speed = speed
         self._tell = tell
         self._taken = 0
@@ -65,7 +67,8 @@ class Shell:
         Raises MachineError: AgentError if the rig cannot be built.
         """
         limit = BUILD_LIMIT * self._speed
-        built = _valid(self._guest.call("build", build_args(self._arm), limit=limit), Built)
+        answer = self._host.call(self._guest, "build", build_args(self._arm), limit=limit)
+        built = _valid(answer, Built)
         for name, facts in built.layers.items():
             self._paths[name] = str(facts.get("path", ""))
         self._tell(f"the rig stands: {', '.join(f'{n} {p}' for n, p in self._paths.items())}")
@@ -83,7 +86,8 @@ class Shell:
             return
         step = self._arm.steps[self._taken]
         limit = (step.limit + GRACE) * self._speed
-        answer = self._guest.call("step", step_args(step, self._speed), limit=limit)
+        asked = step_args(step, self._speed)
+        answer = self._host.call(self._guest, "step", asked, limit=limit)
         seen = _valid(answer, StepSeen)
         self._taken += 1
         self._tell(f"{self._taken:>3} {step.name} ({step.verb}): {_outcome(seen)}")
@@ -138,7 +142,8 @@ class Shell:
         limit = self._limit * self._speed
         step = {"as": "line", "verb": "run", "cgroup": self._cgroup, "argv": words, "limit": limit}
         try:
-            answer = self._guest.call("step", {"step": step}, limit=limit + GRACE * self._speed)
+            limit += GRACE * self._speed
+            answer = self._host.call(self._guest, "step", {"step": step}, limit=limit)
         except AgentError as error:
             self._tell(str(error))
             return

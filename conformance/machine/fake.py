@@ -2,6 +2,8 @@
 
 What is asked is encoded, decoded, answered, encoded and decoded again by the same code as between a
 host and a real guest; tests/machine/contract.py holds both kinds of machine to the same contract.
+Handlers whose names begin with ``host:`` are no verbs, but what the host does for a disk of the guest's:
+``plug``, ``squeeze``, ``give``, ``reading`` and ``when_stopped``.
 A verb in ``mischief`` does to its guest what no handler can: it panics, hangs, or breaks the wire.
 """
 
@@ -18,6 +20,9 @@ from typing import Any
 from conformance import wire
 from conformance.machine.protocol import (
     AgentError,
+    DiskFailed,
+    DiskOrder,
+    DiskReading,
     Guest,
     GuestGone,
     GuestHung,
@@ -30,7 +35,7 @@ from conformance.machine.protocol import (
 Handler = Callable[[dict[str, Any]], object]
 
 _BOOTED = "[    0.000000] Linux version 6.1.0-fake (made up) #1 SMP\n"
-_OWN_VERBS = ("ping", "sync-shutdown")
+HOST = "host:"
 
 
 class Mischief(enum.Enum):
@@ -63,7 +68,9 @@ class FakeMachine:
         release: str = "6.1.0-fake",
         speed: float = 1.0,
         launch_fails: str = "",
+        lacks: Mapping[str, str] | None = None,
     ) -> None:
+        self._lacks = dict(lacks or {})
         self._handlers = handlers
         self._mischief = dict(mischief or {})
         self._kernel = kernel
@@ -106,8 +113,34 @@ class FakeMachine:
         finally:
             guest.close()
 
+    def lacks(self, need: str) -> str:
+        """See ``Machine``."""
+        return self._lacks.get(need, "")
+
     def close(self) -> None:
         """See ``Machine``."""
+
+
+class FakeDisk:
+    """A disk of a fake guest. See the protocol ``Disk``."""
+
+    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+        self._handlers = handlers
+
+    def reading(self) -> DiskReading:
+        """See ``Disk``."""
+        return DiskReading(**self._do("reading"))
+
+    def squeeze(self, leave: int) -> None:
+        """See ``Disk``."""
+        self._do("squeeze", leave=leave)
+
+    def give(self, amount: int | None = None) -> bool:
+        """See ``Disk``."""
+        return bool(self._do("give", amount=amount))
+
+    def _do(self, what: str, **args: object) -> Any:
+        return self._handlers[HOST + what](args)
 
 
 class FakeGuest:
@@ -116,8 +149,9 @@ class FakeGuest:
     def __init__(
         self, handlers: dict[str, Handler], mischief: Mapping[str, Mischief], console: Path
     ) -> None:
+        self._host = {name: act for name, act in handlers.items() if name.startswith(HOST)}
         self._handlers: dict[str, Handler] = {
-            **handlers,
+            **{name: act for name, act in handlers.items() if name not in self._host},
             "ping": lambda args: {"pong": args.get("echo")},
             "sync-shutdown": lambda args: {},
         }
@@ -171,6 +205,18 @@ class FakeGuest:
         if answer.error is not None:
             raise AgentError(answer.error.kind, answer.error.message, answer.error.detail)
         return answer.value
+
+    def plug(self, order: DiskOrder) -> FakeDisk:
+        """See ``Guest``."""
+        plug = self._host.pop(f"{HOST}plug", None)
+        if plug is None:
+            raise DiskFailed(f"there is no place for {order.name}")
+        plug({"order": order})
+        return FakeDisk(self._host)
+
+    def when_stopped(self, help_it: Callable[[], bool]) -> None:
+        """See ``Guest``."""
+        self._host[f"{HOST}when_stopped"]({"help_it": help_it})
 
     def evidence(self) -> Mapping[str, str]:
         """See ``Guest``."""

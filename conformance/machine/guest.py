@@ -19,12 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from qemu.qmp import QMPClient, QMPError, Runstate
+from qemu.qmp import EventListener, QMPClient, QMPError, Runstate
 
 from conformance import wire
-from conformance.machine import sysrq
+from conformance.machine import disks, sysrq
 from conformance.machine.protocol import (
     AgentError,
+    DiskFailed,
+    DiskOrder,
     GuestGone,
     GuestHung,
     GuestLost,
@@ -32,7 +34,7 @@ from conformance.machine.protocol import (
     LaunchFailed,
     WireGarbage,
 )
-from conformance.machine.qemu import Fds, Process, Spec, argv, state_uri
+from conformance.machine.qemu import PORT_FOR_DISK, Fds, Process, Spec, argv, state_uri
 
 _T = TypeVar("_T")
 
@@ -84,6 +86,10 @@ class QemuGuest:
         self._decoder = wire.Decoder()
         self._messages: list[wire.Message] = []
         self._qmp = QMPClient("conform")
+        self._stops = EventListener("STOP")
+        self._qmp.register_listener(self._stops)
+        self._help: Callable[[], bool] | None = None
+        self._disk: tuple[str, disks.PluggedDisk] | None = None
         with contextlib.ExitStack() as stack:
             ours, theirs = _pair(stack)
             qmp_ours, qmp_theirs = _pair(stack)
@@ -251,7 +257,7 @@ class QemuGuest:
         line = self._conversation.ask(do, args)
         self._decoder.begin_call()
         try:
-            answer = self._within(self._exchange(line), limit)
+            answer = self._finish(self._answered(line, limit))
         except TimeoutError as error:
             raise self._lose(self._hung(do, limit)) from error
         except wire.WireError as error:
@@ -262,6 +268,25 @@ class QemuGuest:
             failed = answer.error
             raise AgentError(failed.kind, failed.message, failed.detail)
         return answer.value
+
+    def plug(self, order: DiskOrder) -> disks.PluggedDisk:
+        """See ``Guest``."""
+        if self._disk is not None:
+            raise DiskFailed(f"there is no place for {order.name}: the guest has a disk already")
+        try:
+            file = disks.ShortFile(order.size)
+        except OSError as error:
+            raise DiskFailed(f"no file for {order.name}: {error.strerror or error}") from error
+        self._disk = (order.name, disks.PluggedDisk(file))
+        try:
+            self._within(self._plug(order, file), _QMP_LIMIT)
+        except (TimeoutError, EOFError, OSError, QMPError) as error:
+            raise DiskFailed(f"QEMU does not take {order.name}: {error}") from error
+        return self._disk[1]
+
+    def when_stopped(self, help_it: Callable[[], bool]) -> None:
+        """See ``Guest``."""
+        self._help = help_it
 
     def evidence(self) -> Mapping[str, str]:
         """See ``Guest``."""
@@ -281,6 +306,8 @@ class QemuGuest:
             self._loop.close()
             self._agent.close()
             self._monitor.close()
+            if self._disk is not None:
+                self._disk[1].close()
 
     def __enter__(self) -> QemuGuest:
         return self
@@ -362,10 +389,42 @@ class QemuGuest:
 
     def _within(self, work: Coroutine[Any, Any, _T], limit: float) -> _T:
         """What ``work`` comes to. Raises TimeoutError after ``limit`` seconds."""
+        return self._finish(_timed(work, limit))
+
+    def _finish(self, work: Coroutine[Any, Any, _T]) -> _T:
         try:
-            return self._loop.run_until_complete(_timed(work, limit))
+            return self._loop.run_until_complete(work)
         finally:
             self._take_events()
+
+    async def _answered(self, line: bytes, limit: float) -> wire.Answer:
+        """The answer to ``line``, within ``limit`` seconds of those in which the machine ran."""
+        async with asyncio.timeout(limit) as deadline:
+            helper = asyncio.create_task(self._keep_running(deadline))
+            try:
+                return await self._exchange(line)
+            finally:
+                helper.cancel()
+                await asyncio.gather(helper, return_exceptions=True)
+
+    async def _keep_running(self, deadline: asyncio.Timeout) -> None:
+        """Help the machine whenever it has stopped over a disk's error, for as long as that helps."""
+        while True:
+            await self._stops.get()
+            began = self._loop.time()
+            told = await self._qmp.execute("query-status")
+            status = told.get("status") if isinstance(told, dict) else None
+            if status != "io-error" or self._help is None or not self._help():
+                continue
+            await self._qmp.execute("cont")
+            if (when := deadline.when()) is not None:
+                deadline.reschedule(when + self._loop.time() - began)
+
+    async def _plug(self, order: DiskOrder, file: disks.ShortFile) -> None:
+        self._qmp.send_fd_scm(file.fileno())
+        await self._qmp.execute("add-fd", {"fdset-id": disks.FDSET})
+        for command, arguments in disks.commands(order, PORT_FOR_DISK):
+            await self._qmp.execute(command, arguments)
 
     async def _exchange(self, line: bytes) -> wire.Answer:
         await self._loop.sock_sendall(self._agent, line)
@@ -389,9 +448,11 @@ class QemuGuest:
         await asyncio.gather(*left, return_exceptions=True)
 
     def _take_events(self) -> None:
-        for event in self._qmp.events.clear():
-            if len(self._events) < _EVENTS:
-                self._events.append(dict(event))
+        fresh = [dict(event) for event in self._qmp.events.clear()]
+        self._events += fresh[: _EVENTS - len(self._events)]
+        if self._disk is not None:
+            name, disk = self._disk
+            disk.refused += disks.refused(fresh, name)
 
     def _lap(self, name: str) -> None:
         spent = time.monotonic() - self._began - sum(self._timing.values())

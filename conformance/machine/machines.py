@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from conformance.machine import accel, qemu, template
+from conformance.machine import accel, disks, qemu, template
 from conformance.machine.accel import Accelerator
 from conformance.machine.cache import ArtifactError, Cache, digest_of
 from conformance.machine.guest import Files, QemuGuest
@@ -154,6 +154,10 @@ class QemuMachine:
             self._release = str(facts.get("release", self._release))
             guest.hello(limit=RESTORE_LIMIT * self.speed)
             yield guest
+
+    def lacks(self, need: str) -> str:
+        """See ``Machine``."""
+        return disks.lacks() if need == "short_file" else f"no host is known to have {need}"
 
     def close(self) -> None:
         """See ``Machine``."""

@@ -9,7 +9,8 @@ In order, with what each step may raise:
    agent said that it cannot work), or a GuestLost (it came up and was lost before it answered).
 3. ``guest.call(...)``, any number of times: AgentError (the guest is well, and answers that it could
    not do what was asked), or a GuestLost: GuestPanicked, GuestHung, GuestGone, WireGarbage. After a
-   GuestLost the guest is dead and every further call raises the same again.
+   GuestLost the guest is dead and every further call raises the same again. ``guest.plug(...)``:
+   DiskFailed (the guest is well, and has no such disk).
 4. the end of the ``with``: nothing. QEMU is killed, not asked; no process, socket, memory or disk of
    it is left. The console's file stays in ``workdir``: it is evidence.
 
@@ -19,10 +20,11 @@ All limits are seconds that have been scaled with ``Machine.speed`` by the calle
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 
 class MachineError(Exception):
@@ -87,6 +89,49 @@ class AgentError(MachineError):
         self.detail = detail
 
 
+class DiskFailed(MachineError):
+    """A guest could not be given a disk; it is still of use."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiskOrder:
+    """A disk for a guest, in a file of the host. ``name`` is its serial number too.
+
+    ``on_error`` is what QEMU does when the host cannot store a write, as its werror= has it:
+    ``report`` tells the guest, ``ignore`` tells it that all went well, ``stop`` stops the machine, and so
+    does ``enospc`` if it is space that is missing. An nvme device only reports.
+    """
+
+    name: str
+    bus: Literal["virtio_blk", "virtio_scsi", "nvme"]
+    size: int
+    on_error: Literal["report", "stop", "enospc", "ignore"] = "report"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiskReading:
+    """How a disk's file stands on the host: bytes that it takes, and bytes that are left for it (None:
+    all that it may need). ``refused``: writes that QEMU told of as having found no space.
+    """
+
+    used: int
+    room: int | None
+    refused: int = 0
+
+
+class Disk(Protocol):
+    """A guest's disk, seen from the host. It goes with the guest."""
+
+    def reading(self) -> DiskReading:
+        """How its file stands. Raises OSError."""
+
+    def squeeze(self, leave: int) -> None:
+        """Take all of the file's space away but ``leave`` bytes. Raises OSError."""
+
+    def give(self, amount: int | None = None) -> bool:
+        """Give so many bytes back, or all; whether any were missing. Raises OSError."""
+
+
 class Guest(Protocol):
     """One virtual machine that has come up and is thrown away after use. Not for several threads."""
 
@@ -110,7 +155,16 @@ class Guest(Protocol):
     def call(self, do: str, args: Mapping[str, object], *, limit: float) -> object:
         """What the agent answers to ``do`` within ``limit`` seconds; a JSON value.
 
+        While the machine is stopped over a disk's error the limit stands still too.
         Raises AgentError or GuestLost, see above.
+        """
+
+    def plug(self, order: DiskOrder) -> Disk:
+        """Give it a disk; its kernel sees that a moment later. One at most. Raises DiskFailed."""
+
+    def when_stopped(self, help_it: Callable[[], bool]) -> None:
+        """Have ``help_it`` called whenever the machine has stopped over a disk's error, and then let
+        the machine go on, unless it returned that there was no help. Without, it stays stopped.
         """
 
     def evidence(self) -> Mapping[str, str]:
@@ -133,6 +187,12 @@ class Machine(Protocol):
     def describe(self) -> Mapping[str, object]:
         """For the record. JSON: kernel, release, accelerator, accelerator_why, qemu, machine, start
         ("template" or "cold boot"), start_why, memory_mib, cpus, speed."""
+
+    def lacks(self, need: str) -> str:
+        """Nothing if the host has what ``need`` names, else why not, in one line.
+
+        ``short_file``: a file of limited space, for ``Guest.plug``.
+        """
 
     def close(self) -> None:
         """Give back what the machine holds. Guests that are still open are not affected."""

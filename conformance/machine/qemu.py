@@ -28,6 +28,10 @@ from conformance.wire import PORT
 Role = Literal["boot", "template", "clone"]
 
 MACHINE = "q35"
+PORT_FOR_DISK = "spare-port"
+"""A PCI Express port with nothing in it, of which a disk can be plugged in later: q35's own bus takes
+none (QEMU's docs/pcie.txt, section 2.3).
+"""
 SCRATCH_BYTES = 1 << 30
 """Size of the scratch disk; sparse."""
 
@@ -128,6 +132,7 @@ def argv(spec: Spec) -> list[str]:
         *_disk("root", fds.root, 2, read_only=True),
         *_disk("modules", fds.modules, 3, read_only=True),
         *_disk("scratch", fds.scratch, 4, read_only=False),
+        *("-device", f"pcie-root-port,id={PORT_FOR_DISK},chassis=1"),
         *(("-incoming", "defer") if spec.role == "clone" else ()),
     ]
 

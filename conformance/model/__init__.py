@@ -26,9 +26,11 @@ from conformance.model.layers import (
     FsLayer,
     Layer,
     LoopLayer,
+    MachineDiskLayer,
     SubvolumeLayer,
     SwapLayer,
     TmpfsLayer,
+    VirtioLayer,
 )
 from conformance.model.observation import (
     ArmSeen,
@@ -55,6 +57,7 @@ from conformance.model.observation import (
 from conformance.model.shortages import (
     AnyShortage,
     Hog,
+    HostSpace,
     InodeQuota,
     Inodes,
     Memcg,
@@ -169,6 +172,7 @@ __all__ = [
     "Finding",
     "FsLayer",
     "Hog",
+    "HostSpace",
     "Impose",
     "InodeQuota",
     "Inodes",
@@ -180,6 +184,7 @@ __all__ = [
     "Level",
     "LoopLayer",
     "Lost",
+    "MachineDiskLayer",
     "Memcg",
     "MemcgV1",
     "MemoryEvents",
@@ -228,6 +233,7 @@ __all__ = [
     "Verdict",
     "Verify",
     "VerifyFiles",
+    "VirtioLayer",
     "Watch",
     "Where",
     "Write",

@@ -31,9 +31,9 @@ class Norm(Value):
 
 
 class Requirement(Value):
-    """What a variant needs of the kernel or the guest, found out by a probe there."""
+    """What a variant needs of the kernel or the guest, found out by a probe there, or of the host."""
 
-    need: str = Field(pattern=r"^(module|controller|probe|fs|tool):[a-z0-9_.-]+$")
+    need: str = Field(pattern=r"^(module|controller|probe|fs|tool|host):[a-z0-9_.-]+$")
     when: dict[str, Scalar] = Field(default={}, description="only for these values of the matrix")
 
 

@@ -12,7 +12,15 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Discriminator, Field
 
 from conformance.model.base import Bytes, CgroupPath, Value, format_size
-from conformance.model.layers import Ability, FsLayer, Layer, Name, Switch, TmpfsLayer
+from conformance.model.layers import (
+    Ability,
+    FsLayer,
+    Layer,
+    MachineDiskLayer,
+    Name,
+    Switch,
+    TmpfsLayer,
+)
 from conformance.model.layers.snapshot import DmSnapshotLayer
 
 
@@ -216,6 +224,34 @@ class ScsiSense(Shortage):
     times: int | None = Field(default=None, ge=1, description="writes at most; absent: every write")
 
 
+class HostSpace(Shortage):
+    """The host has ``leave`` bytes left for the file of a disk; relief gives back all of it.
+
+    Its gauge is the host's: what the file takes, and how many writes QEMU told of as without space.
+    """
+
+    OF: ClassVar[frozenset[Ability]] = frozenset({"machine"})
+
+    kind: Literal["host_space"]
+    layer: Name = Field(description="a disk of the machine's")
+    leave: Bytes = Field(description="bytes that the file may still take, in pages of 4 KiB")
+    grows: Bytes = Field(
+        default=0,
+        description="bytes that the host gives each time that the machine has stopped, before it "
+        "lets it go on",
+    )
+
+    def wrong(self, layers: Mapping[str, Layer]) -> Iterator[tuple[str, str]]:
+        """See ``Shortage``."""
+        layer = layers.get(self.layer)
+        if not isinstance(layer, MachineDiskLayer):
+            return
+        if layer.stops and not self.grows:
+            yield "layer", f"{self.layer!r} would stop the machine, and nobody lets it go on: grows"
+        if self.grows and not layer.stops:
+            yield "grows", f"{self.layer!r} does not stop the machine when it runs short"
+
+
 class ThinData(Shortage):
     """Somebody else's thin device takes all of a pool's data space but ``leave``."""
 
@@ -320,6 +356,7 @@ AnyShortage = Annotated[
     | Hog
     | ServerSpace
     | ScsiSense
+    | HostSpace
     | ThinData
     | ThinMetadata
     | SnapshotCow

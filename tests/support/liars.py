@@ -81,6 +81,8 @@ class LosingGuest:
         self.console = guest.console
         self.console_path = guest.console_path
         self.timing = guest.timing
+        self.plug = guest.plug
+        self.when_stopped = guest.when_stopped
 
     def call(self, do: str, args: Mapping[str, Any], *, limit: float) -> object:
         """See ``Guest``."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from conformance.machine.protocol import DiskOrder
 from conformance.model import (
     BLOCK,
     TAKES_SPACE_AWAY,
@@ -61,6 +62,7 @@ from conformance.model import (
 from conformance.model.layers import DISK_SIZE
 from conformance.model.shortages import (
     GuestMemory,
+    HostSpace,
     ScsiSense,
     ServerSpace,
     SnapshotCow,
@@ -108,6 +110,8 @@ class ModelGuest:
         self._lie = lie
         self._unmet = dict(unmet or {})
         self._now = 0
+        self._help: Callable[[], bool] | None = None
+        self._shortage: Any = None
 
     def handlers(self) -> dict[str, Callable[[dict[str, Any]], object]]:
         """What the agent's serve loop would dispatch to."""
@@ -117,7 +121,32 @@ class ModelGuest:
             "step": self._step,
             "teardown": self._teardown,
         }
-        return {verb: self._answering(verb, answer) for verb, answer in honest.items()}
+        verbs = {verb: self._answering(verb, answer) for verb, answer in honest.items()}
+        return {**verbs, **self._host()}
+
+    def _host(self) -> dict[str, Callable[[dict[str, Any]], object]]:
+        """What the host does, which has the disk's file: a guest knows of no shortage of it."""
+
+        def plug(args: dict[str, Any]) -> None:
+            self._plugged: DiskOrder = args["order"]
+
+        def squeeze(args: dict[str, Any]) -> None:
+            self._shortage = HostSpace(
+                kind="host_space", layer=self._plugged.name, leave=args["leave"]
+            )
+
+        def give(args: dict[str, Any]) -> bool:
+            self._at_impose += args["amount"] or 0
+            return True
+
+        def reading(args: dict[str, Any]) -> dict[str, Any]:
+            room = self._limit() - self._used() if self._short else None
+            return {"used": self._used(), "room": room, "refused": self._hits}
+
+        def when_stopped(args: dict[str, Any]) -> None:
+            self._help = args["help_it"]
+
+        return {f"host:{act.__name__}": act for act in (plug, squeeze, give, reading, when_stopped)}
 
     def _answering(
         self, verb: str, answer: Callable[[dict[str, Any]], dict[str, Any]]
@@ -232,6 +261,10 @@ class ModelGuest:
         """Give a request its space, wholly or not at all: its result."""
         wanted = range(offset // BLOCK, (offset + length) // BLOCK)
         new = [b for b in wanted if b not in self._blocks or b in self._shared]
+        while self._help is not None and len(new) * BLOCK > self._space(cgroup):
+            # The machine stops, is helped, and goes on: to the writer that is one write.
+            self._hits += 1
+            self._help()
         if new and len(new) * BLOCK > self._space(cgroup):
             self._hits += 1
             return -errno.ENOSPC
@@ -410,7 +443,7 @@ class ModelGuest:
                 return int(limit)
             case InodeQuota() | Inodes():
                 return self._used()
-            case Hog(leave=leave) | ServerSpace(leave=leave):
+            case Hog(leave=leave) | ServerSpace(leave=leave) | HostSpace(leave=leave):
                 return self._at_impose + int(leave)
             case ScsiSense(sense="space_allocation_failed"):
                 return self._at_impose

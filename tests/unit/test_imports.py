@@ -41,7 +41,9 @@ MAY_KNOW: Mapping[str, tuple[str, ...]] = {
     "conformance.planner": ("conformance.model",),
     "conformance.record": ("conformance.model",),
     "conformance.report": ("conformance.compare", "conformance.model", "conformance.report"),
+    "conformance.hostside": ("conformance.machine.protocol", "conformance.model"),
     "conformance.runner": (
+        "conformance.hostside",
         "conformance.machine.protocol",
         "conformance.model",
         "conformance.oracle",

@@ -24,6 +24,11 @@ from conformance.model.layers.basic import (
     SwapLayer,
     TmpfsLayer,
 )
+from conformance.model.layers.machine import (
+    AnyMachineDiskLayer,
+    MachineDiskLayer,
+    VirtioLayer,
+)
 from conformance.model.layers.md import MdRaidLayer
 from conformance.model.layers.memory import AnyInMemoryLayer
 from conformance.model.layers.nbd import NbdLayer, QemuNbdLayer
@@ -43,6 +48,7 @@ AnyLayer = Annotated[
     | UblkLayer
     | ScsiDebugLayer
     | NvmeLoopLayer
+    | AnyMachineDiskLayer
     | AnyThinLayer
     | AnySnapshotLayer
     | VdoLayer
@@ -63,6 +69,7 @@ __all__ = [
     "FsLayer",
     "Layer",
     "LoopLayer",
+    "MachineDiskLayer",
     "Name",
     "NfsLayer",
     "OverlayLayer",
@@ -70,4 +77,5 @@ __all__ = [
     "SwapLayer",
     "Switch",
     "TmpfsLayer",
+    "VirtioLayer",
 ]
