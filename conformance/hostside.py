@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from conformance.machine.protocol import Disk, DiskOrder, Guest
+from conformance.machine.protocol import Disk, DiskFailed, DiskOrder, Guest
 from conformance.model import (
     AnyStep,
     Arm,
@@ -81,8 +81,10 @@ class HostSide:
             try:
                 answer = {**answer, "watch": {**watch, "reading": self._reading(self._disk)}}
             except OSError as error:
-                problem = problem or f"the disk's file on the host cannot be read: {error}"
-        return {**answer, "problem": answer.get("problem") or problem} if problem else answer
+                problem = problem or f"the host: the disk's file cannot be read: {error.strerror}"
+        if problem and "problem" not in answer:
+            raise DiskFailed(problem)
+        return {**answer, "problem": answer["problem"] or problem} if problem else answer
 
     def _reading(self, disk: Disk) -> dict[str, object]:
         found = disk.reading()

@@ -11,6 +11,7 @@ QEMU gets the file as a descriptor and the disk by hot plug, into the port that 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import subprocess
@@ -26,6 +27,7 @@ FDSET = 10
 
 _LIMIT = 30.0  # seconds for the helper to answer
 _LINE = 4096  # bytes of its answer at most
+_NO_SPACE = os.strerror(errno.ENOSPC)
 
 Command = tuple[str, dict[str, object]]
 """A QMP command with its arguments."""
@@ -173,7 +175,9 @@ def refused(events: Iterable[Mapping[str, object]], name: str) -> int:
     return sum(
         isinstance(data := event.get("data"), Mapping)
         and data.get("node-name") == name
-        and data.get("nospace") is True
+        and data.get("operation") == "write"
+        # The key ``nospace`` is only there where the machine stops over errors (qapi/block-core.json).
+        and (data.get("nospace") is True or data.get("reason") == _NO_SPACE)
         for event in events
         if event.get("event") == "BLOCK_IO_ERROR"
     )

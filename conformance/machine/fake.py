@@ -115,7 +115,7 @@ class FakeMachine:
 
     def lacks(self, need: str) -> str:
         """See ``Machine``."""
-        return self._lacks.get(need, "")
+        return self._lacks.get(need, "" if need == "short_file" else f"no host has {need}")
 
     def close(self) -> None:
         """See ``Machine``."""

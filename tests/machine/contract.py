@@ -16,6 +16,9 @@ import pytest
 
 from conformance.machine.protocol import (
     AgentError,
+    DiskFailed,
+    DiskOrder,
+    DiskReading,
     Guest,
     GuestGone,
     GuestHung,
@@ -31,6 +34,15 @@ Handler = Callable[[dict[str, Any]], object]
 def handlers() -> dict[str, Handler]:
     """The verbs of a well guest under this contract."""
     kept: list[object] = []
+    room: list[int] = []  # of a disk of 8 MiB, of which nothing is in use
+
+    def squeeze(args: dict[str, Any]) -> None:
+        room[:] = [args["leave"]]
+
+    def give(args: dict[str, Any]) -> bool:
+        missing = bool(room)
+        room[:] = [] if args["amount"] is None else [room[0] + args["amount"]]
+        return missing
 
     def remember(args: dict[str, Any]) -> object:
         kept.append(args["what"])
@@ -45,6 +57,10 @@ def handlers() -> dict[str, Handler]:
         "fail": fail,
         "unspeakable": lambda args: object(),
         "large": lambda args: "x" * args["bytes"],
+        "host:plug": lambda args: None,
+        "host:squeeze": squeeze,
+        "host:give": give,
+        "host:reading": lambda args: {"used": 0, "room": room[0] if room else None},
     }
 
 
@@ -99,6 +115,25 @@ class MachineContract:
             assert answer == "x" * (3 << 20)
             value = "y" * (1 << 20)
             assert guest.call("echo", {"value": value}, limit=2 * limit) == value
+
+    def test_a_disk_is_as_short_as_the_host_makes_it(
+        self, machine: Machine, limit: float, tmp_path: Path
+    ) -> None:
+        assert machine.lacks("short_file") == ""
+        assert "a pony" in machine.lacks("a pony")
+        with machine.guest(workdir=tmp_path) as guest:
+            disk = guest.plug(DiskOrder(name="short", bus="virtio_blk", size=8 << 20))
+            assert disk.reading() == DiskReading(used=0, room=None)
+            disk.squeeze(1 << 20)
+            assert disk.reading() == DiskReading(used=0, room=1 << 20)
+            assert disk.give(2 << 20)
+            assert disk.reading() == DiskReading(used=0, room=3 << 20)
+            assert disk.give()
+            assert disk.reading() == DiskReading(used=0, room=None)
+            assert not disk.give()
+            with pytest.raises(DiskFailed, match="no place for other"):
+                guest.plug(DiskOrder(name="other", bus="nvme", size=8 << 20))
+            assert guest.call("ping", {}, limit=limit)
 
     def test_guests_are_strangers(self, machine: Machine, limit: float, tmp_path: Path) -> None:
         with (

@@ -13,7 +13,7 @@ import pytest
 
 from conformance.machine.guest import QemuGuest
 from conformance.machine.machines import QemuMachine
-from conformance.machine.protocol import GuestHung, LaunchFailed, Machine
+from conformance.machine.protocol import DiskOrder, Guest, GuestHung, LaunchFailed, Machine
 from tests.machine import contract
 
 pytestmark = pytest.mark.vm
@@ -57,6 +57,54 @@ def test_the_scratch_disk_is_each_guest_s_own(
                 assert isinstance(seen, dict)
                 assert seen["before"] == 4096
                 assert seen["after"].strip() == "mine"
+
+
+def plugged(guest: Guest, serial: str, limit: float) -> str:
+    """The name of the guest's disk with that serial number, once it has come up."""
+    deadline = time.monotonic() + limit
+    while time.monotonic() < deadline:
+        disks = guest.call("blocks", {}, limit=limit)
+        assert isinstance(disks, dict)
+        if serial in disks:
+            return str(disks[serial]["name"])
+    pytest.fail(f"no disk {serial} came up")
+
+
+def test_a_machine_that_stops_over_a_disk_goes_on_with_help(
+    machine: Machine, limit: float, tmp_path: Path
+) -> None:
+    with machine.guest(workdir=tmp_path) as guest:
+        disk = guest.plug(
+            DiskOrder(name="short", bus="virtio_blk", size=8 << 20, on_error="enospc")
+        )
+        where = {"name": plugged(guest, "short", limit), "text": "stored"}
+        disk.squeeze(4096)
+        helped = []
+
+        def help_it() -> bool:
+            helped.append(disk.reading().refused)
+            return disk.give(8192)
+
+        guest.when_stopped(help_it)
+        for offset in (0, 1 << 20, 2 << 20, 3 << 20):
+            seen = guest.call("write_scratch", {**where, "offset": offset}, limit=limit)
+            assert isinstance(seen, dict)
+            assert seen["after"].strip() == "stored"
+        assert len(helped) == 2
+        assert disk.reading().refused == 2
+        assert disk.reading().used == 4 * 4096
+
+
+def test_a_machine_that_nobody_helps_stays_stopped(
+    machine: Machine, limit: float, tmp_path: Path
+) -> None:
+    with machine.guest(workdir=tmp_path) as guest:
+        disk = guest.plug(DiskOrder(name="short", bus="virtio_blk", size=8 << 20, on_error="stop"))
+        where = {"name": plugged(guest, "short", limit), "text": "stored"}
+        disk.squeeze(0)
+        with pytest.raises(GuestHung) as hung:
+            guest.call("write_scratch", {**where, "offset": 0}, limit=limit / 4)
+        assert hung.value.evidence["status"] == "io-error"
 
 
 def test_clones_have_the_time_and_their_own_randomness(

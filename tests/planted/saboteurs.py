@@ -172,6 +172,32 @@ SABOTEURS: Final = (
         first=Clause.ERROR_SURFACED,
     ),
     Saboteur(
+        name="nobody (virtio_blk)",
+        does="QEMU reports what the host cannot store",
+        variant="planted_machine_disk[virtio_blk-report]",
+    ),
+    Saboteur(
+        name="a host that ignores errors (virtio_blk)",
+        does="QEMU says that it stored what the host had no space for (werror=ignore)",
+        variant="planted_machine_disk[virtio_blk-ignore]",
+        clauses=frozenset({Clause.ERROR_SURFACED, Clause.ACKNOWLEDGED_READABLE}),
+        first=Clause.ERROR_SURFACED,
+        why="as with a server that acknowledges and drops",
+    ),
+    Saboteur(
+        name="nobody (virtio_scsi)",
+        does="QEMU reports what the host cannot store",
+        variant="planted_machine_disk[virtio_scsi-report]",
+    ),
+    Saboteur(
+        name="a host that ignores errors (virtio_scsi)",
+        does="QEMU says that it stored what the host had no space for (werror=ignore)",
+        variant="planted_machine_disk[virtio_scsi-ignore]",
+        clauses=frozenset({Clause.ERROR_SURFACED, Clause.ACKNOWLEDGED_READABLE}),
+        first=Clause.ERROR_SURFACED,
+        why="as with a server that acknowledges and drops",
+    ),
+    Saboteur(
         name="nobody (loop)",
         does="the kernel alone",
         variant=LOOP,
