@@ -224,6 +224,24 @@ class ScsiSense(Shortage):
     times: int | None = Field(default=None, ge=1, description="writes at most; absent: every write")
 
 
+class BlockStatus(Shortage):
+    """The block layer ends each write to a part of a device with a status; relief ends that.
+
+    Nothing is counted but the writes that the kernel says it ended so.
+    """
+
+    OF: ClassVar[frozenset[Ability]] = frozenset({"block"})
+    NEEDS: ClassVar[tuple[str, ...]] = ("probe:block_error_injection",)
+
+    kind: Literal["block_status"]
+    layer: Name = Field(description="a block layer")
+    status: Literal[
+        "NOSPC", "RESOURCE", "IOERR", "MEDIUM", "TIMEOUT", "TRANSPORT", "TARGET", "PROTECTION"
+    ] = Field(description="BLK_STS_ of linux/blk_types.h")
+    start: Bytes = Field(description="where that part begins")
+    length: Bytes = Field(description="how long it is")
+
+
 class HostSpace(Shortage):
     """The host has ``leave`` bytes left for the file of a disk; relief gives back all of it.
 
@@ -356,6 +374,7 @@ AnyShortage = Annotated[
     | Hog
     | ServerSpace
     | ScsiSense
+    | BlockStatus
     | HostSpace
     | ThinData
     | ThinMetadata

@@ -61,6 +61,7 @@ from conformance.model import (
 )
 from conformance.model.layers import DISK_SIZE
 from conformance.model.shortages import (
+    BlockStatus,
     GuestMemory,
     HostSpace,
     ScsiSense,
@@ -75,6 +76,18 @@ from tests.support.model_calls import ModelFile
 
 ZEROS = -1
 """The generation of a block that dd wrote from /dev/zero."""
+
+STATUS = {
+    "NOSPC": errno.ENOSPC,
+    "RESOURCE": errno.ENOMEM,
+    "IOERR": errno.EIO,
+    "MEDIUM": errno.ENODATA,
+    "TIMEOUT": errno.ETIMEDOUT,
+    "TRANSPORT": errno.ENOLINK,
+    "TARGET": errno.EREMOTEIO,
+    "PROTECTION": errno.EILSEQ,
+}
+"""blk_errors[] of block/blk-core.c."""
 
 Lie = Callable[[str, dict[str, Any], dict[str, Any]], dict[str, Any]]
 """(verb, what was asked, the honest answer) -> the answer that is given."""
@@ -268,6 +281,9 @@ class ModelGuest:
         if new and len(new) * BLOCK > self._space(cgroup):
             self._hits += 1
             return -errno.ENOSPC
+        if self._ended_by_block_layer(offset, length):
+            self._hits += 1
+            return -STATUS[self._shortage.status]
         if not self._limits(cgroup):
             self._free.update(new)
         if self._short and isinstance(self._shortage, ScsiSense):
@@ -280,6 +296,12 @@ class ModelGuest:
             self._shared -= {block, block ^ _SNAPSHOT // BLOCK}
             self._free.discard(one)
         return length
+
+    def _ended_by_block_layer(self, offset: int, length: int) -> bool:
+        rule = self._shortage
+        if not self._short or not isinstance(rule, BlockStatus):
+            return False
+        return offset < rule.start + rule.length and rule.start < offset + length
 
     def _take_snapshot(self) -> None:
         """All of the origin's blocks are the snapshot's too, and take no space of their own."""

@@ -10,13 +10,14 @@ from collections.abc import Callable
 
 from agent.basics import RigError, one_line
 from agent.layers import Site
-from agent.probes import loop, scsi, vdo
+from agent.probes import block_status, loop, scsi, vdo
 from agent.probes.kinds import KINDS
 
 PROBES: dict[str, Callable[[Site], str]] = {
     **loop.PROBES,
     **scsi.PROBES,
     **vdo.PROBES,
+    **block_status.PROBES,
 }
 """The names after ``probe:``."""
 

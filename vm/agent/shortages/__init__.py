@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agent.shortages import (
+    block_status,
     hog,
     inodes,
     memcg,
@@ -29,6 +30,7 @@ KINDS: dict[str, Maker] = {
     "hog": hog.Hog,
     "server_space": server_space.ServerSpace,
     "scsi_sense": scsi_sense.ScsiSense,
+    "block_status": block_status.BlockStatus,
     "thin_data": thin.ThinData,
     "thin_metadata": thin.ThinMetadata,
     "snapshot_cow": snapshot_cow.SnapshotCow,
