@@ -235,7 +235,10 @@ _MEANINGS: Mapping[tuple[str, str], str] = {
     ("Norm", "source"): "a manual page, or `lkml:`, `linux:`, `posix:` or `https:` and where",
     ("Norm", "section"): "where in the source",
     ("Norm", "quote"): "at most two lines of it",
-    ("Requirement", "need"): "`module:`, `controller:`, `fs:`, `tool:` or `probe:` and a name",
+    (
+        "Requirement",
+        "need",
+    ): "`module:`, `controller:`, `fs:`, `tool:`, `probe:` or `host:` and a name",
     ("Expect", "clauses"): "the clauses that are the case's own; the starred ones always hold",
     ("ArmSpec", "rig"): "in place of the case's",
     ("ArmSpec", "with"): "over the case's",

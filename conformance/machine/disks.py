@@ -53,6 +53,8 @@ class ShortFile:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
+                # Ctrl-C is for whoever closes the machines, and for nobody below.
+                start_new_session=True,
             )
             stack.callback(_end, helper)
             theirs.close()
