@@ -20,9 +20,13 @@ from conformance.model import NotApplicable, Observation, Plan, Variant, Verdict
 from conformance.oracle import judge
 from conformance.record import (
     Cases,
+    Entry,
     Header,
+    Interrupted,
+    Key,
     RecordError,
     RecordWriter,
+    key_of,
     read_record,
 )
 from conformance.report.junit import NotRun, document
@@ -43,8 +47,9 @@ PUBLISHED = ROOT / "results" / "published"
 
 def _program() -> str:
     """What was called, as one types it: where it lies on this machine is no part of a record."""
-    name = Path(sys.argv[0]).name
-    return "conform" if name == "__main__.py" else name
+    path = Path(sys.argv[0])
+    name = path.parent.name if path.name == "__main__.py" else path.name
+    return "conform" if name == "conformance" else name
 
 
 def now() -> datetime:
@@ -204,6 +209,11 @@ def rejudge(path: Path, library: Library, rows: Sequence[Known]) -> Ending:
     )
 
 
+def key_of_job(job: Job) -> Key:
+    """What a record's entry of a job is found by."""
+    return Key(case=job.variant.case, values=job.variant.values, kernel=job.kernel)
+
+
 class Recorder:
     """Writes record.jsonl and junit.xml as results come in. The only writer of a run's folder.
 
@@ -222,10 +232,12 @@ class Recorder:
         asked: Asked,
         kernels: Mapping[str, Mapping[str, object]],
         modules: Sequence[str],
+        interrupted: Interrupted | None = None,
     ) -> None:
         """Begin the record: ``kernels`` as their engine describes them, modules put in their place.
 
-        Raises OSError if it cannot be written.
+        ``interrupted`` is gone on with: what it holds of the jobs counts as done. Raises OSError if
+        the record cannot be written, and Refused if somebody else writes it.
         """
         self._folder = folder
         self._jobs = tuple(jobs)
@@ -233,6 +245,16 @@ class Recorder:
         self._asked = asked
         self._results: list[Result] = []
         self._left = dict.fromkeys((job.variant.id, job.kernel) for job in jobs)
+        self._render_from = 0.0  # on the monotonic clock
+        if interrupted is not None:
+            self._started = interrupted.record.header.started.removesuffix("Z")
+            try:
+                self._writer = RecordWriter(interrupted.path, interrupted, planned=len(jobs))
+            except RecordError as error:
+                raise Refused(str(error)) from error
+            self._take_up(interrupted.record.entries)
+            self._render()
+            return
         self._started = now().strftime("%Y-%m-%dT%H:%M:%S")
         header = Header(
             started=f"{self._started}Z",
@@ -241,7 +263,6 @@ class Recorder:
             cases=Cases(sha256=library.sha256),
         )
         self._writer = RecordWriter(folder / "record.jsonl", header, planned=len(jobs))
-        self._render_from = 0.0  # on the monotonic clock
         self._render()
 
     def __enter__(self) -> Self:
@@ -278,6 +299,16 @@ class Recorder:
                 self._writer.abandon()
             else:
                 self._writer.finish()
+
+    def _take_up(self, entries: Sequence[Entry]) -> None:
+        variants = {key_of_job(job): job.variant for job in self._jobs}
+        for entry in entries:
+            variant = variants[key_of(entry.verdict)]
+            outcome = Outcome(plan=entry.plan, observation=entry.observation, verdict=entry.verdict)
+            self._results.append(result_of(variant, outcome))
+            del self._left[variant.id, entry.verdict.kernel]
+        for beside in self._folder.glob(".junit.xml.*"):  # that a killed run was writing
+            beside.unlink()
 
     def _write(self, outcome: Outcome) -> None:
         self._writer.add(
