@@ -30,6 +30,7 @@ from conformance.runner import Outcome
 
 SECONDS_TO_LIVE = "600"
 FIFO_VARIABLE = "CONFORM_FAKE_FIFO"
+LOUD_VARIABLE = "CONFORM_FAKE_LOUD"
 STALLS_VARIABLE = "CONFORM_FAKE_STALLS"
 RELEASE_VARIABLE = "CONFORM_FAKE_RELEASE"
 
@@ -97,7 +98,7 @@ class FakeBench:
             release=release,
             status=status,
             findings=findings,
-            reasons=reasons,
+            reasons=(*reasons, *_loud()),
             seconds={"total": 0.01},
         )
         return Outcome(plan=None, observation=observation, verdict=verdict)
@@ -126,6 +127,12 @@ class FakeBench:
         finally:
             _tell("closing")
             threading.Event().wait()
+
+
+def _loud() -> tuple[str, ...]:
+    """Something long to be written into the record."""
+    length = int(os.environ.get(LOUD_VARIABLE, "0"))
+    return ("." * length,) if length else ()
 
 
 def _release() -> str:
