@@ -125,7 +125,7 @@ def handlers() -> dict[str, Handler]:
 
     def due(verb: str, args: dict[str, Any]) -> bool:
         step = args.get("step", {})
-        return planted.get("when") in (verb, step.get("as") or step.get("name"))
+        return planted.get("when", "") in (verb, step.get("as") or step.get("name"))
 
     def faulty(verb: str, real: Handler) -> Handler:
         def answer(args: dict[str, Any]) -> object:

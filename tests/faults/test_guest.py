@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -114,7 +115,9 @@ def says(one: Outcome) -> str:
 
 
 @pytest.mark.parametrize("when", ["build", "fill", "teardown"])
-def test_panic(when: str, machine: QemuMachine, variant: Variant, tmp_path: Path, told: Told) -> None:
+def test_panic(
+    when: str, machine: QemuMachine, variant: Variant, tmp_path: Path, told: Told
+) -> None:
     one = outcome(machine, variant, tmp_path, when, "panic")
     told(says(one))
     assert one.observation is not None
@@ -127,7 +130,9 @@ def test_panic(when: str, machine: QemuMachine, variant: Variant, tmp_path: Path
 
 
 @pytest.mark.parametrize("what", ["agent_stopped", "kernel_spins", "blocked"])
-def test_hang(what: str, machine: QemuMachine, variant: Variant, tmp_path: Path, told: Told) -> None:
+def test_hang(
+    what: str, machine: QemuMachine, variant: Variant, tmp_path: Path, told: Told
+) -> None:
     one = outcome(machine, variant, tmp_path, "fill", what)
     told(says(one))
     assert one.observation is not None
@@ -140,7 +145,7 @@ def test_hang(what: str, machine: QemuMachine, variant: Variant, tmp_path: Path,
     if what == "blocked":
         assert "percpu_rwsem_wait" in evidence["blocked tasks"]
     if what == "kernel_spins":
-        assert "read_zero" in evidence["backtraces of active cpus"]
+        assert re.search("read(_iter)?_zero", evidence["backtraces of active cpus"])
 
 
 @pytest.mark.parametrize("what", ["agent_killed", "no_memory"])

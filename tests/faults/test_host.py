@@ -31,17 +31,30 @@ def user(tmp_path: Path) -> Iterator[User]:
     someone.close()
 
 
-def apart(script: str, env: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+def apart(
+    script: str, env: dict[str, str], *words: str, limit: float = LIMIT
+) -> subprocess.CompletedProcess[str]:
     """A shell script in a mount namespace of its own: its mounts go with it."""
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     return subprocess.run(
-        ["unshare", *user, "--mount", "--propagation", "private", "sh", "-euc", script, "sh", *words],
+        [
+            "unshare",
+            *user,
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-euc",
+            script,
+            "sh",
+            *words,
+        ],
         env=env,
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
-        timeout=LIMIT,
+        timeout=limit,
     )
 
 
@@ -136,3 +149,26 @@ def test_the_clock_jumps_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     record = read_record(tmp_path / "record.jsonl")
     assert record.footer is not None
     assert record.header.started == "2026-05-05T00:00:00Z"
+
+
+REAL = """
+out=$1; shift
+mkdir "$out"
+mount -t tmpfs -o size=3m none "$out"
+code=0; "$@" --out "$out" || code=$?
+grep '"kind":"verdict"' "$out/record.jsonl"
+exit $code
+"""
+
+
+@pytest.mark.vm
+@pytest.mark.faults
+def test_the_disk_of_a_guest_is_full(tmp_path: Path, told: Told) -> None:
+    """A guest's scratch disk lies in the run's folder, and has room for 3 MiB."""
+    kernel = os.environ.get("CONFORM_TEST_KERNEL", "debian/bookworm")
+    words = ["-k", "loop_memcg_reclaimable[ext4-buffered]", "--kernel", kernel, "-n", "1"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    program = (*User.conformance, "run", *words)
+    done = apart(REAL, env, str(tmp_path / "out"), *program, limit=10 * LIMIT)
+    told(done.stdout)
+    assert done.returncode == 2, done.stderr

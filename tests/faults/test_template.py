@@ -195,9 +195,7 @@ def test_a_builder_is_killed_and_the_next_one_builds(tmp_path: Path) -> None:
     assert not list((tmp_path / "cache" / "tmp").iterdir())
 
 
-def test_kvm_may_not_be_opened(
-    tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kvm_may_not_be_opened(tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     asked: list[str] = []
     found = choose("7.2", cache=Cache(root=tmp_path), progress=asked.append, boots=lambda: True)

@@ -139,7 +139,9 @@ def test_qemu_does_not_come_up(fault: str, tmp_path: Path, told: Told) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_qemu_that_is_not_there(tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_qemu_that_is_not_there(
+    tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from conformance.machine.qemu import find_qemu
 
     monkeypatch.setenv("PATH", str(tmp_path))
