@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self
 
@@ -119,9 +119,15 @@ def settled(outcome: Outcome, rows: Sequence[Known]) -> Outcome:
 def result_of(variant: Variant, outcome: Outcome) -> Result:
     """What reports are made of."""
     arms = outcome.observation.arms if outcome.observation else ()
-    consoles = tuple(arm.console for arm in arms if arm.console)
+    consoles = tuple(arm.console for arm in arms if _is_below(arm.console))
     told = stories(variant, outcome.observation) if outcome.observation else ()
     return Result(variant=variant, verdict=outcome.verdict, consoles=consoles, story=told)
+
+
+def _is_below(path: str) -> bool:
+    """Whether a path of a record's stays in the record's folder: who wrote it may be anybody."""
+    parts = PurePosixPath(path)
+    return bool(path) and not parts.is_absolute() and ".." not in parts.parts
 
 
 def pack(outcome: Outcome) -> dict[str, str]:
