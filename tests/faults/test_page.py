@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 from tests.faults.page import ROOT, rows
@@ -42,3 +43,10 @@ def test_every_fault_has_its_row() -> None:
 def test_no_row_is_there_twice() -> None:
     tests = [row.test for row in rows()]
     assert sorted(set(tests)) == sorted(tests)
+
+
+def test_the_page_on_security_names_tests_that_exist() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "security.md").read_text()))
+    assert named
+    every = {name for path in TESTS.rglob("test_*.py") for name in functions(path)}
+    assert named - every == set()

@@ -137,7 +137,7 @@ def check_xml(text: str) -> None:
 
 def check_html(text: str) -> None:
     root = lxml_html.document_fromstring(text)
-    assert not [tag for tag in root.iter("img", "evil")]
+    assert not list(root.iter("img", "evil"))
     assert "alert(1)" not in "".join(
         script.text or "" for script in root.iter("script") if script.get("type") is None
     )
