@@ -53,7 +53,14 @@ def locks() -> set[str]:
 
 
 def shared_memory() -> set[str]:
-    return set(os.listdir("/dev/shm"))
+    """What lies in /dev/shm and no process has mapped: what others use there is their business."""
+    found = set(os.listdir("/dev/shm"))
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        try:
+            found -= set(re.findall(r" /dev/shm/(\S+)", maps.read_text()))
+        except OSError:
+            continue  # it has ended
+    return {name for name in found if Path("/dev/shm", name).exists()}
 
 
 KINDS = {
