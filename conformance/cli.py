@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,7 +26,16 @@ from conformance.commands.shell import shell
 from conformance.engine import DEFAULT_KERNEL, Setup, load_engine
 from conformance.exits import INTERRUPTED, NOTHING, REFUSED, Refused
 from conformance.progress import display, preparing
+from conformance.record import Interrupted
 from conformance.report.result import Asked, label
+from conformance.resume import (
+    check_host,
+    check_known,
+    check_library,
+    interrupted_run,
+    left_over,
+    same_options,
+)
 from conformance.rundir import new_run, own_run, point_latest, shown
 from conformance.scheduler import Job, run_jobs, slots_from
 from conformance.session import (
@@ -93,8 +103,23 @@ def cli() -> None:
 @click.option(
     "--list", "only_list", is_flag=True, help="Show the variants, one a line; run nothing."
 )
+@click.option(
+    "--resume",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Finish the run that was killed and left DIR, with its own options.",
+)
 @JUDGING
-def run(
+@click.pass_context
+def run(context: click.Context, /, *, resume: Path | None, **asked: Any) -> int:
+    """Run cases on kernels and say how each kernel answers."""
+    if resume is None:
+        return _run(**asked, interrupted=None)
+    interrupted = interrupted_run(resume)
+    return _run(**same_options(context, interrupted), interrupted=interrupted)
+
+
+def _run(
     *,
     expression: str,
     kernels: tuple[str, ...],
@@ -106,9 +131,11 @@ def run(
     should: bool,
     cases: tuple[Path, ...],
     known: Path | None,
+    interrupted: Interrupted | None,
 ) -> int:
-    """Run cases on kernels and say how each kernel answers."""
     library = open_library(cases)
+    if interrupted:
+        check_library(interrupted, library)
     variants = choose(library, expression)
     if only_list:
         for line in lines_of(variants):
@@ -127,13 +154,18 @@ def run(
     except ValueError as error:
         raise Refused(f"-n: {error}") from error
     rows = known_rows(known)
+    if interrupted:
+        check_known(interrupted, rows)
     kernels = distinct(kernels)
     setup = Setup(modules=tuple(str(path.absolute()) for path in modules))
     engine = load_engine(setup)
     console, told = console_on(sys.stdout), console_on(sys.stderr)
     with preparing(told) as progress:
         described = {kernel: engine.prepare(kernel, progress) for kernel in kernels}
-    if out:
+    if interrupted:
+        folder = interrupted.path.parent
+        check_host(interrupted, described, setup.modules)
+    elif out:
         folder = own_run(out)
     else:
         folder = new_run(ROOT, now())
@@ -146,6 +178,12 @@ def run(
         options=repeat_options(cases, [Path(name) for name in setup.modules]),
     )
     jobs = [Job(variant=variant, kernel=kernel) for kernel in kernels for variant in variants]
+    left = jobs
+    if interrupted:
+        left = left_over(interrupted, jobs)
+        if interrupted.dropped:
+            say(interrupted.dropped)
+        say(f"{len(jobs) - len(left)} of {len(jobs)} variants were judged before")
     with (
         Recorder(
             folder,
@@ -155,11 +193,12 @@ def run(
             asked=asked,
             kernels=described,
             modules=setup.modules,
+            interrupted=interrupted,
         ) as recorder,
-        display(told, len(jobs), asked) as live,
+        display(told, len(left), asked) as live,
     ):
         complete = run_jobs(
-            jobs,
+            left,
             slots=count,
             setup=setup,
             folder=folder,

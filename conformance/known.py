@@ -19,6 +19,8 @@ from pydantic import Field, ValidationError
 from conformance.model import Clause, Disposition, Finding, Status, Value, Verdict
 
 JUDGED = (Status.PASS, Status.FAIL)
+MAX_LENGTH = 1 << 20
+"""Characters of a file of rows."""
 _BOUND = re.compile(r"(>=|<=|>|<|==)\s*(\d+(?:\.\d+)*)")
 
 
@@ -67,19 +69,37 @@ def _any(held: str | tuple[str, ...]) -> tuple[str, ...]:
     return (held,) if isinstance(held, str) else held
 
 
+class _Loader(yaml.SafeLoader):
+    """Without aliases: no row has one, and with them a small file can stand for a very large one."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "an alias has no place here", mark)
+        return super().compose_node(parent, index)
+
+
 def parse_known(text: str, file: str) -> tuple[Known, ...]:
     """The rows of a YAML file's text. Raises KnownError, with the place, for the first wrong one."""
+    if len(text) > MAX_LENGTH:
+        raise KnownError(f"{file}:1:1: longer than {MAX_LENGTH} characters")
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        raw = yaml.safe_load(text)
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        raw = None if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         at = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
         raise KnownError(f"{file}:{at}: {error.problem}") from error
+    except RecursionError as error:
+        raise KnownError(f"{file}:1:1: nested too deeply") from error
+    except (yaml.YAMLError, ValueError) as error:  # a control character; a date that is none
+        raise KnownError(f"{file}:1:1: {' '.join(str(error).split())}") from error
     if node is None:
         return ()
     if not isinstance(node, yaml.SequenceNode):
         raise KnownError(f"{file}:1:1: known deviations are a list of rows")
+    assert raw is not None  # as the node is a list
     rows = []
     for item, value in zip(node.value, raw, strict=True):
         place = f"{file}:{item.start_mark.line + 1}"

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from conformance.report.console import SIGN
 from conformance.report.result import Asked, Outlook, Result
 from conformance.report.short import brief
+from conformance.report.text import one_line
 
 
 class Display(Protocol):
@@ -80,13 +81,13 @@ def remark(result: Result, asked: Asked) -> str:
     verdict = result.verdict
     match result.outlook(asked):
         case Outlook.BAD | Outlook.KNOWN if result.verdict.findings:
-            return brief(verdict.findings[0])
+            return one_line(brief(verdict.findings[0]))
         case Outlook.FIXED:
             return "no longer deviates, but is listed"
         case Outlook.GOOD:
             return ""
         case _:
-            return "; ".join(" ".join(reason.split()) for reason in verdict.reasons)
+            return "; ".join(one_line(reason) for reason in verdict.reasons)
 
 
 class Live:

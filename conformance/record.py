@@ -2,17 +2,19 @@
 
 Other tools read these files, so the names in them are fixed. A line is written whole and reaches
 the disk before the next variant is judged; what a crash leaves can be read up to there, by those
-who ask for it. The footer counts what is above it and carries its sha256: a record without it, or
-one that was edited, is told apart from a whole one.
+who ask for it, and continued. The footer counts what is above it and carries its sha256: a record
+without it, or one that was edited, is told apart from a whole one.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import lzma
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self, TypeVar
@@ -41,6 +43,10 @@ MAX_LINE = 64 << 20
 
 class RecordError(Exception):
     """A record that cannot be read or written. The text is one line and names the file and line."""
+
+
+class Unfinished(RecordError):
+    """A record that ends before its footer, as a run leaves it that was killed."""
 
 
 class Cases(Value):
@@ -105,6 +111,22 @@ class Record(Value):
         return tuple(entry.verdict for entry in self.entries)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Interrupted:
+    """A record that a run left behind, and how much of it is worth keeping.
+
+    ``kept`` are the bytes up to the last verdict, of ``size`` that there were; ``dropped`` tells of
+    the rest, and is empty if there is none. A footer is not kept: it is written anew.
+    """
+
+    path: Path
+    record: Record
+    kept: int
+    size: int
+    sha256: Any  # hashlib's object, fed with what is kept
+    dropped: str = ""
+
+
 def key_of(part: Plan | NotApplicable | Observation | Verdict) -> Key:
     """The key that a part of an entry belongs to."""
     return Key(case=part.case, values=part.values, kernel=part.kernel)
@@ -125,16 +147,39 @@ class RecordWriter:
     ``planned`` is how many variants, on all kernels together, are to be judged.
     """
 
-    def __init__(self, path: Path, header: Header, *, planned: int) -> None:
-        """Make ``path``, which must not exist. Raises OSError (FileExistsError if it does)."""
+    def __init__(self, path: Path, begin: Header | Interrupted, *, planned: int) -> None:
+        """Make ``path``, which must not exist, or go on with what was interrupted there.
+
+        What is not worth keeping of that is cut off. Raises OSError (FileExistsError if a new record's
+        file exists), and RecordError if somebody else writes it, or has since it was read.
+        """
         self._path = path
         self._planned = planned
         self._counts = dict.fromkeys(Status, 0)
         self._digest = hashlib.sha256()
         # What is compressed is written at once by ``merge``, and not read while it grows.
         self._durable = path.suffix != XZ
-        self._file = _opened(path, "xb")
-        self._write([_line("header", as_json(header))])
+        if isinstance(begin, Header):
+            self._file = _opened(path, "xb")
+            _claim(self._file, path)
+            self._write([_line("header", as_json(begin))])
+        else:
+            self._file = path.open("r+b", buffering=0)
+            try:
+                self._go_on(begin)
+            except BaseException:
+                self._file.close()
+                raise
+
+    def _go_on(self, interrupted: Interrupted) -> None:
+        _claim(self._file, self._path)
+        if self._file.seek(0, os.SEEK_END) != interrupted.size:
+            raise RecordError(f"{self._path}: it has changed since it was read")
+        self._file.truncate(interrupted.kept)
+        self._file.seek(interrupted.kept)
+        self._digest = interrupted.sha256.copy()
+        for verdict in interrupted.record.verdicts:
+            self._counts[verdict.status] += 1
 
     def __enter__(self) -> Self:
         return self
@@ -208,6 +253,16 @@ class RecordWriter:
             os.fsync(self._file.fileno())
 
 
+def _claim(file: IO[bytes], path: Path) -> None:
+    """Say that ``file`` is being written, as long as this process has it open. Raises RecordError."""
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RecordError(f"{path}: another run is writing it") from None
+    except OSError:  # a file system without locks: then nobody can tell
+        return
+
+
 def _line(kind: str, values: Mapping[str, Any]) -> bytes:
     text = json.dumps({"kind": kind, **values}, separators=(",", ":"), allow_nan=False)
     return text.encode("ascii") + b"\n"
@@ -266,11 +321,45 @@ def read_record(path: Path, *, salvage: bool = False) -> Record:
     return reader.record(())
 
 
+def read_interrupted(path: Path) -> Interrupted:
+    """What a run left at ``path``, to be continued. A last line that was cut short is dropped.
+
+    Raises RecordError if there is no whole header, if anything but the last line is damaged, or if
+    somebody writes the record; OSError.
+    """
+    with path.open("rb") as file:
+        _claim(file, path)
+        size = os.fstat(file.fileno()).st_size
+        reader = _Reader(path)
+        try:
+            reader.read()
+        except Unfinished as error:
+            if reader.header is None:
+                raise
+            problem = str(error)
+        else:
+            problem = ""
+        dropped = f"{problem}; what has no verdict is dropped" if reader.whole < size else ""
+        return Interrupted(
+            path=path,
+            record=reader.record(()),
+            kept=reader.whole,
+            size=size,
+            sha256=reader.sha256,
+            dropped=dropped if problem else "",
+        )
+
+
 class _Reader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._number = 0
+        self._at = 0  # bytes read
         self._digest = hashlib.sha256()
+        # Bytes up to the last verdict, or the header.
+        self.whole = 0
+        self.sha256 = self._digest
+        self._ended = False
         self.header: Header | None = None
         self._footer: Footer | None = None
         self._plans: dict[Key, Plan | NotApplicable] = {}
@@ -300,11 +389,14 @@ class _Reader:
                 before = self._digest.copy()
                 self._digest.update(line)
                 self._take(line, before.hexdigest())
+                self._at += len(line)
+                if self._ended:
+                    self.whole, self.sha256 = self._at, self._digest.copy()
         if self._number == 0:
             raise RecordError(f"{self._path}: empty")
         if self._footer is None:
             self._number += 1
-            raise self._wrong("no footer: the run did not come to its end")
+            raise Unfinished(self._place("no footer: the run did not come to its end"))
 
     def _next(self, file: IO[bytes]) -> bytes:
         try:
@@ -315,6 +407,7 @@ class _Reader:
 
     def _take(self, line: bytes, digest: str) -> None:
         kind, values = self._parsed(line)
+        self._ended = kind in ("header", "verdict")
         if self.header is None:
             self._take_header(kind, values)
         elif self._footer is not None:
@@ -338,7 +431,7 @@ class _Reader:
         if len(line) > MAX_LINE:
             raise self._wrong(f"longer than {MAX_LINE} bytes")
         if not line.endswith(b"\n"):
-            raise self._wrong("cut short")
+            raise Unfinished(self._place("cut short"))
         try:
             values = json.loads(line)
         except (ValueError, RecursionError):
@@ -387,4 +480,7 @@ class _Reader:
             raise self._wrong(f"{place}: {first['msg']}") from None
 
     def _wrong(self, message: str) -> RecordError:
-        return RecordError(f"{self._path}:{self._number}: {message}")
+        return RecordError(self._place(message))
+
+    def _place(self, message: str) -> str:
+        return f"{self._path}:{self._number}: {message}"

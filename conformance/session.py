@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self
 
@@ -20,9 +20,13 @@ from conformance.model import NotApplicable, Observation, Plan, Variant, Verdict
 from conformance.oracle import judge
 from conformance.record import (
     Cases,
+    Entry,
     Header,
+    Interrupted,
+    Key,
     RecordError,
     RecordWriter,
+    key_of,
     read_record,
 )
 from conformance.report.junit import NotRun, document
@@ -43,8 +47,9 @@ PUBLISHED = ROOT / "results" / "published"
 
 def _program() -> str:
     """What was called, as one types it: where it lies on this machine is no part of a record."""
-    name = Path(sys.argv[0]).name
-    return "conform" if name == "__main__.py" else name
+    path = Path(sys.argv[0])
+    name = path.parent.name if path.name == "__main__.py" else path.name
+    return "conform" if name == "conformance" else name
 
 
 def now() -> datetime:
@@ -114,9 +119,15 @@ def settled(outcome: Outcome, rows: Sequence[Known]) -> Outcome:
 def result_of(variant: Variant, outcome: Outcome) -> Result:
     """What reports are made of."""
     arms = outcome.observation.arms if outcome.observation else ()
-    consoles = tuple(arm.console for arm in arms if arm.console)
+    consoles = tuple(arm.console for arm in arms if _is_below(arm.console))
     told = stories(variant, outcome.observation) if outcome.observation else ()
     return Result(variant=variant, verdict=outcome.verdict, consoles=consoles, story=told)
+
+
+def _is_below(path: str) -> bool:
+    """Whether a path of a record's stays in the record's folder: who wrote it may be anybody."""
+    parts = PurePosixPath(path)
+    return bool(path) and not parts.is_absolute() and ".." not in parts.parts
 
 
 def pack(outcome: Outcome) -> dict[str, str]:
@@ -204,6 +215,11 @@ def rejudge(path: Path, library: Library, rows: Sequence[Known]) -> Ending:
     )
 
 
+def key_of_job(job: Job) -> Key:
+    """What a record's entry of a job is found by."""
+    return Key(case=job.variant.case, values=job.variant.values, kernel=job.kernel)
+
+
 class Recorder:
     """Writes record.jsonl and junit.xml as results come in. The only writer of a run's folder.
 
@@ -222,10 +238,12 @@ class Recorder:
         asked: Asked,
         kernels: Mapping[str, Mapping[str, object]],
         modules: Sequence[str],
+        interrupted: Interrupted | None = None,
     ) -> None:
         """Begin the record: ``kernels`` as their engine describes them, modules put in their place.
 
-        Raises OSError if it cannot be written.
+        ``interrupted`` is gone on with: what it holds of the jobs counts as done. Raises OSError if
+        the record cannot be written, and Refused if somebody else writes it.
         """
         self._folder = folder
         self._jobs = tuple(jobs)
@@ -233,6 +251,16 @@ class Recorder:
         self._asked = asked
         self._results: list[Result] = []
         self._left = dict.fromkeys((job.variant.id, job.kernel) for job in jobs)
+        self._render_from = 0.0  # on the monotonic clock
+        if interrupted is not None:
+            self._started = interrupted.record.header.started.removesuffix("Z")
+            try:
+                self._writer = RecordWriter(interrupted.path, interrupted, planned=len(jobs))
+            except RecordError as error:
+                raise Refused(str(error)) from error
+            self._take_up(interrupted.record.entries)
+            self._render()
+            return
         self._started = now().strftime("%Y-%m-%dT%H:%M:%S")
         header = Header(
             started=f"{self._started}Z",
@@ -241,7 +269,6 @@ class Recorder:
             cases=Cases(sha256=library.sha256),
         )
         self._writer = RecordWriter(folder / "record.jsonl", header, planned=len(jobs))
-        self._render_from = 0.0  # on the monotonic clock
         self._render()
 
     def __enter__(self) -> Self:
@@ -278,6 +305,16 @@ class Recorder:
                 self._writer.abandon()
             else:
                 self._writer.finish()
+
+    def _take_up(self, entries: Sequence[Entry]) -> None:
+        variants = {key_of_job(job): job.variant for job in self._jobs}
+        for entry in entries:
+            variant = variants[key_of(entry.verdict)]
+            outcome = Outcome(plan=entry.plan, observation=entry.observation, verdict=entry.verdict)
+            self._results.append(result_of(variant, outcome))
+            del self._left[variant.id, entry.verdict.kernel]
+        for beside in self._folder.glob(".junit.xml.*"):  # that a killed run was writing
+            beside.unlink()
 
     def _write(self, outcome: Outcome) -> None:
         self._writer.add(

@@ -87,6 +87,7 @@ class FakeMachine:
         """See ``Machine``."""
         return {
             "kernel": self._kernel,
+            "boot": "fake",
             "release": self._release,
             "accelerator": "none",
             "accelerator_why": "a fake",

@@ -12,6 +12,7 @@ import contextlib
 import os
 import re
 import secrets
+import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -44,9 +45,15 @@ _TAIL = 8192  # characters of the console in evidence
 _EVENTS = 1000  # events kept
 _EXIT_LIMIT = 10.0  # seconds between the end of the agent's socket and that of QEMU
 _QMP_LIMIT = 30.0  # seconds, scaled, for QEMU itself to answer
+_LOOK = 1.0  # seconds after which a guest that says nothing is looked at
 _ENTROPY = 64  # bytes
 _PANIC = re.compile(r"Kernel panic - not syncing: ?(.*)")
 _INIT_FAILED = re.compile(r"conform-init: FAILED: (.*)")
+
+
+class _HostDiskFailed(Exception):
+    """QEMU has stopped the guest because the host could not write its disk (werror=enospc, the
+    default). That is no answer of the guest's kernel, and must not be judged as one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,6 +269,9 @@ class QemuGuest:
             raise self._lose(self._hung(do, limit)) from error
         except wire.WireError as error:
             raise self._lose(WireGarbage(f"in answer to {do}: {error}")) from error
+        except _HostDiskFailed as error:
+            why = f"the host's disk failed during {do}: {error}"
+            raise self._lose(GuestGone(why, evidence=self._evidence())) from error
         except (EOFError, OSError) as error:
             raise self._lose(self._gone(do)) from error
         if answer.error is not None:
@@ -335,18 +345,18 @@ class QemuGuest:
             self._within(self._drain(), 1.0)
         if title := self._panic():
             return GuestPanicked(title, evidence=self._tail())
-        reason = next(
-            (
-                str(data.get("reason"))
-                for event in reversed(self.events)
-                if event.get("event") == "SHUTDOWN" and isinstance(data := event.get("data"), dict)
-            ),
-            "",
-        )
+        reason = self._told("SHUTDOWN", "reason")
         why = f", {reason}" if reason else ""
-        how = "closed the agent's port" if code is None else f"exited with code {code}"
+        how = "closed the agent's port" if code is None else _exited(code)
         said = {"qemu": self._process.output()} if self._process.output() else {}
         return GuestGone(f"QEMU {how} during {do}{why}", evidence={**self._tail(), **said})
+
+    def _told(self, event: str, name: str) -> str:
+        """What QEMU said in its last event of that kind; nothing if there was none."""
+        for one in reversed(self._events):
+            if one.get("event") == event and isinstance(data := one.get("data"), dict):
+                return str(data.get(name, ""))
+        return ""
 
     async def _drain(self) -> None:
         while self._qmp.runstate == Runstate.RUNNING:
@@ -432,11 +442,25 @@ class QemuGuest:
 
     async def _next_message(self) -> wire.Message:
         while not self._messages:
-            data = await self._loop.sock_recv(self._agent, _READ)
+            data = await self._received()
             if not data:
                 raise EOFError
             self._messages += self._decoder.feed(data)
         return self._messages.pop(0)
+
+    async def _received(self) -> bytes:
+        """Some bytes of the agent's. Raises _HostDiskFailed when none will come."""
+        reading = asyncio.ensure_future(self._loop.sock_recv(self._agent, _READ))
+        try:
+            while True:
+                done, _ = await asyncio.wait({reading}, timeout=_LOOK)
+                if done:
+                    return reading.result()
+                self._take_events()
+                if self._told("BLOCK_IO_ERROR", "action") == "stop":
+                    raise _HostDiskFailed(self._told("BLOCK_IO_ERROR", "reason"))
+        finally:
+            reading.cancel()
 
     async def _disconnect(self) -> None:
         with contextlib.suppress(Exception):
@@ -457,6 +481,10 @@ class QemuGuest:
     def _lap(self, name: str) -> None:
         spent = time.monotonic() - self._began - sum(self._timing.values())
         self._timing[name] = round(spent, 4)
+
+
+def _exited(code: int) -> str:
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
 
 
 async def _timed(work: Awaitable[_T], limit: float) -> _T:

@@ -105,6 +105,7 @@ class QemuMachine:
         shape = self.shape
         return {
             "kernel": shape.boot.kernel_name,
+            "boot": shape.boot.key,
             "release": self._release,
             "accelerator": shape.accelerator.name,
             "accelerator_why": shape.accelerator.why,

@@ -185,8 +185,9 @@ class Machine(Protocol):
         """A fresh guest; its console goes to a file in ``workdir``, which is made if need be."""
 
     def describe(self) -> Mapping[str, object]:
-        """For the record. JSON: kernel, release, accelerator, accelerator_why, qemu, machine, start
-        ("template" or "cold boot"), start_why, memory_mib, cpus, speed."""
+        """For the record. JSON: kernel, boot (a key that changes with anything that the guest is made
+        of), release, accelerator, accelerator_why, qemu, machine, start ("template" or "cold boot"),
+        start_why, memory_mib, cpus, speed."""
 
     def lacks(self, need: str) -> str:
         """Nothing if the host has what ``need`` names, else why not, in one line.

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import weakref
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from pathlib import Path
 from conformance.machine.cache import Cache
 
 KIND = "template"
-FORMAT = 1
+FORMAT = 2
 KEPT = 6
 """So many templates stay in the cache, the last used; each is as large as what its guest touched."""
 
@@ -41,6 +42,7 @@ class Manifest:
     format: int
     memory_bytes: int
     memory_blocks: int
+    memory_crc32: int
     state_sha256: str
     console_sha256: str
     boot_seconds: float
@@ -90,6 +92,9 @@ class Template:
         if status.st_blocks * 2 < manifest.memory_blocks:
             # Half, since a file system may count its own overhead, or pack more tightly later.
             return "much of its memory is missing"
+        # Against a disk that fails, not against an enemy: crc32 takes 0.05 s where sha256 takes 0.3 s.
+        if _crc32(self.memory, status.st_size) != manifest.memory_crc32:
+            return "its memory is not what was written"
         return ""
 
     def open_state(self) -> int:
@@ -129,6 +134,7 @@ def obtain(cache: Cache, key: str, build: Callable[[Path], None]) -> Template:
 def write(directory: Path, frozen: Frozen) -> None:
     """Write a template's files into ``directory``, the manifest last. Raises OSError."""
     size = os.fstat(frozen.memory).st_size
+    crc32 = _crc32(frozen.memory, size)
     _copy_sparse(frozen.memory, directory / "memory", size)
     (directory / "state").write_bytes(frozen.state)
     (directory / "console").write_bytes(frozen.console)
@@ -136,6 +142,7 @@ def write(directory: Path, frozen: Frozen) -> None:
         format=FORMAT,
         memory_bytes=size,
         memory_blocks=(directory / "memory").stat().st_blocks,
+        memory_crc32=crc32,
         state_sha256=_digest(frozen.state),
         console_sha256=_digest(frozen.console),
         boot_seconds=round(frozen.boot_seconds, 3),
@@ -166,6 +173,22 @@ def _copy_sparse(source: int, target: Path, size: int) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _crc32(fd: int, size: int) -> int:
+    """The checksum of all that is not zero, and of where it is: holes and zeros count the same."""
+    zero = bytes(_CHUNK)
+    sum_ = at = 0
+    while at < size:
+        try:
+            at = os.lseek(fd, at, os.SEEK_DATA) // _CHUNK * _CHUNK
+        except OSError:  # ENXIO: nothing but a hole is left
+            break
+        chunk = os.pread(fd, _CHUNK, at)
+        if chunk != zero[: len(chunk)]:
+            sum_ = zlib.crc32(chunk, zlib.crc32(at.to_bytes(8, "big"), sum_))
+        at += _CHUNK
+    return sum_
 
 
 def _write_pages(fd: int, chunk: bytes, at: int, zero: bytes) -> None:

@@ -12,6 +12,7 @@ from rich.text import Text
 from conformance.model import ROLL_UP, Finding, Status
 from conformance.report.result import Asked, Outlook, Result, again, count
 from conformance.report.short import headline
+from conformance.report.text import one_line
 
 SIGN = {
     Status.PASS: ("✓", "green"),
@@ -60,7 +61,7 @@ def _table(results: Sequence[Result], asked: Asked, *, unicode: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("case", no_wrap=True)
     for kernel, release in kernels.items():
-        table.add_column(Text(f"{kernel}\n{release}".rstrip()), no_wrap=True)
+        table.add_column(Text(f"{kernel}\n{one_line(release)}".rstrip()), no_wrap=True)
     by_case: dict[str, list[Result]] = {}
     for result in results:
         by_case.setdefault(result.variant.case, []).append(result)
@@ -132,7 +133,7 @@ def _told(results: Sequence[Result], asked: Asked) -> Iterable[Text]:
             )
             group_of.append(result)
     for (status, reason, kernel), alike in reasoned.items():
-        yield Text(f"\n{status}: {' '.join(reason.split())}", style=SIGN[status][1])
+        yield Text(f"\n{status}: {one_line(reason)}", style=SIGN[status][1])
         yield Text(f"  {_names(alike)} on {kernel}")
     fixed = [result for result in results if result.outlook(asked) is Outlook.FIXED]
     for result in fixed:
@@ -144,12 +145,12 @@ def _told(results: Sequence[Result], asked: Asked) -> Iterable[Text]:
 def _entry(key: _Told, group: Sequence[tuple[Result, Finding]], asked: Asked) -> Iterable[Text]:
     result, finding = group[0]
     known = ", as known" if key.outlook is Outlook.KNOWN and finding.level == "must" else ""
-    step = f" at {finding.step}" if finding.step else ""
+    step = f" at {one_line(finding.step)}" if finding.step else ""
     style = "bold red" if finding.level == "must" and not known else "yellow"
     yield Text(f"\n{finding.clause} ({finding.level}{known}){step}", style=style)
     yield Text(f"  {_names([item for item, _ in group])} on {key.kernel}")
-    yield Text(f"  expected  {' '.join(finding.expected.split())}")
-    yield Text(f"  observed  {' '.join(finding.observed.split())}")
+    yield Text(f"  expected  {one_line(finding.expected)}")
+    yield Text(f"  observed  {one_line(finding.observed)}")
     if finding.documented_by:
         yield Text(f"  deviates from the thesis, as documented: {finding.documented_by}")
     yield Text(f"  {headline(result).split(': ')[0]}   {again(result, asked)}", style="dim")

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from conformance.model import CLAIMS, Finding, Norm, Status
 from conformance.report.result import Asked, Result, again
+from conformance.report.text import clean
 
 WIDTH = 96
 LABEL = 10
@@ -92,7 +93,7 @@ def _item(label: str, text: str) -> list[str]:
     """A labelled paragraph; the text's own lines are kept, long ones are wrapped."""
     indent = " " * (LABEL + 2)
     lines: list[str] = []
-    for line in text.splitlines() or [""]:
+    for line in clean(text).splitlines() or [""]:
         lines += textwrap.wrap(
             line, WIDTH - len(indent), break_long_words=False, break_on_hyphens=False
         ) or [""]

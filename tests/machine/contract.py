@@ -81,7 +81,7 @@ class MachineContract:
 
     def test_it_describes_itself(self, machine: Machine) -> None:
         told = machine.describe()
-        names = {"kernel", "release", "accelerator", "accelerator_why", "qemu", "machine"}
+        names = {"kernel", "boot", "release", "accelerator", "accelerator_why", "qemu", "machine"}
         assert names | {"start", "start_why", "memory_mib", "cpus", "speed"} <= set(told)
         assert told["start"] in ("template", "cold boot")
         json.dumps(dict(told))

@@ -53,6 +53,7 @@ class User:
         self.fifo = tmp_path / "fifo"
         for folder in (self.cases / "fake", self.known):
             folder.mkdir(parents=True)
+        self.more: dict[str, str] = {}  # that the engine finds in its environment
         os.mkfifo(self.fifo)
         # Both ends, so that neither side's open waits for the other's, and nothing ends the stream.
         self._listening = os.open(self.fifo, os.O_RDWR | os.O_NONBLOCK)
@@ -81,6 +82,7 @@ class User:
             "CONFORM_ENGINE": "tests.support.fake_engine:engine",
             FIFO_VARIABLE: str(self.fifo),
             "COLUMNS": "200",
+            **self.more,
         }
 
     def shared(self) -> list[str]:

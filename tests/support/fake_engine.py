@@ -7,6 +7,7 @@ line's workers as in pytest's. Its "machine" is a process that lives until it is
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import threading
@@ -29,16 +30,22 @@ from conformance.runner import Outcome
 
 SECONDS_TO_LIVE = "600"
 FIFO_VARIABLE = "CONFORM_FAKE_FIFO"
+LOUD_VARIABLE = "CONFORM_FAKE_LOUD"
+STALLS_VARIABLE = "CONFORM_FAKE_STALLS"
+RELEASE_VARIABLE = "CONFORM_FAKE_RELEASE"
 
 
 class FakeBench:
-    """Answers by the third word of a case's id: ``fake_x_fails`` fails."""
+    """Answers by the third word of a case's id: ``fake_x_fails`` fails.
+
+    ``fake_x_stalls`` hangs if ``CONFORM_FAKE_STALLS`` is set, and passes if not.
+    """
 
     def __init__(self, kernel: str) -> None:
         self._kernel = kernel
 
     def run(self, variant: Variant, *, folder: Path) -> Outcome:
-        release = "6.12.0-fake"
+        release = _release()
         console = folder / "consoles" / variant.id / "console.log"
         console.parent.mkdir(parents=True, exist_ok=True)
         console.write_text("Linux version 6.12.0-fake\n")
@@ -73,6 +80,8 @@ class FakeBench:
                 os._exit(9)
             case "hangs":
                 self._hang()
+            case "stalls" if STALLS_VARIABLE in os.environ:
+                self._hang()
             case "stubborn":
                 self._will_not_close()
         observation = Observation(
@@ -89,7 +98,7 @@ class FakeBench:
             release=release,
             status=status,
             findings=findings,
-            reasons=reasons,
+            reasons=(*reasons, *_loud()),
             seconds={"total": 0.01},
         )
         return Outcome(plan=None, observation=observation, verdict=verdict)
@@ -120,6 +129,16 @@ class FakeBench:
             threading.Event().wait()
 
 
+def _loud() -> tuple[str, ...]:
+    """Something long to be written into the record."""
+    length = int(os.environ.get(LOUD_VARIABLE, "0"))
+    return ("." * length,) if length else ()
+
+
+def _release() -> str:
+    return os.environ.get(RELEASE_VARIABLE, "6.12.0-fake")
+
+
 def _tell(word: str) -> None:
     """A word for the test that waits at the other end of a FIFO."""
     with Path(os.environ[FIFO_VARIABLE]).open("w") as fifo:
@@ -135,7 +154,7 @@ class FakeEngine:
     def prepare(self, kernel: str, progress: Progress) -> dict[str, object]:
         progress(f"preparing {kernel}")
         self._check(kernel)
-        return {"kernel": kernel, "release": "6.12.0-fake"}
+        return {"kernel": kernel, "release": _release(), "speed": random.random()}
 
     def open(self, kernel: str, progress: Progress) -> FakeBench:
         self._check(kernel)
