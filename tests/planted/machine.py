@@ -27,6 +27,7 @@ class SabotagedGuest:
         self._rewrite = rewrite
         self._log: list[Any] = []
         self.failed: list[str] = []
+        self.done: list[Act] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._guest, name)
@@ -48,6 +49,7 @@ class SabotagedGuest:
         return answer
 
     def _run(self, act: Act) -> None:
+        self.done.append(act)
         step = {
             "verb": "run",
             "as": "sabotage",
@@ -87,3 +89,6 @@ class SabotagedMachine:
             sabotaged = SabotagedGuest(guest, self._acts, self._rewrite)
             yield sabotaged
             self.failed += sabotaged.failed
+            self.failed += [
+                f"no step {act.step}" for act in self._acts if act not in sabotaged.done
+            ]

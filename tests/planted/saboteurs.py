@@ -98,6 +98,9 @@ def _table(text: str, step: str) -> tuple[Act, ...]:
     )
 
 
+_TAINT: Final = "a module of ours taints the kernel, which is told too"
+
+
 SPACE: Final = 3 << 20
 """Bytes that there is space for. Whoever submitted more waits for a late server's answer."""
 
@@ -452,9 +455,11 @@ SABOTEURS: Final = (
         does="dm-flakey says of overwrites that they were stored, and drops them",
         variant=LINEAR,
         acts=_table("$start $length flakey $below $at 0 3600 1 drop_writes", "overwrite"),
-        clauses=frozenset({Clause.ERROR_SURFACED, Clause.ACKNOWLEDGED_READABLE}),
+        clauses=frozenset(
+            {Clause.ERROR_SURFACED, Clause.ACKNOWLEDGED_READABLE, Clause.OVERWRITE_IN_PLACE}
+        ),
         first=Clause.ERROR_SURFACED,
-        why="the old content stands where the new was acknowledged",
+        why="the old content stands where the new was acknowledged, which is what an overwrite is not to do",
     ),
     Saboteur(
         name="dm-flakey, error_writes",
@@ -471,7 +476,7 @@ SABOTEURS: Final = (
         does="dm-flakey changes a byte of each read, the last time that the device is read",
         variant=LINEAR,
         acts=_table(
-            "$start $length flakey $below $at 0 3600 5 corrupt_bio_byte 32 r 1 0", "read_again"
+            "$start $length flakey $below $at 0 3600 5 corrupt_bio_byte 32 r 1 0", "read_reattached"
         ),
         clauses=frozenset({Clause.ACKNOWLEDGED_READABLE, Clause.NO_FOREIGN_DATA}),
         first=Clause.ACKNOWLEDGED_READABLE,
@@ -497,25 +502,32 @@ SABOTEURS: Final = (
         does="a failed write of a loop device is completed as done, in the kernel",
         variant=LOOP,
         acts=(Act(step="fill", rewrite="success"),),
-        clauses=frozenset({Clause.ERROR_SURFACED, Clause.ACKNOWLEDGED_READABLE}),
+        clauses=frozenset(
+            {Clause.ERROR_SURFACED, Clause.ACKNOWLEDGED_READABLE, Clause.KERNEL_SOUND}
+        ),
         first=Clause.ERROR_SURFACED,
+        why=_TAINT,
     ),
     Saboteur(
         name="another error (kprobe)",
         does="a failed write of a loop device is completed as timed out, in the kernel",
         variant=LOOP,
         acts=(Act(step="fill", rewrite="other"),),
+        clauses=frozenset({Clause.KERNEL_SOUND}),
         should=frozenset({Clause.ERRNO_PRECISE}),
-        first=Clause.ERRNO_PRECISE,
-        why="ETIMEDOUT in place of the kernel's own EIO",
+        first=Clause.KERNEL_SOUND,
+        why=f"ETIMEDOUT in place of the kernel's own EIO; {_TAINT}",
     ),
     Saboteur(
         name="no end (kprobe)",
         does="a failed write of a loop device is never completed, in the kernel",
         variant=LOOP,
         acts=(Act(step="fill", rewrite="never"),),
-        clauses=frozenset({Clause.BOUNDED}),
+        clauses=frozenset(
+            {Clause.BOUNDED, Clause.REUSABLE, Clause.NOTHING_LEAKED, Clause.KERNEL_SOUND}
+        ),
         first=Clause.BOUNDED,
+        why=f"a device with a request that never ends is not detached; {_TAINT}",
     ),
     Saboteur(
         name="a warning (kprobe)",
