@@ -6,7 +6,8 @@ handed on with the answer to the next step, so that nothing is lost to the judge
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import base64
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ _LIMIT = 30
 class SabotagedGuest:
     """A guest in which scripts run beside the steps. See the protocol ``Guest``."""
 
-    def __init__(self, guest: Guest, acts: tuple[Act, ...]) -> None:
+    def __init__(self, guest: Guest, acts: tuple[Act, ...], rewrite: Callable[[], Path]) -> None:
         self._guest = guest
         self._acts = acts
+        self._rewrite = rewrite
         self._log: list[Any] = []
         self.failed: list[str] = []
+        self.done: list[Act] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._guest, name)
@@ -46,11 +49,12 @@ class SabotagedGuest:
         return answer
 
     def _run(self, act: Act) -> None:
+        self.done.append(act)
         step = {
             "verb": "run",
             "as": "sabotage",
             "cgroup": "",
-            "argv": ["sh", "-c", act.script],
+            "argv": ["sh", "-c", self._loading(act) + act.script],
             "limit": _LIMIT,
         }
         seen: Any = self._guest.call("step", {"step": step}, limit=_LIMIT + 10)
@@ -59,13 +63,20 @@ class SabotagedGuest:
         if seen["problem"] or command["ended"]["exit_code"] != 0:
             self.failed.append(f"{act.script}: {command['output'] or seen['problem']}")
 
+    def _loading(self, act: Act) -> str:
+        if not act.rewrite:
+            return ""
+        packed = base64.b64encode(self._rewrite().read_bytes()).decode()
+        return f"echo {packed} | base64 -d >/tmp/rewrite.ko && insmod /tmp/rewrite.ko mode={act.rewrite}\n"
+
 
 class SabotagedMachine:
     """Makes guests that a saboteur is in. See the protocol ``Machine``."""
 
-    def __init__(self, machine: Machine, saboteur: Saboteur) -> None:
+    def __init__(self, machine: Machine, saboteur: Saboteur, rewrite: Callable[[], Path]) -> None:
         self._machine = machine
         self._acts = saboteur.acts
+        self._rewrite = rewrite
         self.failed: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -75,6 +86,9 @@ class SabotagedMachine:
     def guest(self, *, workdir: Path) -> Iterator[Any]:
         """See ``Machine``."""
         with self._machine.guest(workdir=workdir) as guest:
-            sabotaged = SabotagedGuest(guest, self._acts)
+            sabotaged = SabotagedGuest(guest, self._acts, self._rewrite)
             yield sabotaged
             self.failed += sabotaged.failed
+            self.failed += [
+                f"no step {act.step}" for act in self._acts if act not in sabotaged.done
+            ]

@@ -22,12 +22,13 @@ class Act:
     """A script that runs right before, or right after, a step. ``{layer}`` is that layer's path.
 
     It runs as a child of the agent, as root, in the root cgroup; what it leaves in the background
-    stays.
+    stays. ``rewrite``: the module of tests/module/rewrite.c is loaded first, in this mode.
     """
 
     step: str
-    script: str
+    script: str = ""
     after: bool = False
+    rewrite: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,7 @@ class Saboteur:
 LOOP: Final = "loop_enospc_tmpfs_full[direct-off]"
 MEMCG: Final = "loop_enospc_memcg_limit[direct-off]"
 FS: Final = "fs_on_loop_fsynced_files[xfs]"
+LINEAR: Final = "stack_full[linear-direct]"
 
 # A child of the agent that was not there before is the writer of the step that follows ($PPID is the
 # agent). It is caught when it has written so many bytes. Builtins only: a fork takes too long.
@@ -73,6 +75,30 @@ setsid sh -c '
     done
   done' >/dev/null 2>&1 </dev/null &
 """
+
+
+# The device mapper's own means to lie: for the time of a step the device has another table.
+_RELOAD: Final = (
+    'dmsetup reload device --table "$table" && dmsetup suspend device && dmsetup resume device'
+)
+_OTHER_TABLE: Final = f"""
+dmsetup table device >/tmp/honest
+read -r start length _ below at </tmp/honest
+table="TABLE"
+{_RELOAD}
+"""
+_HONEST_TABLE: Final = f"table=$(cat /tmp/honest); {_RELOAD}"
+
+
+def _table(text: str, step: str) -> tuple[Act, ...]:
+    """Another table for one step: ``$start``, ``$length``, ``$below``, ``$at`` are the honest one's."""
+    return (
+        Act(step=step, script=_OTHER_TABLE.replace("TABLE", text)),
+        Act(step=step, script=_HONEST_TABLE, after=True),
+    )
+
+
+_TAINT: Final = "a module of ours taints the kernel, which is told too"
 
 
 SPACE: Final = 3 << 20
@@ -444,6 +470,98 @@ SABOTEURS: Final = (
         ),
         clauses=frozenset({Clause.ATTRIBUTED}),
         first=Clause.ATTRIBUTED,
+    ),
+    Saboteur(
+        name="nobody (dm-linear)",
+        does="dm-linear over a thin device",
+        variant=LINEAR,
+    ),
+    Saboteur(
+        name="dm-flakey, drop_writes",
+        does="dm-flakey says of overwrites that they were stored, and drops them",
+        variant=LINEAR,
+        acts=_table("$start $length flakey $below $at 0 3600 1 drop_writes", "overwrite"),
+        clauses=frozenset(
+            {Clause.ERROR_SURFACED, Clause.ACKNOWLEDGED_READABLE, Clause.OVERWRITE_IN_PLACE}
+        ),
+        first=Clause.ERROR_SURFACED,
+        why="the old content stands where the new was acknowledged, which is what an overwrite is not to do",
+    ),
+    Saboteur(
+        name="dm-flakey, error_writes",
+        does="dm-flakey fails writes to blocks that have their space",
+        variant=LINEAR,
+        acts=_table("$start $length flakey $below $at 0 3600 1 error_writes", "overwrite"),
+        clauses=frozenset({Clause.OVERWRITE_IN_PLACE}),
+        should=frozenset({Clause.ERRNO_PRECISE}),
+        first=Clause.OVERWRITE_IN_PLACE,
+        why="EIO is not what this device calls a shortage",
+    ),
+    Saboteur(
+        name="dm-flakey, corrupt_bio_byte",
+        does="dm-flakey changes a byte of each read, the last time that the device is read",
+        variant=LINEAR,
+        acts=_table(
+            "$start $length flakey $below $at 0 3600 5 corrupt_bio_byte 32 r 1 0", "read_reattached"
+        ),
+        clauses=frozenset({Clause.ACKNOWLEDGED_READABLE, Clause.NO_FOREIGN_DATA}),
+        first=Clause.ACKNOWLEDGED_READABLE,
+        why="as with the server that corrupts what is read",
+    ),
+    Saboteur(
+        name="dm-error",
+        does="the device is dm-error for the first write after relief",
+        variant=LINEAR,
+        acts=_table("$start $length error", "again"),
+        clauses=frozenset({Clause.REUSABLE}),
+        first=Clause.REUSABLE,
+    ),
+    Saboteur(
+        name="dm-delay",
+        does="dm-delay holds each overwrite back for 300 ms",
+        variant=LINEAR,
+        acts=_table("$start $length delay $below $at 0 $below $at 300", "overwrite"),
+        why="late is not wrong",
+    ),
+    Saboteur(
+        name="success in place of an error (kprobe)",
+        does="a failed write of a loop device is completed as done, in the kernel",
+        variant=LOOP,
+        acts=(Act(step="fill", rewrite="success"),),
+        clauses=frozenset(
+            {Clause.ERROR_SURFACED, Clause.ACKNOWLEDGED_READABLE, Clause.KERNEL_SOUND}
+        ),
+        first=Clause.ERROR_SURFACED,
+        why=_TAINT,
+    ),
+    Saboteur(
+        name="another error (kprobe)",
+        does="a failed write of a loop device is completed as timed out, in the kernel",
+        variant=LOOP,
+        acts=(Act(step="fill", rewrite="other"),),
+        clauses=frozenset({Clause.KERNEL_SOUND}),
+        should=frozenset({Clause.ERRNO_PRECISE}),
+        first=Clause.KERNEL_SOUND,
+        why=f"ETIMEDOUT in place of the kernel's own EIO; {_TAINT}",
+    ),
+    Saboteur(
+        name="no end (kprobe)",
+        does="a failed write of a loop device is never completed, in the kernel",
+        variant=LOOP,
+        acts=(Act(step="fill", rewrite="never"),),
+        clauses=frozenset(
+            {Clause.BOUNDED, Clause.REUSABLE, Clause.NOTHING_LEAKED, Clause.KERNEL_SOUND}
+        ),
+        first=Clause.BOUNDED,
+        why=f"a device with a request that never ends is not detached; {_TAINT}",
+    ),
+    Saboteur(
+        name="a warning (kprobe)",
+        does="the kernel warns when a write of a loop device fails",
+        variant=LOOP,
+        acts=(Act(step="fill", rewrite="warn"),),
+        clauses=frozenset({Clause.KERNEL_SOUND}),
+        first=Clause.KERNEL_SOUND,
     ),
 )
 """One row of the table each."""

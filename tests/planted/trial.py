@@ -15,7 +15,7 @@ from conformance.machine.machines import QemuMachine, open_machine
 from conformance.machine.protocol import Machine
 from conformance.model import Clause, Status, Verdict
 from conformance.runner import Facts, run_case
-from tests.module import conforming_loop
+from tests.module import conforming_loop, rewrite
 from tests.planted.machine import SabotagedMachine
 from tests.planted.saboteurs import Saboteur
 
@@ -53,7 +53,11 @@ class Trials:
 
     def of(self, saboteur: Saboteur, folder: Path) -> Caught:
         """Run it. Raises what opening a machine raises."""
-        machine = SabotagedMachine(cast("Machine", self._machine(saboteur)), saboteur)
+        machine = SabotagedMachine(
+            cast("Machine", self._machine(saboteur)),
+            saboteur,
+            lambda: rewrite.build(self._cache, saboteur.kernel.removeprefix("debian/")),
+        )
         verdict = self._run(saboteur, cast("Machine", machine), folder)
         own = self._kernel_s_own(saboteur, folder) if saboteur.acts else frozenset()
         findings = [f for f in verdict.findings if (f.clause, f.signature) not in own]

@@ -27,6 +27,7 @@ from conformance.oracle.text import (
     amount,
     errno_name,
     file_op_line,
+    merge,
     op_line,
     plural,
     printed_errno,
@@ -79,7 +80,7 @@ def _overwritten(trial: Trial, act: Act, taken: Taken) -> Iterator[Finding]:
         if one.ack.step == taken.index and one.kind in UNSTORED
     ]
     if mine_lost:
-        ranges = [(one.block * BLOCK, (one.block + 1) * BLOCK) for one in mine_lost]
+        ranges = merge((one.block * BLOCK, (one.block + 1) * BLOCK) for one in mine_lost)
         yield found("not-stored", f"{spans(ranges)} were rewritten, and do not read back")
 
 
