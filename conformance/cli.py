@@ -85,6 +85,13 @@ def cli() -> None:
 )
 @click.option("-n", "slots", default="auto", metavar="N|auto", help="Machines at the same time.")
 @click.option(
+    "--repeat",
+    default=1,
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Run each variant N times, each in fresh guests, and tell how the statuses spread.",
+)
+@click.option(
     "--out",
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
@@ -100,6 +107,7 @@ def run(
     kernels: tuple[str, ...],
     modules: tuple[Path, ...],
     slots: str,
+    repeat: int,
     out: Path | None,
     only_list: bool,
     strict: bool,
@@ -145,7 +153,13 @@ def run(
         many_kernels=len(kernels) > 1,
         options=repeat_options(cases, [Path(name) for name in setup.modules]),
     )
-    jobs = [Job(variant=variant, kernel=kernel) for kernel in kernels for variant in variants]
+    # The whole once, then the whole again: what a run that is cut short has seen is of all variants.
+    jobs = [
+        Job(variant=variant, kernel=kernel, attempt=attempt)
+        for kernel in kernels
+        for attempt in range(1, repeat + 1)
+        for variant in variants
+    ]
     with (
         Recorder(
             folder,
@@ -198,7 +212,8 @@ for one in (
 
 
 def _name(job: Job, asked: Asked) -> str:
-    return label(job.variant, job.kernel, many_kernels=asked.many_kernels)
+    name = label(job.variant, job.kernel, many_kernels=asked.many_kernels)
+    return f"{name} #{job.attempt}" if job.attempt > 1 else name
 
 
 def _refuse(text: str) -> int:

@@ -69,23 +69,26 @@ class Footer(Value):
 
 
 class Key(Value):
-    """What an entry is found by: a case, a cell of its matrix, a kernel."""
+    """What an entry is found by: a case, a cell of its matrix, a kernel, which time it was run."""
 
     case: str
     values: dict[str, str] = {}
     kernel: str
+    attempt: int = 1
 
     def __hash__(self) -> int:
-        return hash((self.case, frozenset(self.values.items()), self.kernel))
+        return hash((self.case, frozenset(self.values.items()), self.kernel, self.attempt))
 
     def __str__(self) -> str:
         cell = "-".join(self.values.values())
-        return f"{self.case}[{cell}] on {self.kernel}" if cell else f"{self.case} on {self.kernel}"
+        name = f"{self.case}[{cell}] on {self.kernel}" if cell else f"{self.case} on {self.kernel}"
+        return f"{name}, attempt {self.attempt}" if self.attempt > 1 else name
 
 
 class Entry(Value):
-    """All that was recorded of one variant on one kernel."""
+    """All that was recorded of one variant on one kernel; with ``--repeat``, of one attempt."""
 
+    attempt: int = Field(default=1, ge=1)
     plan: Plan | NotApplicable | None = None
     observation: Observation | None = None
     verdict: Verdict
@@ -105,9 +108,9 @@ class Record(Value):
         return tuple(entry.verdict for entry in self.entries)
 
 
-def key_of(part: Plan | NotApplicable | Observation | Verdict) -> Key:
+def key_of(part: Plan | NotApplicable | Observation | Verdict, attempt: int = 1) -> Key:
     """The key that a part of an entry belongs to."""
-    return Key(case=part.case, values=part.values, kernel=part.kernel)
+    return Key(case=part.case, values=part.values, kernel=part.kernel, attempt=attempt)
 
 
 # -- writing ------------------------------------------------------------------------------------
@@ -156,17 +159,20 @@ class RecordWriter:
         plan: Plan | NotApplicable | None,
         observation: Observation | None,
         verdict: Verdict,
+        attempt: int = 1,
     ) -> None:
         """Write what came of one variant, and wait until it is on the disk.
 
         Raises OSError, and RecordError if it is more than a line takes; nothing is written then.
         """
-        lines = []
-        if plan is not None:
-            lines.append(_line("plan", _renamed(as_json(plan))))
-        if observation is not None:
-            lines.append(_line("observation", _renamed(as_json(observation))))
-        lines.append(_line("verdict", _renamed(as_json(verdict))))
+        parts = {"plan": plan, "observation": observation, "verdict": verdict}
+        # The first attempt is not numbered: most runs have no other.
+        number = {"attempt": attempt} if attempt > 1 else {}
+        lines = [
+            _line(kind, {**_renamed(as_json(part)), **number})
+            for kind, part in parts.items()
+            if part is not None
+        ]
         longest = max(map(len, lines))
         if longest > MAX_LINE:
             raise RecordError(f"{self._path}: {key_of(verdict)}: {longest} bytes in one line")
@@ -231,7 +237,7 @@ def merge_records(records: Sequence[tuple[Path, Record]], to: Path) -> int:
         if record.header.cases != first.header.cases:
             raise RecordError(f"{path}: made with other cases than {first_path}")
         for entry in record.entries:
-            key = key_of(entry.verdict)
+            key = key_of(entry.verdict, entry.attempt)
             if key in owner:
                 raise RecordError(f"{path}: {key} is in {owner[key]} already")
             owner[key] = path
@@ -243,7 +249,12 @@ def merge_records(records: Sequence[tuple[Path, Record]], to: Path) -> int:
     with RecordWriter(to, header, planned=len(owner)) as writer:
         for _, record in records:
             for entry in record.entries:
-                writer.add(plan=entry.plan, observation=entry.observation, verdict=entry.verdict)
+                writer.add(
+                    plan=entry.plan,
+                    observation=entry.observation,
+                    verdict=entry.verdict,
+                    attempt=entry.attempt,
+                )
     return len(owner)
 
 
@@ -283,6 +294,7 @@ class _Reader:
             header=self.header,
             entries=tuple(
                 Entry(
+                    attempt=key.attempt,
                     plan=self._plans.get(key),
                     observation=self._observations.get(key),
                     verdict=verdict,
@@ -322,13 +334,16 @@ class _Reader:
         elif kind == "footer":
             self._take_footer(values, digest)
         elif kind == "plan":
+            attempt = self._attempt(values)
             skipped = "reasons" in values
             plan = self._valid(NotApplicable, values) if skipped else self._valid(Plan, values)
-            self._keep(self._plans, plan, kind)
+            self._keep(self._plans, plan, kind, attempt)
         elif kind == "observation":
-            self._keep(self._observations, self._valid(Observation, values), kind)
+            attempt = self._attempt(values)
+            self._keep(self._observations, self._valid(Observation, values), kind, attempt)
         elif kind == "verdict":
-            self._keep(self._verdicts, self._valid(Verdict, values), kind)
+            attempt = self._attempt(values)
+            self._keep(self._verdicts, self._valid(Verdict, values), kind, attempt)
         elif kind == "header":
             raise self._wrong("a second header")
         else:
@@ -370,8 +385,14 @@ class _Reader:
             raise self._wrong("the lines above were changed after the run (sha256)")
         self._footer = footer
 
-    def _keep(self, kept: dict[Key, P], part: P, kind: str) -> None:
-        key = key_of(part)
+    def _attempt(self, values: dict[str, Any]) -> int:
+        attempt = values.pop("attempt", 1)
+        if not isinstance(attempt, int) or isinstance(attempt, bool) or attempt < 1:
+            raise self._wrong(f"an attempt is a whole number from 1, not {attempt!r}")
+        return attempt
+
+    def _keep(self, kept: dict[Key, P], part: P, kind: str, attempt: int) -> None:
+        key = key_of(part, attempt)
         if key in kept:
             raise self._wrong(f"a second {kind} of {key}")
         kept[key] = part

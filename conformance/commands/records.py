@@ -19,7 +19,7 @@ from conformance.record import RecordError, merge_records, read_record
 from conformance.report.formats import FORMATS
 from conformance.report.html import comparison
 from conformance.report.junit import document
-from conformance.report.result import Asked
+from conformance.report.result import Asked, Result
 from conformance.rundir import shown, write_atomically
 from conformance.session import Ending, known_rows, open_library, rejudge, repeat_options
 
@@ -69,7 +69,8 @@ def judge(
     RECORD is a run's folder or its record.jsonl, which may be compressed (.xz).
     """
     path = record_at(record)
-    ending = rejudge(path, open_library(cases), known_rows(known))
+    counts = Asked(strict=strict, should=should)
+    ending = rejudge(path, open_library(cases), known_rows(known), counts)
     asked = _asked(ending, path, cases, strict=strict, should=should)
     if junit is not None:
         write_atomically(junit, document(ending.results, asked, started=ending.started))
@@ -87,9 +88,11 @@ def _together(endings: Sequence[tuple[Path, Ending]]) -> Ending:
         folder = shown(path.parent)
         for result in ending.results:
             # Each run has a folder of its own; the paths say which.
-            consoles = tuple(f"{folder}/{console}" for console in result.consoles)
             key = (result.variant.id, result.verdict.kernel)
-            results[key] = result.model_copy(update={"consoles": consoles})
+            each = tuple(result.attempts)
+            results[key] = _placed(result, folder).model_copy(
+                update={"attempts": tuple(_placed(attempt, folder) for attempt in each)}
+            )
     last = endings[-1][1]
     return replace(
         last,
@@ -97,6 +100,11 @@ def _together(endings: Sequence[tuple[Path, Ending]]) -> Ending:
         warnings=tuple(warning for _, ending in endings for warning in ending.warnings),
         incomplete=any(ending.incomplete for _, ending in endings),
     )
+
+
+def _placed(result: Result, folder: str) -> Result:
+    consoles = tuple(f"{folder}/{console}" for console in result.consoles)
+    return result.model_copy(update={"consoles": consoles})
 
 
 @click.command(
@@ -129,7 +137,8 @@ def report(
     Of two results of a variant on one kernel, the one of the later RECORD is taken.
     """
     library, rows = open_library(cases), known_rows(known)
-    endings = [(path, rejudge(path, library, rows)) for path in map(record_at, records)]
+    counts = Asked(strict=strict, should=should)
+    endings = [(path, rejudge(path, library, rows, counts)) for path in map(record_at, records)]
     ending = _together(endings)
     if ending.incomplete and not salvage:
         raise Refused(f"{ending.warnings[0]} (--salvage takes what is whole)")
@@ -208,7 +217,9 @@ def compare_runs(
         for warning in run.warnings:
             say(warning)
     try:
-        pairs = compare(*([result.verdict for result in run.results] for run in runs))
+        pairs = compare(
+            *([one.verdict for result in run.results for one in result.each] for run in runs)
+        )
     except Incomparable as error:
         raise Refused(str(error)) from error
     shown_pairs = [pair for pair in pairs if every or pair.change is not Change.SAME]

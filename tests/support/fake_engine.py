@@ -61,6 +61,8 @@ class FakeBench:
                 findings = (
                     must.model_copy(update={"clause": Clause.ERRNO_PRECISE, "level": Level.SHOULD}),
                 )
+            case "wavers" if folder.name == "attempt-2":
+                status, findings = Status.FAIL, (must,)
             case "broken":
                 status, reasons = Status.BROKEN, ("the shortage never arrived",)
             case "skips":
