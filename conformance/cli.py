@@ -11,6 +11,7 @@ import click
 
 from conformance.commands import cases as case_commands
 from conformance.commands import records as record_commands
+from conformance.commands.bisect import bisect
 from conformance.commands.cases import lines_of
 from conformance.commands.common import EXPRESSION, JUDGING, say
 from conformance.commands.common import console as console_on
@@ -199,6 +200,7 @@ for one in (
     explain,
     reproduce,
     shell,
+    bisect,
     kernels_command,
     new,
     doctor,
