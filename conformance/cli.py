@@ -20,11 +20,13 @@ from conformance.commands.doctor import doctor
 from conformance.commands.explain import explain
 from conformance.commands.gc import gc
 from conformance.commands.kernels import kernels as kernels_command
+from conformance.commands.lookup import nearest
 from conformance.commands.new import new
 from conformance.commands.reproduce import reproduce
 from conformance.commands.shell import shell
-from conformance.engine import DEFAULT_KERNEL, Setup, load_engine
+from conformance.engine import DEFAULT_KERNEL, HERE, Setup, load_engine
 from conformance.exits import INTERRUPTED, NOTHING, REFUSED, Refused
+from conformance.here import allow
 from conformance.progress import display, preparing
 from conformance.report.result import Asked, label
 from conformance.rundir import new_run, own_run, point_latest, shown
@@ -93,6 +95,16 @@ def cli() -> None:
     help="Run each variant N times, each in fresh guests, and tell how the statuses spread.",
 )
 @click.option(
+    "--here",
+    is_flag=True,
+    help="Run on this machine, which is to be thrown away, instead of in guests. Needs root.",
+)
+@click.option(
+    "--here-anyway",
+    is_flag=True,
+    help="--here, although somebody seems to work at this machine. It may hang or lose processes.",
+)
+@click.option(
     "--out",
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
@@ -109,6 +121,8 @@ def run(
     modules: tuple[Path, ...],
     slots: str,
     repeat: int,
+    here: bool,
+    here_anyway: bool,
     out: Path | None,
     only_list: bool,
     strict: bool,
@@ -124,7 +138,7 @@ def run(
             click.echo(line)
     if not variants:
         say(
-            f"-k {expression!r} selects none of the variants"
+            f"-k {expression!r} selects none of the variants{nearest(expression, library.cases)}"
             if expression
             else "there are no cases"
         )
@@ -132,12 +146,19 @@ def run(
     if only_list:
         return 0
     try:
-        count = slots_from(slots)
+        count = 1 if (here or here_anyway) and slots == "auto" else slots_from(slots)
     except ValueError as error:
         raise Refused(f"-n: {error}") from error
     rows = known_rows(known)
+    if here or here_anyway:
+        if kernels or modules or count != 1:
+            raise Refused(
+                "--here: one machine, with its own kernel: no --kernel, no --module, -n 1"
+            )
+        allow(anyway=here_anyway)
+        kernels = (HERE,)
     kernels = distinct(kernels)
-    setup = Setup(modules=tuple(str(path.absolute()) for path in modules))
+    setup = Setup(modules=tuple(str(path.absolute()) for path in modules), here=here or here_anyway)
     engine = load_engine(setup)
     console, told = console_on(sys.stdout), console_on(sys.stderr)
     with preparing(told) as progress:

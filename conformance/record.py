@@ -35,6 +35,8 @@ P = TypeVar("P", Plan | NotApplicable, Observation, Verdict)
 FORMAT = 1
 XZ = ".xz"
 """Of a compressed record's name."""
+_SHOWN = 10
+"""What is wrong with a record that is salvaged: so many of them are told."""
 MAX_LINE = 64 << 20
 """Bytes of a line: far above the largest observation, far below what a reader has to fear."""
 
@@ -265,21 +267,20 @@ def read_record(path: Path, *, salvage: bool = False) -> Record:
     """The record at ``path``, which must be whole.
 
     With ``salvage`` what is whole of it is taken, and what is wrong is listed in ``problems``; only
-    the header must be good. Raises RecordError, one line that names the line, and OSError.
+    the header must be good. A variant of which one line is wrong is left out. Raises RecordError, one
+    line that names the line, and OSError.
     """
-    reader = _Reader(path)
-    try:
-        reader.read()
-    except RecordError as error:
-        if not salvage or reader.header is None:
-            raise
-        return reader.record((str(error),))
-    return reader.record(())
+    reader = _Reader(path, salvage=salvage)
+    reader.read()
+    return reader.record()
 
 
 class _Reader:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, salvage: bool) -> None:
         self._path = path
+        self._salvage = salvage
+        self._problems: list[str] = []
+        self._spoilt = False  # a line was wrong: what follows may be the rest of the same variant
         self._number = 0
         self._digest = hashlib.sha256()
         self.header: Header | None = None
@@ -288,8 +289,10 @@ class _Reader:
         self._observations: dict[Key, Observation] = {}
         self._verdicts: dict[Key, Verdict] = {}
 
-    def record(self, problems: tuple[str, ...]) -> Record:
+    def record(self) -> Record:
         assert self.header is not None
+        more = len(self._problems) - _SHOWN
+        told = self._problems[:_SHOWN] + ([f"{self._path}: and {more} more"] if more > 0 else [])
         return Record(
             header=self.header,
             entries=tuple(
@@ -302,21 +305,43 @@ class _Reader:
                 for key, verdict in self._verdicts.items()
             ),
             footer=self._footer,
-            problems=problems,
+            problems=tuple(told),
         )
 
     def read(self) -> None:
         with _opened(self._path, "rb") as file:
-            while line := self._next(file):
-                self._number += 1
-                before = self._digest.copy()
-                self._digest.update(line)
-                self._take(line, before.hexdigest())
+            while self._read_line(file):
+                pass
         if self._number == 0:
             raise RecordError(f"{self._path}: empty")
-        if self._footer is None:
+        if self._footer is None and not self._problems:
             self._number += 1
-            raise self._wrong("no footer: the run did not come to its end")
+            self._note(self._wrong("no footer: the run did not come to its end"))
+
+    def _read_line(self, file: IO[bytes]) -> bool:
+        """Whether there may be another line."""
+        try:
+            line = self._next(file)
+        except RecordError as error:
+            self._note(error)
+            return False
+        if not line:
+            return False
+        self._number += 1
+        before = self._digest.copy()
+        self._digest.update(line)
+        try:
+            self._take(line, before.hexdigest())
+        except RecordError as error:
+            self._note(error)
+            self._spoilt = True
+        return True
+
+    def _note(self, error: RecordError) -> None:
+        """Go on, if that is asked for and there is something to go on with."""
+        if not self._salvage or self.header is None:
+            raise error
+        self._problems.append(str(error))
 
     def _next(self, file: IO[bytes]) -> bytes:
         try:
@@ -334,6 +359,7 @@ class _Reader:
         elif kind == "footer":
             self._take_footer(values, digest)
         elif kind == "plan":
+            self._spoilt = False
             attempt = self._attempt(values)
             skipped = "reasons" in values
             plan = self._valid(NotApplicable, values) if skipped else self._valid(Plan, values)
@@ -341,6 +367,8 @@ class _Reader:
         elif kind == "observation":
             attempt = self._attempt(values)
             self._keep(self._observations, self._valid(Observation, values), kind, attempt)
+        elif kind == "verdict" and self._spoilt:
+            self._spoilt = False  # its plan or what was observed of it is not whole
         elif kind == "verdict":
             attempt = self._attempt(values)
             self._keep(self._verdicts, self._valid(Verdict, values), kind, attempt)
@@ -374,6 +402,8 @@ class _Reader:
 
     def _take_footer(self, values: dict[str, Any], digest: str) -> None:
         footer = self._valid(Footer, values)
+        if self._problems:
+            return  # it speaks of lines that cannot be read; what is wrong has been said
         judged = len(self._verdicts)
         statuses = [verdict.status for verdict in self._verdicts.values()]
         counts = {status: statuses.count(status) for status in Status}

@@ -191,6 +191,7 @@ def merge(*, records: tuple[Path, ...], to: Path) -> int:
     help="JSON is for other programs, HTML is one file that needs nothing else.",
 )
 @click.option("--json", "form", flag_value="json", help="The same as --format json.")
+@click.option("--salvage", is_flag=True, help="Take what is whole of a record that is not.")
 @click.option("--to", metavar="FILE", type=FILE, help="Write here instead of standard output.")
 @click.option(
     "--all", "every", is_flag=True, help="Tell of what is the same, too; JSON always does."
@@ -201,6 +202,7 @@ def compare_runs(
     before: Path,
     after: Path,
     form: str,
+    salvage: bool,
     to: Path | None,
     every: bool,
     cases: tuple[Path, ...],
@@ -209,11 +211,13 @@ def compare_runs(
     """Say what changed from run BEFORE to run AFTER, both judged by today's judge.
 
     The exit status is 1 if something regressed or deviates in another way, plus 2 if something is
-    BROKEN that was not.
+    BROKEN that was not, or if a record is not whole.
     """
     library, rows = open_library(cases), known_rows(known)
     runs = [rejudge(record_at(path), library, rows) for path in (before, after)]
     for run in runs:
+        if run.incomplete and not salvage:
+            raise Refused(f"{run.warnings[0]} (--salvage takes what is whole)")
         for warning in run.warnings:
             say(warning)
     try:
@@ -234,7 +238,8 @@ def compare_runs(
     _put(text, to)
     changes = {pair.change for pair in pairs}
     code = DEVIATES if changes & {Change.REGRESSED, Change.CHANGED} else 0
-    return code | (BROKEN if Change.BROKE in changes else 0)
+    broke = Change.BROKE in changes or any(run.incomplete for run in runs)
+    return code | (BROKEN if broke else 0)
 
 
 def _tally(pairs: Sequence[Pair]) -> str:

@@ -15,6 +15,7 @@ depmod's output), so a tree that is rebuilt during a run does not change the ker
 
 from __future__ import annotations
 
+import difflib
 import gzip
 import json
 import lzma
@@ -201,6 +202,8 @@ def _source(
         hint = f"; names are {', '.join(known)}, host" if "/" not in str(path) else ""
         if spec.startswith("debian/"):
             hint = f"; known are {', '.join(name for name in known if name.startswith('debian/'))}"
+        if like := difflib.get_close_matches(spec, known, n=3):
+            hint = f"; did you mean {', '.join(like)}?"
         raise KernelError(f"no kernel {spec}: neither a name nor a file or directory{hint}")
     if path.is_dir():
         return _tree(cache, path, modules)
