@@ -13,6 +13,7 @@ from conformance.commands import cases as case_commands
 from conformance.commands import records as record_commands
 from conformance.commands.bisect import bisect
 from conformance.commands.cases import lines_of
+from conformance.commands.catalogue import catalogue
 from conformance.commands.common import EXPRESSION, JUDGING, say
 from conformance.commands.common import console as console_on
 from conformance.commands.conclude import conclude
@@ -221,6 +222,7 @@ for one in (
     explain,
     reproduce,
     shell,
+    catalogue,
     bisect,
     kernels_command,
     new,
