@@ -21,6 +21,7 @@ from conformance.commands.doctor import doctor
 from conformance.commands.explain import explain
 from conformance.commands.gc import gc
 from conformance.commands.kernels import kernels as kernels_command
+from conformance.commands.known import known as known_command
 from conformance.commands.lookup import nearest
 from conformance.commands.new import new
 from conformance.commands.reproduce import reproduce
@@ -223,6 +224,7 @@ for one in (
     reproduce,
     shell,
     catalogue,
+    known_command,
     bisect,
     kernels_command,
     new,
