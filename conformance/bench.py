@@ -13,9 +13,9 @@ from conformance.machine.image import prepare_boot
 from conformance.machine.machines import open_machine
 from conformance.machine.protocol import Machine, MachineError
 from conformance.machine.tool import ArtifactError
-from conformance.model import Observation, Variant
+from conformance.model import Variant
 from conformance.report.result import slug
-from conformance.runner import Facts, Outcome, probe, run_case
+from conformance.runner import Facts, Outcome, probe, rebased, run_case
 
 MEMORY_MIB = 1024
 """The seed's own script keeps 256 MiB of data in a tmpfs, with the page cache beside it."""
@@ -35,7 +35,7 @@ class MachineBench:
         """See ``engine.Bench``. Consoles go below ``folder``/consoles/<kernel>/."""
         base = Path("consoles") / slug(self._kernel)
         outcome = run_case(variant, self._machine, facts=self._facts, workdir=folder / base)
-        return _rebased(outcome, base)
+        return rebased(outcome, base)
 
     def probe(self, needs: Sequence[str], *, folder: Path) -> Mapping[str, str]:
         """See ``engine.Bench``."""
@@ -91,24 +91,3 @@ def _refusing() -> Iterator[None]:
         yield
     except (ArtifactError, MachineError, OSError) as error:
         raise Refused(" ".join(str(error).split())) from error
-
-
-def _rebased(outcome: Outcome, base: Path) -> Outcome:
-    """``outcome`` with its consoles relative to the run's folder, as records promise."""
-    observation = outcome.observation
-    if observation is None:
-        return outcome
-    old = [arm.console for arm in observation.arms if arm.console]
-    moved = {console: str(base / console) for console in old}
-    arms = tuple(
-        arm.model_copy(update={"console": moved.get(arm.console, "")}) for arm in observation.arms
-    )
-    seen: Observation = observation.model_copy(update={"arms": arms})
-    findings = tuple(
-        finding.model_copy(
-            update={"evidence": tuple(moved.get(item, item) for item in finding.evidence)}
-        )
-        for finding in outcome.verdict.findings
-    )
-    verdict = outcome.verdict.model_copy(update={"findings": findings})
-    return Outcome(plan=outcome.plan, observation=seen, verdict=verdict)

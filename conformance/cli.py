@@ -12,7 +12,9 @@ import click
 
 from conformance.commands import cases as case_commands
 from conformance.commands import records as record_commands
+from conformance.commands.bisect import bisect
 from conformance.commands.cases import lines_of
+from conformance.commands.catalogue import catalogue
 from conformance.commands.common import EXPRESSION, JUDGING, say
 from conformance.commands.common import console as console_on
 from conformance.commands.conclude import conclude
@@ -20,11 +22,14 @@ from conformance.commands.doctor import doctor
 from conformance.commands.explain import explain
 from conformance.commands.gc import gc
 from conformance.commands.kernels import kernels as kernels_command
+from conformance.commands.known import known as known_command
+from conformance.commands.lookup import nearest
 from conformance.commands.new import new
 from conformance.commands.reproduce import reproduce
 from conformance.commands.shell import shell
-from conformance.engine import DEFAULT_KERNEL, Setup, load_engine
+from conformance.engine import DEFAULT_KERNEL, HERE, Setup, load_engine
 from conformance.exits import INTERRUPTED, NOTHING, REFUSED, Refused
+from conformance.here import allow
 from conformance.progress import display, preparing
 from conformance.record import Interrupted
 from conformance.report.result import Asked, label
@@ -95,6 +100,23 @@ def cli() -> None:
 )
 @click.option("-n", "slots", default="auto", metavar="N|auto", help="Machines at the same time.")
 @click.option(
+    "--repeat",
+    default=1,
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Run each variant N times, each in fresh guests, and tell how the statuses spread.",
+)
+@click.option(
+    "--here",
+    is_flag=True,
+    help="Run on this machine, which is to be thrown away, instead of in guests. Needs root.",
+)
+@click.option(
+    "--here-anyway",
+    is_flag=True,
+    help="--here, although somebody seems to work at this machine. It may hang or lose processes.",
+)
+@click.option(
     "--out",
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
@@ -125,6 +147,9 @@ def _run(
     kernels: tuple[str, ...],
     modules: tuple[Path, ...],
     slots: str,
+    repeat: int,
+    here: bool,
+    here_anyway: bool,
     out: Path | None,
     only_list: bool,
     strict: bool,
@@ -142,7 +167,7 @@ def _run(
             click.echo(line)
     if not variants:
         say(
-            f"-k {expression!r} selects none of the variants"
+            f"-k {expression!r} selects none of the variants{nearest(expression, library.cases)}"
             if expression
             else "there are no cases"
         )
@@ -150,14 +175,21 @@ def _run(
     if only_list:
         return 0
     try:
-        count = slots_from(slots)
+        count = 1 if (here or here_anyway) and slots == "auto" else slots_from(slots)
     except ValueError as error:
         raise Refused(f"-n: {error}") from error
     rows = known_rows(known)
     if interrupted:
         check_known(interrupted, rows)
+    if here or here_anyway:
+        if kernels or modules or count != 1:
+            raise Refused(
+                "--here: one machine, with its own kernel: no --kernel, no --module, -n 1"
+            )
+        allow(anyway=here_anyway)
+        kernels = (HERE,)
     kernels = distinct(kernels)
-    setup = Setup(modules=tuple(str(path.absolute()) for path in modules))
+    setup = Setup(modules=tuple(str(path.absolute()) for path in modules), here=here or here_anyway)
     engine = load_engine(setup)
     console, told = console_on(sys.stdout), console_on(sys.stderr)
     with preparing(told) as progress:
@@ -177,7 +209,13 @@ def _run(
         many_kernels=len(kernels) > 1,
         options=repeat_options(cases, [Path(name) for name in setup.modules]),
     )
-    jobs = [Job(variant=variant, kernel=kernel) for kernel in kernels for variant in variants]
+    # The whole once, then the whole again: what a run that is cut short has seen is of all variants.
+    jobs = [
+        Job(variant=variant, kernel=kernel, attempt=attempt)
+        for kernel in kernels
+        for attempt in range(1, repeat + 1)
+        for variant in variants
+    ]
     left = jobs
     if interrupted:
         left = left_over(interrupted, jobs)
@@ -224,6 +262,9 @@ for one in (
     explain,
     reproduce,
     shell,
+    catalogue,
+    known_command,
+    bisect,
     kernels_command,
     new,
     doctor,
@@ -237,7 +278,8 @@ for one in (
 
 
 def _name(job: Job, asked: Asked) -> str:
-    return label(job.variant, job.kernel, many_kernels=asked.many_kernels)
+    name = label(job.variant, job.kernel, many_kernels=asked.many_kernels)
+    return f"{name} #{job.attempt}" if job.attempt > 1 else name
 
 
 def _refuse(text: str) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 
-from conformance.model import Level, Status, Value, Verdict
+from conformance.model import ROLL_UP, Level, Status, Value, Verdict
 
 
 class Change(StrEnum):
@@ -38,8 +38,10 @@ class Pair(Value):
     values: dict[str, str] = {}
     kernel: str
     change: Change
-    before: Verdict | None
+    before: Verdict | None  # of several attempts the worst
     after: Verdict | None
+    attempts_before: tuple[Status, ...] = ()  # empty if there was one only
+    attempts_after: tuple[Status, ...] = ()
 
     @property
     def name(self) -> str:
@@ -55,6 +57,7 @@ class Incomparable(ValueError):
 def compare(before: Sequence[Verdict], after: Sequence[Verdict]) -> tuple[Pair, ...]:
     """Every variant of either run, what matters most first.
 
+    Of a variant that was run several times, all verdicts are among them, and the worst is compared.
     Raises Incomparable if no variant is in both.
     """
     by_kernel = len({v.kernel for v in before}) > 1 or len({v.kernel for v in after}) > 1
@@ -62,7 +65,7 @@ def compare(before: Sequence[Verdict], after: Sequence[Verdict]) -> tuple[Pair, 
     if not old.keys() & new.keys():
         kernels = f"{_kernels(before)} and {_kernels(after)}"
         raise Incomparable(f"no variant is in both runs, which are of {kernels}")
-    pairs = [_pair(old.get(key), new.get(key)) for key in dict.fromkeys([*old, *new])]
+    pairs = [_pair(old.get(key, ()), new.get(key, ())) for key in dict.fromkeys([*old, *new])]
     return tuple(sorted(pairs, key=lambda pair: ORDER.index(pair.change)))
 
 
@@ -71,18 +74,26 @@ def ways(verdict: Verdict) -> frozenset[tuple[str, str]]:
     return frozenset((f.clause.value, f.signature) for f in verdict.deviations)
 
 
-def _keyed(verdicts: Sequence[Verdict], *, by_kernel: bool) -> Mapping[tuple[str, ...], Verdict]:
-    return {
-        (v.kernel if by_kernel else "", v.case, *(f"{a}={b}" for a, b in v.values.items())): v
-        for v in verdicts
-    }
+def _keyed(
+    verdicts: Sequence[Verdict], *, by_kernel: bool
+) -> Mapping[tuple[str, ...], Sequence[Verdict]]:
+    keyed: dict[tuple[str, ...], list[Verdict]] = {}
+    for v in verdicts:
+        cell = (f"{axis}={value}" for axis, value in v.values.items())
+        keyed.setdefault((v.kernel if by_kernel else "", v.case, *cell), []).append(v)
+    return keyed
+
+
+def _worst(attempts: Sequence[Verdict]) -> Verdict | None:
+    return min(attempts, key=lambda v: ROLL_UP.index(v.status), default=None)
 
 
 def _kernels(verdicts: Sequence[Verdict]) -> str:
     return ", ".join(dict.fromkeys(verdict.kernel for verdict in verdicts)) or "nothing"
 
 
-def _pair(before: Verdict | None, after: Verdict | None) -> Pair:
+def _pair(old: Sequence[Verdict], new: Sequence[Verdict]) -> Pair:
+    before, after = _worst(old), _worst(new)
     known = after or before
     assert known is not None
     return Pair(
@@ -92,7 +103,13 @@ def _pair(before: Verdict | None, after: Verdict | None) -> Pair:
         change=_change(before, after),
         before=before,
         after=after,
+        attempts_before=_statuses(old),
+        attempts_after=_statuses(new),
     )
+
+
+def _statuses(attempts: Sequence[Verdict]) -> tuple[Status, ...]:
+    return tuple(verdict.status for verdict in attempts) if len(attempts) > 1 else ()
 
 
 def _change(before: Verdict | None, after: Verdict | None) -> Change:
@@ -129,6 +146,14 @@ def told(pair: Pair) -> Iterator[str]:
     before = pair.before.status.value if pair.before else "-"
     after = pair.after.status.value if pair.after else "-"
     yield f"{pair.change.value:<10} {before:>8} -> {after:<8} {pair.name} on {pair.kernel}"
+    for when, attempts in (("before", pair.attempts_before), ("after", pair.attempts_after)):
+        if len(set(attempts)) > 1:
+            counted = ", ".join(
+                f"{status.value} {attempts.count(status)} of {len(attempts)}"
+                for status in ROLL_UP
+                if status in attempts
+            )
+            yield f"{'':<10} ~ {when}: {counted}"
     if pair.change in (Change.REGRESSED, Change.CHANGED, Change.FIXED):
         old = ways(pair.before) if pair.before else frozenset()
         new = ways(pair.after) if pair.after else frozenset()

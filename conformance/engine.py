@@ -18,6 +18,9 @@ from conformance.runner import Outcome
 
 ENGINE_VARIABLE = "CONFORM_ENGINE"
 DEFAULT_ENGINE = "conformance.bench:engine"
+HERE_ENGINE = "conformance.here:engine"
+HERE = "here"
+"""What the kernel is called that runs on this machine already."""
 DEFAULT_KERNEL = "debian/trixie"
 """Debian stable's cloud kernel; vm/kernels.toml has the names."""
 
@@ -29,6 +32,7 @@ class Setup(Value):
     """What an engine is made from. Small and picklable: it is handed to every worker process."""
 
     modules: tuple[str, ...] = ()  # module files that replace the chosen kernel's own
+    here: bool = False  # on this machine, not in guests
 
 
 class Bench(Protocol):
@@ -68,7 +72,8 @@ def load_engine(setup: Setup) -> Engine:
 
     Raises Refused if there is no such engine.
     """
-    name = os.environ.get(ENGINE_VARIABLE) or DEFAULT_ENGINE
+    default = HERE_ENGINE if setup.here else DEFAULT_ENGINE
+    name = os.environ.get(ENGINE_VARIABLE) or default
     module, _, attribute = name.partition(":")
     try:
         make: Callable[[Setup], Engine] = getattr(importlib.import_module(module), attribute)

@@ -31,8 +31,8 @@ class Refused(Exception):
 def status(
     results: Iterable[Result], asked: Asked, *, stale: bool, selected_nothing: bool = False
 ) -> int:
-    """The OR of what happened. A run whose every variant was skipped ran nothing."""
-    outlooks = {result.outlook(asked) for result in results}
+    """The OR of what happened, in every attempt. A run whose every variant was skipped ran nothing."""
+    outlooks = {attempt.outlook(asked) for result in results for attempt in result.each}
     code = 0
     if Outlook.BAD in outlooks:
         code |= DEVIATES

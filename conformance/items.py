@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from conformance import pytest_junit
 from conformance.engine import Setup, load_engine
 from conformance.exits import REFUSED, Refused
 from conformance.report.console import totals
@@ -246,12 +247,19 @@ class CaseSession:
             self._recorder = self._open_recorder()
         self._recorder.add(self._jobs[report.nodeid], unpack(packed))
 
+    @pytest.hookimpl(trylast=True)  # pytest has written its own JUnit file then
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Close machines and record. A stale known deviation fails a session that passed."""
+        """Close machines and record, and put our results in pytest's JUnit file.
+
+        A stale known deviation fails a session that passed.
+        """
         if self._slot is not None:
             self._slot.close()
         if self._recorder is not None:
             self._recorder.close()
+            if named := self._config.getoption("xmlpath", None):
+                file = pytest_junit.path_of(named)
+                pytest_junit.put_in(file, self._run_folder() / "junit.xml", self._jobs)
             if self._recorder.ending().stale and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
         elif self._folder is not None and self._input is None and self._out is None:

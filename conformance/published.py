@@ -14,10 +14,12 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from conformance.model import NotApplicable, Value, Verdict
+from conformance.model import ROLL_UP, NotApplicable, Value, Verdict
 from conformance.record import RecordError
 
 V = TypeVar("V", bound=Value)
+
+_Cell = tuple[str, tuple[tuple[str, str], ...], str]
 
 _VERDICT = b'{"kind":"verdict",'
 _PLAN = b'{"kind":"plan",'
@@ -29,13 +31,33 @@ def verdicts_of(folder: Path, case: str) -> tuple[Verdict, ...]:
 
     Raises RecordError, one line, if a record cannot be read.
     """
-    found: dict[tuple[tuple[tuple[str, str], ...], str], Verdict] = {}
-    marker = f'"case":{json.dumps(case)},'.encode()
+    return _verdicts(folder, f'"case":{json.dumps(case)},'.encode())
+
+
+def all_verdicts(folder: Path) -> dict[str, tuple[Verdict, ...]]:
+    """The verdicts of all cases, by case; of two on the same, the later file's.
+
+    Raises RecordError, one line, if a record cannot be read.
+    """
+    found: dict[str, list[Verdict]] = {}
+    for verdict in _verdicts(folder, b""):
+        found.setdefault(verdict.case, []).append(verdict)
+    return {case: tuple(verdicts) for case, verdicts in found.items()}
+
+
+def _verdicts(folder: Path, marker: bytes) -> tuple[Verdict, ...]:
+    """Those whose line has ``marker`` near its beginning."""
+    found: dict[_Cell, Verdict] = {}
     for path in _records(folder):
+        of_file: dict[_Cell, Verdict] = {}
         for number, line in _lines(path):
             if line.startswith(_VERDICT) and marker in line[:200]:
                 verdict = _read(path, number, line, Verdict)
-                found[tuple(verdict.values.items()), verdict.kernel] = verdict
+                cell = (verdict.case, tuple(verdict.values.items()), verdict.kernel)
+                before = of_file.get(cell, verdict)
+                # Of several attempts the worst, as everywhere.
+                of_file[cell] = min(before, verdict, key=lambda v: ROLL_UP.index(v.status))
+        found |= of_file
     return tuple(found.values())
 
 
@@ -69,6 +91,7 @@ def _read(path: Path, number: int, line: bytes, kind: type[V]) -> V:
         values = json.loads(line)
         del values["kind"]
         values["values"] = values.pop("variant", {})
+        values.pop("attempt", None)
         return kind.model_validate(values)
     except (ValueError, KeyError, ValidationError) as error:
         first = str(error).splitlines()[0]

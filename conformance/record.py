@@ -37,6 +37,8 @@ P = TypeVar("P", Plan | NotApplicable, Observation, Verdict)
 FORMAT = 1
 XZ = ".xz"
 """Of a compressed record's name."""
+_SHOWN = 10
+"""What is wrong with a record that is salvaged: so many of them are told."""
 MAX_LINE = 64 << 20
 """Bytes of a line: far above the largest observation, far below what a reader has to fear."""
 
@@ -75,23 +77,26 @@ class Footer(Value):
 
 
 class Key(Value):
-    """What an entry is found by: a case, a cell of its matrix, a kernel."""
+    """What an entry is found by: a case, a cell of its matrix, a kernel, which time it was run."""
 
     case: str
     values: dict[str, str] = {}
     kernel: str
+    attempt: int = 1
 
     def __hash__(self) -> int:
-        return hash((self.case, frozenset(self.values.items()), self.kernel))
+        return hash((self.case, frozenset(self.values.items()), self.kernel, self.attempt))
 
     def __str__(self) -> str:
         cell = "-".join(self.values.values())
-        return f"{self.case}[{cell}] on {self.kernel}" if cell else f"{self.case} on {self.kernel}"
+        name = f"{self.case}[{cell}] on {self.kernel}" if cell else f"{self.case} on {self.kernel}"
+        return f"{name}, attempt {self.attempt}" if self.attempt > 1 else name
 
 
 class Entry(Value):
-    """All that was recorded of one variant on one kernel."""
+    """All that was recorded of one variant on one kernel; with ``--repeat``, of one attempt."""
 
+    attempt: int = Field(default=1, ge=1)
     plan: Plan | NotApplicable | None = None
     observation: Observation | None = None
     verdict: Verdict
@@ -127,9 +132,9 @@ class Interrupted:
     dropped: str = ""
 
 
-def key_of(part: Plan | NotApplicable | Observation | Verdict) -> Key:
+def key_of(part: Plan | NotApplicable | Observation | Verdict, attempt: int = 1) -> Key:
     """The key that a part of an entry belongs to."""
-    return Key(case=part.case, values=part.values, kernel=part.kernel)
+    return Key(case=part.case, values=part.values, kernel=part.kernel, attempt=attempt)
 
 
 # -- writing ------------------------------------------------------------------------------------
@@ -201,17 +206,20 @@ class RecordWriter:
         plan: Plan | NotApplicable | None,
         observation: Observation | None,
         verdict: Verdict,
+        attempt: int = 1,
     ) -> None:
         """Write what came of one variant, and wait until it is on the disk.
 
         Raises OSError, and RecordError if it is more than a line takes; nothing is written then.
         """
-        lines = []
-        if plan is not None:
-            lines.append(_line("plan", _renamed(as_json(plan))))
-        if observation is not None:
-            lines.append(_line("observation", _renamed(as_json(observation))))
-        lines.append(_line("verdict", _renamed(as_json(verdict))))
+        parts = {"plan": plan, "observation": observation, "verdict": verdict}
+        # The first attempt is not numbered: most runs have no other.
+        number = {"attempt": attempt} if attempt > 1 else {}
+        lines = [
+            _line(kind, {**_renamed(as_json(part)), **number})
+            for kind, part in parts.items()
+            if part is not None
+        ]
         longest = max(map(len, lines))
         if longest > MAX_LINE:
             raise RecordError(f"{self._path}: {key_of(verdict)}: {longest} bytes in one line")
@@ -286,7 +294,7 @@ def merge_records(records: Sequence[tuple[Path, Record]], to: Path) -> int:
         if record.header.cases != first.header.cases:
             raise RecordError(f"{path}: made with other cases than {first_path}")
         for entry in record.entries:
-            key = key_of(entry.verdict)
+            key = key_of(entry.verdict, entry.attempt)
             if key in owner:
                 raise RecordError(f"{path}: {key} is in {owner[key]} already")
             owner[key] = path
@@ -298,7 +306,12 @@ def merge_records(records: Sequence[tuple[Path, Record]], to: Path) -> int:
     with RecordWriter(to, header, planned=len(owner)) as writer:
         for _, record in records:
             for entry in record.entries:
-                writer.add(plan=entry.plan, observation=entry.observation, verdict=entry.verdict)
+                writer.add(
+                    plan=entry.plan,
+                    observation=entry.observation,
+                    verdict=entry.verdict,
+                    attempt=entry.attempt,
+                )
     return len(owner)
 
 
@@ -309,16 +322,12 @@ def read_record(path: Path, *, salvage: bool = False) -> Record:
     """The record at ``path``, which must be whole.
 
     With ``salvage`` what is whole of it is taken, and what is wrong is listed in ``problems``; only
-    the header must be good. Raises RecordError, one line that names the line, and OSError.
+    the header must be good. A variant of which one line is wrong is left out. Raises RecordError, one
+    line that names the line, and OSError.
     """
-    reader = _Reader(path)
-    try:
-        reader.read()
-    except RecordError as error:
-        if not salvage or reader.header is None:
-            raise
-        return reader.record((str(error),))
-    return reader.record(())
+    reader = _Reader(path, salvage=salvage)
+    reader.read()
+    return reader.record()
 
 
 def read_interrupted(path: Path) -> Interrupted:
@@ -330,7 +339,7 @@ def read_interrupted(path: Path) -> Interrupted:
     with path.open("rb") as file:
         _claim(file, path)
         size = os.fstat(file.fileno()).st_size
-        reader = _Reader(path)
+        reader = _Reader(path, salvage=False)
         try:
             reader.read()
         except Unfinished as error:
@@ -342,7 +351,7 @@ def read_interrupted(path: Path) -> Interrupted:
         dropped = f"{problem}; what has no verdict is dropped" if reader.whole < size else ""
         return Interrupted(
             path=path,
-            record=reader.record(()),
+            record=reader.record(),
             kept=reader.whole,
             size=size,
             sha256=reader.sha256,
@@ -351,8 +360,11 @@ def read_interrupted(path: Path) -> Interrupted:
 
 
 class _Reader:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, salvage: bool) -> None:
         self._path = path
+        self._salvage = salvage
+        self._problems: list[str] = []
+        self._spoilt = False  # a line was wrong: what follows may be the rest of the same variant
         self._number = 0
         self._at = 0  # bytes read
         self._digest = hashlib.sha256()
@@ -366,12 +378,15 @@ class _Reader:
         self._observations: dict[Key, Observation] = {}
         self._verdicts: dict[Key, Verdict] = {}
 
-    def record(self, problems: tuple[str, ...]) -> Record:
+    def record(self) -> Record:
         assert self.header is not None
+        more = len(self._problems) - _SHOWN
+        told = self._problems[:_SHOWN] + ([f"{self._path}: and {more} more"] if more > 0 else [])
         return Record(
             header=self.header,
             entries=tuple(
                 Entry(
+                    attempt=key.attempt,
                     plan=self._plans.get(key),
                     observation=self._observations.get(key),
                     verdict=verdict,
@@ -379,24 +394,46 @@ class _Reader:
                 for key, verdict in self._verdicts.items()
             ),
             footer=self._footer,
-            problems=problems,
+            problems=tuple(told),
         )
 
     def read(self) -> None:
         with _opened(self._path, "rb") as file:
-            while line := self._next(file):
-                self._number += 1
-                before = self._digest.copy()
-                self._digest.update(line)
-                self._take(line, before.hexdigest())
-                self._at += len(line)
-                if self._ended:
-                    self.whole, self.sha256 = self._at, self._digest.copy()
+            while self._read_line(file):
+                pass
         if self._number == 0:
             raise RecordError(f"{self._path}: empty")
-        if self._footer is None:
+        if self._footer is None and not self._problems:
             self._number += 1
-            raise Unfinished(self._place("no footer: the run did not come to its end"))
+            self._note(Unfinished(self._place("no footer: the run did not come to its end")))
+
+    def _read_line(self, file: IO[bytes]) -> bool:
+        """Whether there may be another line."""
+        try:
+            line = self._next(file)
+        except RecordError as error:
+            self._note(error)
+            return False
+        if not line:
+            return False
+        self._number += 1
+        before = self._digest.copy()
+        self._digest.update(line)
+        try:
+            self._take(line, before.hexdigest())
+        except RecordError as error:
+            self._note(error)
+            self._spoilt = True
+        self._at += len(line)
+        if self._ended:
+            self.whole, self.sha256 = self._at, self._digest.copy()
+        return True
+
+    def _note(self, error: RecordError) -> None:
+        """Go on, if that is asked for and there is something to go on with."""
+        if not self._salvage or self.header is None:
+            raise error
+        self._problems.append(str(error))
 
     def _next(self, file: IO[bytes]) -> bytes:
         try:
@@ -415,13 +452,19 @@ class _Reader:
         elif kind == "footer":
             self._take_footer(values, digest)
         elif kind == "plan":
+            self._spoilt = False
+            attempt = self._attempt(values)
             skipped = "reasons" in values
             plan = self._valid(NotApplicable, values) if skipped else self._valid(Plan, values)
-            self._keep(self._plans, plan, kind)
+            self._keep(self._plans, plan, kind, attempt)
         elif kind == "observation":
-            self._keep(self._observations, self._valid(Observation, values), kind)
+            attempt = self._attempt(values)
+            self._keep(self._observations, self._valid(Observation, values), kind, attempt)
+        elif kind == "verdict" and self._spoilt:
+            self._spoilt = False  # its plan or what was observed of it is not whole
         elif kind == "verdict":
-            self._keep(self._verdicts, self._valid(Verdict, values), kind)
+            attempt = self._attempt(values)
+            self._keep(self._verdicts, self._valid(Verdict, values), kind, attempt)
         elif kind == "header":
             raise self._wrong("a second header")
         else:
@@ -452,6 +495,8 @@ class _Reader:
 
     def _take_footer(self, values: dict[str, Any], digest: str) -> None:
         footer = self._valid(Footer, values)
+        if self._problems:
+            return  # it speaks of lines that cannot be read; what is wrong has been said
         judged = len(self._verdicts)
         statuses = [verdict.status for verdict in self._verdicts.values()]
         counts = {status: statuses.count(status) for status in Status}
@@ -463,8 +508,14 @@ class _Reader:
             raise self._wrong("the lines above were changed after the run (sha256)")
         self._footer = footer
 
-    def _keep(self, kept: dict[Key, P], part: P, kind: str) -> None:
-        key = key_of(part)
+    def _attempt(self, values: dict[str, Any]) -> int:
+        attempt = values.pop("attempt", 1)
+        if not isinstance(attempt, int) or isinstance(attempt, bool) or attempt < 1:
+            raise self._wrong(f"an attempt is a whole number from 1, not {attempt!r}")
+        return attempt
+
+    def _keep(self, kept: dict[Key, P], part: P, kind: str, attempt: int) -> None:
+        key = key_of(part, attempt)
         if key in kept:
             raise self._wrong(f"a second {kind} of {key}")
         kept[key] = part

@@ -111,7 +111,7 @@ def check_host(
 
 def left_over(interrupted: Interrupted, jobs: Sequence[Job]) -> list[Job]:
     """The jobs that were not judged. Raises Refused if something was that is no job."""
-    judged = {key_of(verdict) for verdict in interrupted.record.verdicts}
+    judged = {key_of(entry.verdict, entry.attempt) for entry in interrupted.record.entries}
     strange = judged - {key_of_job(job) for job in jobs}
     if strange:
         folder = shown(interrupted.path.parent)

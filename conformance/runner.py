@@ -180,6 +180,27 @@ def probe(machine: Machine, wanted: list[str], facts: Facts, folder: Path) -> Lo
     return None
 
 
+def rebased(outcome: Outcome, base: Path) -> Outcome:
+    """``outcome`` with its consoles relative to the folder that holds ``base``, as records promise."""
+    observation = outcome.observation
+    if observation is None:
+        return outcome
+    old = [arm.console for arm in observation.arms if arm.console]
+    moved = {console: str(base / console) for console in old}
+    arms = tuple(
+        arm.model_copy(update={"console": moved.get(arm.console, "")}) for arm in observation.arms
+    )
+    seen: Observation = observation.model_copy(update={"arms": arms})
+    findings = tuple(
+        finding.model_copy(
+            update={"evidence": tuple(moved.get(item, item) for item in finding.evidence)}
+        )
+        for finding in outcome.verdict.findings
+    )
+    verdict = outcome.verdict.model_copy(update={"findings": findings})
+    return Outcome(plan=outcome.plan, observation=seen, verdict=verdict)
+
+
 def _observe(
     machine: Machine, arm: Arm, folder: Path, workdir: Path, clock: Callable[[], float]
 ) -> ArmSeen:

@@ -24,7 +24,7 @@ from types import FrameType
 from conformance.engine import Bench, Engine, Setup, load_engine
 from conformance.exits import Refused
 from conformance.model import Status, Variant, Verdict
-from conformance.runner import Outcome
+from conformance.runner import Outcome, rebased
 
 PATIENCE = 30
 """Seconds that a worker gets to close its machines after it was told to end."""
@@ -32,10 +32,11 @@ PATIENCE = 30
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One variant on one kernel."""
+    """One variant on one kernel, for the first time or again."""
 
     variant: Variant
     kernel: str
+    attempt: int = 1
 
 
 def slots_from(text: str) -> int:
@@ -125,7 +126,11 @@ class Slot:
     def run(self, job: Job) -> Outcome:
         """Run one job. Never raises an Exception: what goes wrong here makes the job BROKEN."""
         try:
-            return self._open(job.kernel).run(job.variant, folder=self._folder)
+            bench = self._open(job.kernel)
+            if job.attempt == 1:
+                return bench.run(job.variant, folder=self._folder)
+            place = Path(f"attempt-{job.attempt}")
+            return rebased(bench.run(job.variant, folder=self._folder / place), place)
         except Refused as error:
             self._refused[job.kernel] = str(error)
             return broken(job, str(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -30,7 +31,7 @@ from conformance.record import (
     read_record,
 )
 from conformance.report.junit import NotRun, document
-from conformance.report.result import Asked, Result, slug
+from conformance.report.result import Asked, Result, gathered, slug
 from conformance.report.story import stories
 from conformance.rundir import shown, write_atomically
 from conformance.runner import Outcome
@@ -116,12 +117,14 @@ def settled(outcome: Outcome, rows: Sequence[Known]) -> Outcome:
     return replace(outcome, verdict=settle(outcome.verdict, rows))
 
 
-def result_of(variant: Variant, outcome: Outcome) -> Result:
+def result_of(variant: Variant, outcome: Outcome, attempt: int = 1) -> Result:
     """What reports are made of."""
     arms = outcome.observation.arms if outcome.observation else ()
     consoles = tuple(arm.console for arm in arms if _is_below(arm.console))
     told = stories(variant, outcome.observation) if outcome.observation else ()
-    return Result(variant=variant, verdict=outcome.verdict, consoles=consoles, story=told)
+    return Result(
+        variant=variant, verdict=outcome.verdict, consoles=consoles, story=told, attempt=attempt
+    )
 
 
 def _is_below(path: str) -> bool:
@@ -161,7 +164,8 @@ class Ending:
     """All there is to say of a run."""
 
     results: tuple[Result, ...]
-    not_run: tuple[NotRun, ...] = ()
+    not_run: tuple[NotRun, ...] = ()  # variants of which nothing was run
+    missing: int = 0  # runs that were planned and not made
     stale: tuple[str, ...] = ()  # rows of known deviations: file:line and why
     warnings: tuple[str, ...] = ()
     started: str = ""  # ISO 8601, UTC
@@ -169,11 +173,14 @@ class Ending:
     incomplete: bool = False  # a record that is not whole, or that speaks of cases that are gone
 
 
-def rejudge(path: Path, library: Library, rows: Sequence[Known]) -> Ending:
+def rejudge(
+    path: Path, library: Library, rows: Sequence[Known], asked: Asked | None = None
+) -> Ending:
     """Judge what a record holds by today's judge, cases and known deviations.
 
-    What was never observed keeps its verdict. A record that is cut short is taken as far as it is
-    whole, with a warning. Raises Refused if it is no record.
+    ``asked`` decides which of several attempts is shown. What was never observed keeps its verdict.
+    A record that is cut short is taken as far as it is whole, with a warning. Raises Refused if it is
+    no record.
     """
     try:
         record = read_record(path, salvage=True)
@@ -199,14 +206,14 @@ def rejudge(path: Path, library: Library, rows: Sequence[Known]) -> Ending:
         outcome = Outcome(
             plan=entry.plan, observation=entry.observation, verdict=settle(verdict, rows)
         )
-        results.append(result_of(variant, outcome))
+        results.append(result_of(variant, outcome, entry.attempt))
     # A record's order is that in which slots were done; a report's is that of the plan.
     host = record.header.host
     kernels = [*host.get("kernels", ()), *(entry.verdict.kernel for entry in record.entries)]
     order = {variant.id: number for number, variant in enumerate(library.variants)}
-    results.sort(key=lambda r: (kernels.index(r.verdict.kernel), order[r.variant.id]))
+    results.sort(key=lambda r: (kernels.index(r.verdict.kernel), order[r.variant.id], r.attempt))
     return Ending(
-        results=tuple(results),
+        results=gathered(results, Asked() if asked is None else asked),
         stale=_stale([result.verdict for result in results], rows),
         warnings=tuple(warnings),
         started=record.header.started.removesuffix("Z"),
@@ -217,7 +224,9 @@ def rejudge(path: Path, library: Library, rows: Sequence[Known]) -> Ending:
 
 def key_of_job(job: Job) -> Key:
     """What a record's entry of a job is found by."""
-    return Key(case=job.variant.case, values=job.variant.values, kernel=job.kernel)
+    return Key(
+        case=job.variant.case, values=job.variant.values, kernel=job.kernel, attempt=job.attempt
+    )
 
 
 class Recorder:
@@ -250,7 +259,7 @@ class Recorder:
         self._rows = tuple(rows)
         self._asked = asked
         self._results: list[Result] = []
-        self._left = dict.fromkeys((job.variant.id, job.kernel) for job in jobs)
+        self._left = dict.fromkeys((job.variant.id, job.kernel, job.attempt) for job in jobs)
         self._render_from = 0.0  # on the monotonic clock
         if interrupted is not None:
             self._started = interrupted.record.header.started.removesuffix("Z")
@@ -285,13 +294,13 @@ class Recorder:
     def add(self, job: Job, outcome: Outcome) -> Result:
         """Keep what came of a job, settled. Raises OSError if it cannot be written."""
         try:
-            self._write(outcome)
+            self._write(job, outcome)
         except RecordError as error:  # more than a record's line takes
             outcome = broken(job, str(error))
-            self._write(outcome)
-        result = result_of(job.variant, outcome)
+            self._write(job, outcome)
+        result = result_of(job.variant, outcome, job.attempt)
         self._results.append(result)
-        self._left.pop((job.variant.id, job.kernel), None)
+        self._left.pop((job.variant.id, job.kernel, job.attempt), None)
         if time.monotonic() >= self._render_from:
             self._render()
         return result
@@ -309,16 +318,19 @@ class Recorder:
     def _take_up(self, entries: Sequence[Entry]) -> None:
         variants = {key_of_job(job): job.variant for job in self._jobs}
         for entry in entries:
-            variant = variants[key_of(entry.verdict)]
+            variant = variants[key_of(entry.verdict, entry.attempt)]
             outcome = Outcome(plan=entry.plan, observation=entry.observation, verdict=entry.verdict)
-            self._results.append(result_of(variant, outcome))
-            del self._left[variant.id, entry.verdict.kernel]
+            self._results.append(result_of(variant, outcome, entry.attempt))
+            del self._left[variant.id, entry.verdict.kernel, entry.attempt]
         for beside in self._folder.glob(".junit.xml.*"):  # that a killed run was writing
             beside.unlink()
 
-    def _write(self, outcome: Outcome) -> None:
+    def _write(self, job: Job, outcome: Outcome) -> None:
         self._writer.add(
-            plan=outcome.plan, observation=outcome.observation, verdict=outcome.verdict
+            plan=outcome.plan,
+            observation=outcome.observation,
+            verdict=outcome.verdict,
+            attempt=job.attempt,
         )
 
     def ending(self) -> Ending:
@@ -327,20 +339,23 @@ class Recorder:
         return Ending(
             results=self._in_order(),
             not_run=self._not_run(),
+            missing=len(self._left),
             started=self._started,
             stale=_stale(verdicts, self._rows),
         )
 
     def _in_order(self) -> tuple[Result, ...]:
-        order = {(job.variant.id, job.kernel): number for number, job in enumerate(self._jobs)}
-        return tuple(sorted(self._results, key=lambda r: order[r.variant.id, r.verdict.kernel]))
+        """A result for each variant and kernel that was run, in the order of the plan."""
+        planned = Counter((job.variant.id, job.kernel) for job in self._jobs)
+        order = {key: number for number, key in enumerate(planned)}
+        results = gathered(self._results, self._asked, planned=planned)
+        return tuple(sorted(results, key=lambda r: order[r.variant.id, r.verdict.kernel]))
 
     def _not_run(self) -> tuple[NotRun, ...]:
-        return tuple(
-            NotRun(job.variant, job.kernel)
-            for job in self._jobs
-            if (job.variant.id, job.kernel) in self._left
-        )
+        """What no attempt has been made at."""
+        run = {(result.variant.id, result.verdict.kernel) for result in self._results}
+        planned = {(job.variant.id, job.kernel): job for job in self._jobs}
+        return tuple(NotRun(j.variant, j.kernel) for key, j in planned.items() if key not in run)
 
     def _render(self) -> None:
         begun = time.monotonic()

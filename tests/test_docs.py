@@ -56,10 +56,18 @@ def test_every_status_and_exit_code_is_told() -> None:
         assert re.search(rf"\b{code}\b", README)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["README.md", "CONTRIBUTING.md", "docs/reports.md", "docs/survival.md", "docs/security.md"],
-)
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/here.md",
+    "docs/reports.md",
+    "docs/survival.md",
+    "docs/security.md",
+]
+RECIPES = [f"docs/recipes/{path.name}" for path in sorted((ROOT / "docs/recipes").iterdir())]
+
+
+@pytest.mark.parametrize("name", [*PAGES, *RECIPES])
 def test_links_lead_somewhere(name: str) -> None:
     page = ROOT / name
     targets = re.findall(r"\]\(([^)#]+)\)", page.read_text())
@@ -82,3 +90,14 @@ def test_the_two_commands_are_executable() -> None:
         assert (ROOT / name).stat().st_mode & 0o100
     assert "    ./conform run " in README
     assert "    ./conform test " in README
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_s_page_is_one_screen(name: str) -> None:
+    assert len((ROOT / name).read_text().splitlines()) <= 24
+
+
+def test_options_of_bisect_are_told() -> None:
+    page = (ROOT / "docs" / "bisect.md").read_text()
+    for option in options(cli.commands["bisect"]):
+        assert option in page, option

@@ -20,8 +20,9 @@ def conclude(ending: Ending, asked: Asked, console: Console, *, complete: bool) 
         )
     console.print(f"{asked.folder}/record.jsonl", soft_wrap=True)
     if not complete:
-        missing = len(ending.not_run)
-        say(f"interrupted: {missing} of {missing + len(ending.results)} variants were not run")
+        planned = ending.missing + sum(len(result.each) for result in ending.results)
+        noun = "attempts" if any(result.planned > 1 for result in ending.results) else "variants"
+        say(f"interrupted: {ending.missing} of {planned} {noun} were not run")
         return INTERRUPTED
     code = status(ending.results, asked, stale=bool(ending.stale))
     return code | BROKEN if ending.incomplete else code

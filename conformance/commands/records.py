@@ -19,7 +19,7 @@ from conformance.record import RecordError, merge_records, read_record
 from conformance.report.formats import FORMATS
 from conformance.report.html import comparison
 from conformance.report.junit import document
-from conformance.report.result import Asked
+from conformance.report.result import Asked, Result
 from conformance.rundir import shown, write_atomically
 from conformance.session import Ending, known_rows, open_library, rejudge, repeat_options
 
@@ -69,7 +69,8 @@ def judge(
     RECORD is a run's folder or its record.jsonl, which may be compressed (.xz).
     """
     path = record_at(record)
-    ending = rejudge(path, open_library(cases), known_rows(known))
+    counts = Asked(strict=strict, should=should)
+    ending = rejudge(path, open_library(cases), known_rows(known), counts)
     asked = _asked(ending, path, cases, strict=strict, should=should)
     if junit is not None:
         write_atomically(junit, document(ending.results, asked, started=ending.started))
@@ -87,9 +88,11 @@ def _together(endings: Sequence[tuple[Path, Ending]]) -> Ending:
         folder = shown(path.parent)
         for result in ending.results:
             # Each run has a folder of its own; the paths say which.
-            consoles = tuple(f"{folder}/{console}" for console in result.consoles)
             key = (result.variant.id, result.verdict.kernel)
-            results[key] = result.model_copy(update={"consoles": consoles})
+            each = tuple(result.attempts)
+            results[key] = _placed(result, folder).model_copy(
+                update={"attempts": tuple(_placed(attempt, folder) for attempt in each)}
+            )
     last = endings[-1][1]
     return replace(
         last,
@@ -97,6 +100,11 @@ def _together(endings: Sequence[tuple[Path, Ending]]) -> Ending:
         warnings=tuple(warning for _, ending in endings for warning in ending.warnings),
         incomplete=any(ending.incomplete for _, ending in endings),
     )
+
+
+def _placed(result: Result, folder: str) -> Result:
+    consoles = tuple(f"{folder}/{console}" for console in result.consoles)
+    return result.model_copy(update={"consoles": consoles})
 
 
 @click.command(
@@ -129,7 +137,8 @@ def report(
     Of two results of a variant on one kernel, the one of the later RECORD is taken.
     """
     library, rows = open_library(cases), known_rows(known)
-    endings = [(path, rejudge(path, library, rows)) for path in map(record_at, records)]
+    counts = Asked(strict=strict, should=should)
+    endings = [(path, rejudge(path, library, rows, counts)) for path in map(record_at, records)]
     ending = _together(endings)
     if ending.incomplete and not salvage:
         raise Refused(f"{ending.warnings[0]} (--salvage takes what is whole)")
@@ -182,6 +191,7 @@ def merge(*, records: tuple[Path, ...], to: Path) -> int:
     help="JSON is for other programs, HTML is one file that needs nothing else.",
 )
 @click.option("--json", "form", flag_value="json", help="The same as --format json.")
+@click.option("--salvage", is_flag=True, help="Take what is whole of a record that is not.")
 @click.option("--to", metavar="FILE", type=FILE, help="Write here instead of standard output.")
 @click.option(
     "--all", "every", is_flag=True, help="Tell of what is the same, too; JSON always does."
@@ -192,6 +202,7 @@ def compare_runs(
     before: Path,
     after: Path,
     form: str,
+    salvage: bool,
     to: Path | None,
     every: bool,
     cases: tuple[Path, ...],
@@ -200,15 +211,19 @@ def compare_runs(
     """Say what changed from run BEFORE to run AFTER, both judged by today's judge.
 
     The exit status is 1 if something regressed or deviates in another way, plus 2 if something is
-    BROKEN that was not.
+    BROKEN that was not, or if a record is not whole.
     """
     library, rows = open_library(cases), known_rows(known)
     runs = [rejudge(record_at(path), library, rows) for path in (before, after)]
     for run in runs:
+        if run.incomplete and not salvage:
+            raise Refused(f"{run.warnings[0]} (--salvage takes what is whole)")
         for warning in run.warnings:
             say(warning)
     try:
-        pairs = compare(*([result.verdict for result in run.results] for run in runs))
+        pairs = compare(
+            *([one.verdict for result in run.results for one in result.each] for run in runs)
+        )
     except Incomparable as error:
         raise Refused(str(error)) from error
     shown_pairs = [pair for pair in pairs if every or pair.change is not Change.SAME]
@@ -223,7 +238,8 @@ def compare_runs(
     _put(text, to)
     changes = {pair.change for pair in pairs}
     code = DEVIATES if changes & {Change.REGRESSED, Change.CHANGED} else 0
-    return code | (BROKEN if Change.BROKE in changes else 0)
+    broke = Change.BROKE in changes or any(run.incomplete for run in runs)
+    return code | (BROKEN if broke else 0)
 
 
 def _tally(pairs: Sequence[Pair]) -> str:

@@ -15,6 +15,7 @@ depmod's output), so a tree that is rebuilt during a run does not change the ker
 
 from __future__ import annotations
 
+import difflib
 import gzip
 import json
 import lzma
@@ -201,6 +202,9 @@ def _source(
         hint = f"; names are {', '.join(known)}, host" if "/" not in str(path) else ""
         if spec.startswith("debian/"):
             hint = f"; known are {', '.join(name for name in known if name.startswith('debian/'))}"
+        tails = {name.rpartition("/")[2]: name for name in known}
+        if like := difflib.get_close_matches(spec.rpartition("/")[2], tails, n=3, cutoff=0.7):
+            hint = f"; did you mean {', '.join(tails[tail] for tail in like)}?"
         raise KernelError(f"no kernel {spec}: neither a name nor a file or directory{hint}")
     if path.is_dir():
         return _tree(cache, path, modules)

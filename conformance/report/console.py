@@ -31,7 +31,7 @@ def print_summary(results: Sequence[Result], asked: Asked, console: Console) -> 
         console.print("No result.")
         return
     console.print(_table(results, asked, unicode=_is_unicode(console)))
-    for line in _told(results, asked):
+    for line in [*_told(results, asked), *_wavering(results)]:
         console.print(line, soft_wrap=True)
     console.print(totals(results), soft_wrap=True)
 
@@ -49,6 +49,9 @@ def totals(results: Sequence[Result]) -> Text:
     advised = sum(bool(result.verdict.advisories) for result in results)
     if advised:
         parts.append(Text(f"{advised} with advisories", style="yellow"))
+    wavering = sum(result.wavers for result in results)
+    if wavering:
+        parts.append(Text(f"{wavering} {'wavers' if wavering == 1 else 'waver'}", style="magenta"))
     noun = "variant" if len(results) == 1 else "variants"
     return Text(f"{len(results)} {noun}: ").append_text(Text(", ").join(parts))
 
@@ -140,6 +143,17 @@ def _told(results: Sequence[Result], asked: Asked) -> Iterable[Text]:
         rows = ", ".join(result.verdict.known) or "results/known/"
         yield Text(f"\nno longer deviates, but is listed in {rows}", style="bold red")
         yield Text(f"  {headline(result)}")
+
+
+def _wavering(results: Sequence[Result]) -> Iterable[Text]:
+    """How the attempts at a variant spread, where they do not agree."""
+    wavering = [result for result in results if result.wavers]
+    if wavering:
+        yield Text(
+            "\nwavers: the same variant, in fresh guests, does not end alike", style="magenta"
+        )
+    for result in wavering:
+        yield Text(f"  {result.variant.id} on {result.verdict.kernel}: {result.told_spread()}")
 
 
 def _entry(key: _Told, group: Sequence[tuple[Result, Finding]], asked: Asked) -> Iterable[Text]:

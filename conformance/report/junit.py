@@ -7,13 +7,13 @@ readers take: GitLab's and Jenkins' limits are kept by leaving things out, which
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from xml.etree import ElementTree as ET
 
 from junit_xml import TestCase, TestSuite
 
-from conformance.model import Variant
+from conformance.model import Status, Variant
 from conformance.report.norm import link
 from conformance.report.norm import told as source
 from conformance.report.result import Asked, Outlook, Result, first_clause, label, slug
@@ -46,21 +46,30 @@ class Flavour(NamedTuple):
     body: int = BODY_LIMIT
     properties: bool = True  # of the cases that are good or skipped; the others always have them
     output: bool = True  # of those too
+    attempts: bool = True  # the report and the kernel log of each attempt of a variant that wavers
     left_out: str = ""
 
 
 LESS = (
     Flavour(),
     Flavour(body=16_000),
-    Flavour(body=16_000, properties=False, left_out="properties of what passed or was skipped"),
+    Flavour(body=16_000, attempts=False, left_out="reports of attempts that are not the worst"),
+    Flavour(
+        body=16_000,
+        attempts=False,
+        properties=False,
+        left_out="properties of what passed or was skipped",
+    ),
     Flavour(
         body=4_000,
+        attempts=False,
         properties=False,
         output=False,
         left_out="properties and output of what passed or was skipped",
     ),
     Flavour(
         body=500,
+        attempts=False,
         properties=False,
         output=False,
         left_out="properties and output of what passed or was skipped, and most of each report",
@@ -186,13 +195,15 @@ class _Case(NamedTuple):
     case: TestCase
     properties: Sequence[tuple[str, str]]
     skipped_type: str = "skipped"
+    attempts: Sequence[ET.Element] = ()  # surefire's: of a variant that wavers
 
 
 class _Suite(NamedTuple):
     """The one place where the package's model is extended.
 
-    It lacks properties of a testcase and the type of ``skipped``; its ``disabled`` counts are not
-    in the schema that Jenkins publishes, nor are times with more than three decimals.
+    It lacks properties of a testcase, the type of ``skipped``, and attempts that ended in another
+    way (surefire's flakyFailure and flakyError). Its ``disabled`` counts are not in the schema that
+    Jenkins publishes, nor are times with more than three decimals.
     """
 
     family: str
@@ -218,6 +229,7 @@ class _Suite(NamedTuple):
             case.set("time", _seconds(float(case.get("time", 0))))
             for skipped in case.iter("skipped"):
                 skipped.set("type", item.skipped_type)
+            case.extend(item.attempts)
             if self.strict:
                 for name in ("file", "line"):
                     case.attrib.pop(name, None)
@@ -259,7 +271,34 @@ def _judged(texts: _Texts, asked: Asked, flavour: Flavour) -> _Case:
         # GitLab links these.
         case.stdout = "\n".join([body, *(attached if not good else ())])
         case.stderr = texts.output(flavour) or None
-    return _Case(case, _properties(result) if flavour.properties or not good else (), kind)
+    return _Case(
+        case,
+        _properties(result) if flavour.properties or not good else (),
+        kind,
+        tuple(_attempts(result, asked, flavour)) if result.wavers else (),
+    )
+
+
+_FLAKY = {Status.FAIL: "flakyFailure", Status.BROKEN: "flakyError"}
+
+
+def _attempts(result: Result, asked: Asked, flavour: Flavour) -> Iterator[ET.Element]:
+    """An element for each attempt that did not end well, at a variant of which others ended otherwise."""
+    for attempt in result.attempts:
+        verdict = attempt.verdict
+        if (name := _FLAKY.get(verdict.status)) is None:
+            continue
+        told = [*map(brief, verdict.deviations[:1]), *verdict.reasons]
+        kind = first_clause(verdict.deviations) or verdict.status
+        message = f"attempt {attempt.attempt} of {len(result.attempts)}: {'; '.join(told)}"
+        element = ET.Element(name, {"message": clean(message), "type": str(kind)})
+        if flavour.attempts:
+            for tag, text in (
+                ("stackTrace", clean(short(attempt, asked))),  # where Jenkins looks for the text
+                ("system-err", clean(log_of(attempt.story))),
+            ):
+                ET.SubElement(element, tag).text = middle_out(text, flavour.body)
+        yield element
 
 
 def _properties(result: Result) -> list[tuple[str, str]]:
@@ -280,6 +319,8 @@ def _properties(result: Result) -> list[tuple[str, str]]:
     told += [("advisory", brief(finding)) for finding in verdict.advisories]
     told += [("known", row) for row in verdict.known]
     told += [("note", note) for note in verdict.notes]
+    if spread := result.told_spread():
+        told.append(("attempts", spread))
     return told
 
 

@@ -111,6 +111,8 @@ def _test(result: Result, asked: Asked, run: str, started: str) -> Json:
             "release": verdict.release,
         },
     }
+    if spread := result.told_spread():
+        test["misc"]["attempts"] = spread
     if started:
         test["start_time"] = f"{started}Z"
     if "total" in verdict.seconds:

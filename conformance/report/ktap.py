@@ -74,6 +74,8 @@ def _line_of(result: Result, asked: Asked) -> tuple[bool, str]:
 def _diagnostics(result: Result) -> Iterator[str]:
     for finding in result.verdict.findings:
         yield _flat(f"{finding.level}: {brief(finding)}")
+    if spread := result.told_spread():
+        yield _flat(f"attempts: {spread}")
 
 
 def _flat(text: str) -> str:

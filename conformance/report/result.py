@@ -7,7 +7,16 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
-from conformance.model import Clause, Disposition, Finding, Status, Value, Variant, Verdict
+from conformance.model import (
+    ROLL_UP,
+    Clause,
+    Disposition,
+    Finding,
+    Status,
+    Value,
+    Variant,
+    Verdict,
+)
 from conformance.report.story import Story
 
 
@@ -22,6 +31,17 @@ class Outlook(StrEnum):
     SKIPPED = "skipped"
 
 
+WORST = (
+    Outlook.BAD,
+    Outlook.BROKEN,
+    Outlook.FIXED,
+    Outlook.KNOWN,
+    Outlook.GOOD,
+    Outlook.SKIPPED,
+)
+"""What a gate looks at first: of several attempts that one is shown."""
+
+
 class Asked(Value):
     """How the run was asked for, as far as it decides what a result means and how to repeat it."""
 
@@ -33,12 +53,43 @@ class Asked(Value):
 
 
 class Result(Value):
-    """A variant with the verdict on it."""
+    """A variant with the verdict on it; of one that was run several times, with the worst.
+
+    ``attempts`` then has each of them, in order; it is empty for a variant that was run once.
+    """
 
     variant: Variant
     verdict: Verdict
+    attempts: tuple[Result, ...] = ()
+    attempt: int = 1
+    planned: int = 1  # attempts that are to be made
     consoles: tuple[str, ...] = ()  # paths, relative to the run's folder
     story: tuple[Story, ...] = ()  # how it went, arm by arm; empty if nothing was observed
+
+    @property
+    def each(self) -> tuple[Result, ...]:
+        """Every attempt; the result itself if it is the only one."""
+        return self.attempts or (self,)
+
+    @property
+    def spread(self) -> Mapping[Status, int]:
+        """How many attempts had which status, worst first; only those that were seen."""
+        counted = count(attempt.verdict.status for attempt in self.each)
+        return {status: counted[status] for status in ROLL_UP if counted[status]}
+
+    @property
+    def wavers(self) -> bool:
+        """Whether attempts differ in their status: the kernel's answer, or the rig, is chance."""
+        return len(self.spread) > 1
+
+    def told_spread(self) -> str:
+        """``FAIL 1 of 5, PASS 4 of 5``; nothing for a variant that was to be run once."""
+        made = len(self.each)
+        if max(made, self.planned) == 1:
+            return ""
+        told = ", ".join(f"{status} {number} of {made}" for status, number in self.spread.items())
+        missing = self.planned - made
+        return f"{told}; {missing} not made" if missing > 0 else told
 
     def name(self, asked: Asked) -> str:
         """``case[variant]``, with ``@kernel`` if the run has several; no blanks, no slashes."""
@@ -61,6 +112,27 @@ class Result(Value):
     def offending(self, asked: Asked) -> tuple[Finding, ...]:
         """The findings that make the outlook what it is, most telling first."""
         return self.verdict.findings if asked.should else self.verdict.deviations
+
+
+def gathered(
+    results: Iterable[Result], asked: Asked, *, planned: Mapping[tuple[str, str], int] | None = None
+) -> tuple[Result, ...]:
+    """One result for each variant and kernel, in the order in which they first occur.
+
+    Of several attempts the worst is shown, by its outlook, and the first of those that are alike.
+    ``planned`` says how many were to be made, by variant's id and kernel.
+    """
+    grouped: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        grouped.setdefault((result.variant.id, result.verdict.kernel), []).extend(result.each)
+    told = []
+    for key, attempts in grouped.items():
+        attempts.sort(key=lambda attempt: attempt.attempt)
+        number = max(len(attempts), (planned or {}).get(key, 1))
+        worst = min(attempts, key=lambda attempt: WORST.index(attempt.outlook(asked)))
+        many = tuple(attempts) if len(attempts) > 1 else ()
+        told.append(worst.model_copy(update={"attempts": many, "planned": number}))
+    return tuple(told)
 
 
 def label(variant: Variant, kernel: str, *, many_kernels: bool) -> str:

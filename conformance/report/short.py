@@ -37,6 +37,8 @@ def short(result: Result, asked: Asked) -> str:
         lines += _item(_REASON.get(verdict.status, "reason"), reason)
     for note in verdict.notes:
         lines += _item("noted", note)
+    if spread := result.told_spread():
+        lines += _item("attempts", spread)
     for row in verdict.known:
         lines += _item("known", row)
     for path in evidence(result, asked):

@@ -33,6 +33,8 @@ def _entry(result: Result, asked: Asked) -> dict[str, Any]:
     verdict = result.verdict
     known = result.outlook(asked) is Outlook.KNOWN
     notes = [brief(finding) for finding in verdict.findings] + list(verdict.reasons)
+    if spread := result.told_spread():
+        notes.append(f"attempts: {spread}")
     if known:
         notes += [f"known: {row}" for row in verdict.known]
     entry: dict[str, Any] = {

@@ -95,7 +95,14 @@ def test_shipped_names_are_whole() -> None:
     ("spec", "says"),
     [
         ("debian/warty", "no kernel debian/warty: .*known are debian/bullseye"),
-        ("bookwrm", "no kernel bookwrm: neither a name nor a file or directory; names are .*host"),
+        (
+            "bookwrm",
+            "no kernel bookwrm: neither a name nor .*; did you mean debian/bookworm",
+        ),
+        (
+            "nonsense",
+            "no kernel nonsense: neither a name nor a file or directory; names are .*host",
+        ),
         ("/no/such/bzImage", "no kernel /no/such/bzImage: neither a name nor a file or directory$"),
         ("/no/such.deb", "/no/such.deb does not exist"),
         (".,kernel=x", "'kernel=x' is not an option; only modules=DIR is"),

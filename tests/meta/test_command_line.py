@@ -118,6 +118,33 @@ def test_the_command_that_repeats_a_failure_repeats_it(user: User, tmp_path: Pat
     assert "1 variant: 1 FAIL" in again.stdout
 
 
+# -- several times --------------------------------------------------------------------------------
+
+
+def test_repeat_tells_how_the_statuses_spread(user: User, tmp_path: Path) -> None:
+    user.has("fake_a_wavers", "fake_b_passes")
+    done = user.conform_run("--repeat", "3", "-n", "1")
+    assert done.returncode == 1, done.stderr
+    assert "fake_a_wavers on debian/trixie: FAIL 1 of 3, PASS 2 of 3" in done.stdout
+    assert "2 variants: 1 FAIL, 1 PASS, 1 wavers" in done.stdout
+    assert "[2/6, " in done.stderr
+    assert "FAIL fake_a_wavers #2: " in done.stderr
+    record = user.record()
+    assert [entry.attempt for entry in record.entries] == [1, 1, 2, 2, 3, 3]
+    consoles = {entry.observation.arms[0].console for entry in record.entries if entry.observation}
+    assert len(consoles) == 6
+    assert all((user.out / console).is_file() for console in consoles)
+    xml = JUnitXml.fromfile(str(user.out / "junit.xml"))
+    assert (xml.tests, xml.failures, xml.errors) == (2, 1, 0)
+    assert "<flakyFailure " in (user.out / "junit.xml").read_text()
+    merged = user.conform("merge", str(user.out), "--to", str(tmp_path / "m.jsonl"))
+    assert merged.returncode == 0
+
+
+def test_repeat_is_a_number(user: User) -> None:
+    refused(user.conform_run("--repeat", "0"), "--repeat")
+
+
 # -- what a user gets wrong ---------------------------------------------------------------------
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
+from lxml import etree
 
 from conformance.model import Status
 from tests.meta.conftest import CASE, ROOT, User
@@ -172,3 +174,45 @@ def test_a_known_deviation_that_is_gone_is_a_failure(user: User) -> None:
     assert done.returncode == 1
     assert outcomes(done) == {"failed": 1}
     assert "stale known deviation: " in done.stdout
+
+
+# -- --junitxml ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [(), ("-n", "2")])
+def test_pytest_s_junit_file_says_what_ours_says(
+    user: User, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    user.has("fake_a_passes", "fake_b_fails", "fake_c_broken", "fake_d_skips")
+    xml = tmp_path / "deep" / "pytest.xml"
+    done = user.pytest(f"--junitxml={xml}", "--kernel", "one", "--kernel", "two", *words)
+    assert f"generated xml file: {xml}" in done.stdout
+    assert xml.read_text() == (user.out / "junit.xml").read_text()
+    root = etree.parse(xml).getroot()
+    assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("8", "2", "2")
+    names = [case.get("name") for case in root.iter("testcase")]
+    assert len(set(names)) == 8
+    failed = root.find(".//testcase[@name='fake_b_fails@one']")
+    assert failed is not None
+    assert failed.get("classname") == "fake"
+    assert failed.find("failure").get("type") == "error_surfaced"
+    assert "FAIL fake_b_fails on one" in failed.findtext("system-out")
+    properties = {p.get("name"): p.get("value") for p in failed.iter("property")}
+    assert properties["release"] == "6.12.0-fake"
+    assert (properties["clause"], properties["claims"]) == ("error_surfaced", "S1")
+
+
+def test_other_tests_keep_their_place_in_pytest_s_junit_file(user: User, tmp_path: Path) -> None:
+    user.has("fake_a_fails")
+    other = tmp_path / "test_other.py"
+    other.write_text("def test_fake_not():\n    assert 0\n\ndef test_fake_well():\n    pass\n")
+    xml = tmp_path / "pytest.xml"
+    user.pytest(f"--junitxml={xml}", "cases", str(other))
+    root = etree.parse(xml).getroot()
+    assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("3", "2", "0")
+    suites = {suite.get("name"): suite for suite in root}
+    assert list(suites) == ["fake-debian_trixie", "pytest"]
+    assert suites["pytest"].get("tests") == "2"
+    assert [case.get("name") for case in suites["pytest"].iter("testcase")] == [
+        "test_fake_not", "test_fake_well"
+    ]  # fmt: skip

@@ -135,6 +135,23 @@ def test_a_record_that_is_cut_is_reported_only_if_asked(
     assert VARIANT in capsys.readouterr().out
 
 
+def test_a_record_that_is_cut_is_compared_only_if_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, cut = a_run(tmp_path / "whole", Status.PASS), a_run(tmp_path / "cut", Status.PASS)
+    lines = (cut / "record.jsonl").read_text().splitlines(keepends=True)
+    (cut / "record.jsonl").write_text("".join(lines[:-1]))
+    assert main(["compare", str(whole), str(cut)]) == REFUSED
+    assert "record.jsonl:3: no footer" in capsys.readouterr().err
+    assert main(["compare", str(whole), str(cut), "--salvage"]) == BROKEN
+    assert "1 same" in capsys.readouterr().out
+
+
+def test_the_nearest_case_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "-k", "loop_enopsc_short_write"]) == NOTHING
+    assert "did you mean loop_enospc_short_write" in capsys.readouterr().err
+
+
 def test_several_runs_are_one_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old, new = a_run(tmp_path / "old", Status.PASS), a_run(tmp_path / "new", Status.BROKEN)
     page = tmp_path / "report.html"

@@ -457,3 +457,47 @@ def write_one(path: Path, case: str, *, cases: str = "0") -> Path:
     with RecordWriter(path, header, planned=1) as writer:
         writer.add(plan=None, observation=None, verdict=verdict)
     return path
+
+
+# -- what is salvaged -------------------------------------------------------------------------------
+
+
+def three(path: Path) -> list[bytes]:
+    """A record of three variants of three lines each: header, 1 to 3, 4 to 6, 7 to 9, footer."""
+    with RecordWriter(path, HEADER, planned=3) as writer:
+        for case in "abc":
+            writer.add(plan=a_plan(case), observation=an_observation(case), verdict=a_verdict(case))
+    return path.read_bytes().splitlines(keepends=True)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "left", "problem"),
+    [
+        (lambda x: [*x[:4], b"{]\n", *x[5:]], "ac", ":5: not JSON"),  # a plan
+        (lambda x: [*x[:5], b"{]\n", *x[6:]], "ac", ":6: not JSON"),  # what was observed
+        (lambda x: [*x[:6], b"{]\n", *x[7:]], "ac", ":7: not JSON"),  # a verdict
+        (lambda x: [*x[:5], x[5][:99], *x[6:]], "ac", ":6: not JSON"),  # cut: the next runs into it
+        (lambda x: [*x[:7], x[6], *x[7:]], "abc", ":8: a second verdict of b"),
+        (lambda x: [*x[:7], *x[4:7], *x[7:]], "abc", ":8: a second plan of b"),
+        (lambda x: x[:8], "ab", ":9: no footer"),
+    ],
+)
+def test_what_is_whole_is_taken_and_the_rest_is_told(
+    tmp_path: Path, spoil: Spoil, left: str, problem: str
+) -> None:
+    path = tmp_path / "record.jsonl"
+    path.write_bytes(b"".join(spoil(three(path))))
+    record = read_record(path, salvage=True)
+    assert "".join(entry.verdict.case for entry in record.entries) == left
+    assert all(entry.plan and entry.observation for entry in record.entries)
+    assert record.problems[0].startswith(f"{path}{problem}")
+    assert record.footer is None
+
+
+def test_of_many_problems_the_first_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "record.jsonl"
+    lines = three(path)
+    path.write_bytes(b"".join([*lines[:-1], *([b"nonsense\n"] * 30)]))
+    problems = read_record(path, salvage=True).problems
+    assert len(problems) == module._SHOWN + 1
+    assert problems[-1] == f"{path}: and 20 more"

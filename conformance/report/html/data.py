@@ -298,13 +298,18 @@ def _report(result: Result, asked: Asked) -> Json:
     return {
         "findings": [_finding(finding) for finding in verdict.findings],
         "reasons": [_text(reason) for reason in verdict.reasons],
-        "notes": [_text(note) for note in verdict.notes],
+        "notes": [_text(note) for note in [*verdict.notes, *_spread(result)]],
         "known": [clean(row) for row in verdict.known],
         "seconds": verdict.seconds.get("total"),
         "again": clean(again(result, asked)),
         "consoles": [clean(path) for path in result.consoles],
         "arms": [_arm(story, evidence - {""}) for story in result.story],
     }
+
+
+def _spread(result: Result) -> Iterator[str]:
+    if spread := result.told_spread():
+        yield f"{'wavers' if result.wavers else 'attempts'}: {spread}"
 
 
 def _finding(finding: Finding) -> Json:
