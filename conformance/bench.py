@@ -15,7 +15,7 @@ from conformance.machine.protocol import Machine, MachineError
 from conformance.machine.tool import ArtifactError
 from conformance.model import Observation, Variant
 from conformance.report.result import slug
-from conformance.runner import Facts, Outcome, probe, run_case
+from conformance.runner import STANDARD, Facts, Limits, Outcome, probe, run_variant
 
 MEMORY_MIB = 1024
 """The seed's own script keeps 256 MiB of data in a tmpfs, with the page cache beside it."""
@@ -31,10 +31,12 @@ class MachineBench:
         self._machine = machine
         self._facts = Facts()
 
-    def run(self, variant: Variant, *, folder: Path) -> Outcome:
+    def run(self, variant: Variant, *, folder: Path, limits: Limits = STANDARD) -> Outcome:
         """See ``engine.Bench``. Consoles go below ``folder``/consoles/<kernel>/."""
         base = Path("consoles") / slug(self._kernel)
-        outcome = run_case(variant, self._machine, facts=self._facts, workdir=folder / base)
+        outcome = run_variant(
+            variant, self._machine, facts=self._facts, workdir=folder / base, limits=limits
+        )
         return _rebased(outcome, base)
 
     def probe(self, needs: Sequence[str], *, folder: Path) -> Mapping[str, str]:

@@ -27,7 +27,7 @@ from conformance.exits import INTERRUPTED, NOTHING, REFUSED, Refused
 from conformance.progress import display, preparing
 from conformance.report.result import Asked, label
 from conformance.rundir import new_run, own_run, point_latest, shown
-from conformance.scheduler import Job, run_jobs, slots_from
+from conformance.scheduler import run_jobs, slots_from
 from conformance.session import (
     ROOT,
     Recorder,
@@ -39,6 +39,7 @@ from conformance.session import (
     repeat_options,
     settled,
 )
+from conformance.task import Job
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from conformance.exits import Refused
 from conformance.model import Value, Variant
-from conformance.runner import Outcome
+from conformance.runner import STANDARD, Limits, Outcome
 
 ENGINE_VARIABLE = "CONFORM_ENGINE"
 DEFAULT_ENGINE = "conformance.bench:engine"
@@ -34,7 +34,7 @@ class Setup(Value):
 class Bench(Protocol):
     """One kernel, ready to run variants."""
 
-    def run(self, variant: Variant, *, folder: Path) -> Outcome:
+    def run(self, variant: Variant, *, folder: Path, limits: Limits = STANDARD) -> Outcome:
         """Run and judge one variant; consoles go to files below ``folder``, the run's own.
 
         What befalls a guest is part of the outcome. Raises OSError if ``folder`` cannot be written.

@@ -21,21 +21,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 
-from conformance.engine import Bench, Engine, Setup, load_engine
-from conformance.exits import Refused
-from conformance.model import Status, Variant, Verdict
+from conformance.engine import Setup, load_engine
 from conformance.runner import Outcome
+from conformance.task import Job, Slot, answer, answered, asked, broken
 
 PATIENCE = 30
 """Seconds that a worker gets to close its machines after it was told to end."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One variant on one kernel."""
-
-    variant: Variant
-    kernel: str
 
 
 def slots_from(text: str) -> int:
@@ -96,58 +87,6 @@ def run_jobs(
             _end(workers, signals)
 
 
-def broken(job: Job, reason: str) -> Outcome:
-    """What is known of a job that could not be run: nothing, and why."""
-    return Outcome(
-        plan=None,
-        observation=None,
-        verdict=Verdict(
-            case=job.variant.case,
-            values=job.variant.values,
-            kernel=job.kernel,
-            release="",
-            status=Status.BROKEN,
-            reasons=(reason,),
-        ),
-    )
-
-
-class Slot:
-    """What runs jobs one after the other on benches of its own; one bench is open at a time."""
-
-    def __init__(self, engine: Engine, folder: Path) -> None:
-        self._engine = engine
-        self._folder = folder
-        self._kernel = ""
-        self._bench: Bench | None = None
-        self._refused: dict[str, str] = {}
-
-    def run(self, job: Job) -> Outcome:
-        """Run one job. Never raises an Exception: what goes wrong here makes the job BROKEN."""
-        try:
-            return self._open(job.kernel).run(job.variant, folder=self._folder)
-        except Refused as error:
-            self._refused[job.kernel] = str(error)
-            return broken(job, str(error))
-        except Exception as error:  # noqa: BLE001 - a bug here must not pass for a result
-            return broken(job, f"the suite itself failed: {type(error).__name__}: {error}")
-
-    def close(self) -> None:
-        """Close the bench that is open, if any."""
-        if self._bench is not None:
-            self._bench.close()
-        self._bench, self._kernel = None, ""
-
-    def _open(self, kernel: str) -> Bench:
-        if kernel in self._refused:
-            raise Refused(self._refused[kernel])
-        if self._bench is None or self._kernel != kernel:
-            self.close()
-            self._bench = self._engine.open(kernel, lambda _: None)
-            self._kernel = kernel
-        return self._bench
-
-
 @dataclass(kw_only=True)
 class _Worker:
     """The main process's end of a worker."""
@@ -178,14 +117,14 @@ class _Worker:
     def give(self, job: Job) -> Job:
         self.job = job
         with suppress(OSError):  # it has died; take() tells
-            self.pipe.send(job)
+            self.pipe.send_bytes(asked(job))
         return job
 
     def take(self) -> tuple[Job, Outcome]:
         job, self.job = self.job, None
         assert job is not None
         try:
-            outcome: Outcome = self.pipe.recv()
+            outcome = answered(self.pipe.recv_bytes())
         except (EOFError, OSError):
             self.is_gone = True
             self.process.join(PATIENCE)
@@ -280,8 +219,7 @@ def _serve(setup: Setup, folder: Path, pipe: Connection) -> None:
     try:
         slot = Slot(load_engine(setup), folder)
         while True:
-            job: Job = pipe.recv()
-            pipe.send(slot.run(job))
+            pipe.send_bytes(answer(pipe.recv_bytes(), slot))
     except (EOFError, OSError, _Ended):
         pass  # the main process has closed its end, or is gone
     finally:

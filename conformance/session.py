@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +15,7 @@ from conformance.engine import DEFAULT_KERNEL
 from conformance.exits import Refused
 from conformance.known import Known, parse_known, settle, stale
 from conformance.library import Library, LibraryErrors, SelectionError, load_library, select
-from conformance.model import NotApplicable, Observation, Plan, Variant, Verdict, as_json
+from conformance.model import Variant, Verdict
 from conformance.oracle import judge
 from conformance.record import (
     Cases,
@@ -30,7 +29,7 @@ from conformance.report.result import Asked, Result, slug
 from conformance.report.story import stories
 from conformance.rundir import shown, write_atomically
 from conformance.runner import Outcome
-from conformance.scheduler import Job, broken
+from conformance.task import Job, broken
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout."""
@@ -108,7 +107,7 @@ def repeat_options(cases: Sequence[Path], modules: Sequence[Path]) -> tuple[str,
 
 def settled(outcome: Outcome, rows: Sequence[Known]) -> Outcome:
     """``outcome`` with the known deviations laid over its verdict."""
-    return replace(outcome, verdict=settle(outcome.verdict, rows))
+    return outcome.model_copy(update={"verdict": settle(outcome.verdict, rows)})
 
 
 def result_of(variant: Variant, outcome: Outcome) -> Result:
@@ -117,32 +116,6 @@ def result_of(variant: Variant, outcome: Outcome) -> Result:
     consoles = tuple(arm.console for arm in arms if arm.console)
     told = stories(variant, outcome.observation) if outcome.observation else ()
     return Result(variant=variant, verdict=outcome.verdict, consoles=consoles, story=told)
-
-
-def pack(outcome: Outcome) -> dict[str, str]:
-    """``outcome`` as plain text, for the report that an xdist worker sends."""
-    parts = {
-        "plan": outcome.plan if isinstance(outcome.plan, Plan) else None,
-        "absent": outcome.plan if isinstance(outcome.plan, NotApplicable) else None,
-        "observation": outcome.observation,
-        "verdict": outcome.verdict,
-    }
-    return {key: json.dumps(as_json(part)) for key, part in parts.items() if part is not None}
-
-
-def unpack(packed: Mapping[str, str]) -> Outcome:
-    """What ``pack`` made a text of."""
-    plan: Plan | NotApplicable | None = None
-    if "plan" in packed:
-        plan = Plan.model_validate_json(packed["plan"])
-    elif "absent" in packed:
-        plan = NotApplicable.model_validate_json(packed["absent"])
-    seen = packed.get("observation")
-    return Outcome(
-        plan=plan,
-        observation=None if seen is None else Observation.model_validate_json(seen),
-        verdict=Verdict.model_validate_json(packed["verdict"]),
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

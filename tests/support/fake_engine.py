@@ -25,7 +25,7 @@ from conformance.model import (
     Variant,
     Verdict,
 )
-from conformance.runner import Outcome
+from conformance.runner import STANDARD, Limits, Outcome
 
 SECONDS_TO_LIVE = "600"
 FIFO_VARIABLE = "CONFORM_FAKE_FIFO"
@@ -37,7 +37,7 @@ class FakeBench:
     def __init__(self, kernel: str) -> None:
         self._kernel = kernel
 
-    def run(self, variant: Variant, *, folder: Path) -> Outcome:
+    def run(self, variant: Variant, *, folder: Path, limits: Limits = STANDARD) -> Outcome:
         release = "6.12.0-fake"
         console = folder / "consoles" / variant.id / "console.log"
         console.parent.mkdir(parents=True, exist_ok=True)
