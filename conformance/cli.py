@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -25,10 +26,12 @@ from conformance.commands.shell import shell
 from conformance.engine import DEFAULT_KERNEL, Setup, load_engine
 from conformance.exits import INTERRUPTED, NOTHING, REFUSED, Refused
 from conformance.progress import display, preparing
+from conformance.record import PART
 from conformance.report.result import Asked, label
 from conformance.rundir import new_run, own_run, point_latest, shown
 from conformance.scheduler import run_jobs, slots_from
 from conformance.session import (
+    DURATIONS,
     ROOT,
     Recorder,
     choose,
@@ -39,6 +42,7 @@ from conformance.session import (
     repeat_options,
     settled,
 )
+from conformance.shards import Durations, ShardError, deal, described, longest_first, shard_from
 from conformance.task import Job
 
 
@@ -86,6 +90,11 @@ def cli() -> None:
 )
 @click.option("-n", "slots", default="auto", metavar="N|auto", help="Machines at the same time.")
 @click.option(
+    "--shard",
+    metavar="I/N|auto",
+    help="Only part I of N, of equal length; auto: what GitLab, Kubernetes, Slurm or tuxlava say.",
+)
+@click.option(
     "--out",
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
@@ -101,6 +110,7 @@ def run(
     kernels: tuple[str, ...],
     modules: tuple[Path, ...],
     slots: str,
+    shard: str | None,
     out: Path | None,
     only_list: bool,
     strict: bool,
@@ -127,9 +137,13 @@ def run(
         count = slots_from(slots)
     except ValueError as error:
         raise Refused(f"-n: {error}") from error
+    durations = Durations.load(DURATIONS)
     rows = known_rows(known)
     kernels = distinct(kernels)
     setup = Setup(modules=tuple(str(path.absolute()) for path in modules))
+    jobs = [Job(variant=variant, kernel=kernel) for kernel in kernels for variant in variants]
+    part, jobs = _part(shard, jobs, durations)
+    kernels = tuple(kernel for kernel in kernels if any(job.kernel == kernel for job in jobs))
     engine = load_engine(setup)
     console, told = console_on(sys.stdout), console_on(sys.stderr)
     with preparing(told) as progress:
@@ -146,7 +160,6 @@ def run(
         many_kernels=len(kernels) > 1,
         options=repeat_options(cases, [Path(name) for name in setup.modules]),
     )
-    jobs = [Job(variant=variant, kernel=kernel) for kernel in kernels for variant in variants]
     with (
         Recorder(
             folder,
@@ -156,11 +169,12 @@ def run(
             asked=asked,
             kernels=described,
             modules=setup.modules,
+            more=part,
         ) as recorder,
         display(told, len(jobs), asked) as live,
     ):
         complete = run_jobs(
-            jobs,
+            longest_first(jobs, durations),
             slots=count,
             setup=setup,
             folder=folder,
@@ -196,6 +210,22 @@ for one in (
     record_commands.compare_runs,
 ):
     cli.add_command(one)
+
+
+def _part(
+    text: str | None, jobs: list[Job], durations: Durations
+) -> tuple[dict[str, object], list[Job]]:
+    """What ``--shard`` leaves of a run's jobs, and what the record says of that."""
+    try:
+        shard = shard_from(text, os.environ) if text else None
+    except ShardError as error:
+        raise Refused(f"--shard: {error}") from error
+    if shard is None:
+        return {}, jobs
+    mine = deal(jobs, shard, durations)
+    if not mine:
+        raise Refused(f"--shard {shard}: nothing falls to it of {len(jobs)} variants")
+    return {PART: described(shard, jobs)}, mine
 
 
 def _name(job: Job, asked: Asked) -> str:

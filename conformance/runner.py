@@ -293,14 +293,24 @@ class _Arm:
     ) -> AnyValue:
         began = self._clock()
         answer = guest.call(do, args, limit=limit * self._speed)
-        part = do if do != "step" else "steps"
-        self._seconds[part] = self._seconds.get(part, 0.0) + self._clock() - began
+        spent = self._clock() - began
         try:
-            return kind.model_validate(answer)
+            seen = kind.model_validate(answer)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
             raise WireGarbage(f"the answer to {do} has no valid {place}: {first['msg']}") from error
+        if isinstance(seen, StepSeen):
+            # By the guest's clock; what is left is looking at what became of it, and telling.
+            step = min(spent, (seen.end_us - seen.start_us) / 1e6)
+            self._spend("steps", step)
+            self._spend("observation", spent - step)
+        else:
+            self._spend(do, spent)
+        return seen
+
+    def _spend(self, part: str, seconds: float) -> None:
+        self._seconds[part] = self._seconds.get(part, 0.0) + seconds
 
 
 def build_args(arm: Arm) -> dict[str, object]:

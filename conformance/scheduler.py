@@ -21,6 +21,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 
+from conformance import capacity
 from conformance.engine import Setup, load_engine
 from conformance.runner import Outcome
 from conformance.task import Job, Slot, answer, answered, asked, broken
@@ -30,12 +31,12 @@ PATIENCE = 30
 
 
 def slots_from(text: str) -> int:
-    """The number of slots that ``-n`` asks for; ``auto`` is one for each processor.
+    """The number of slots that ``-n`` asks for; ``auto`` is as many as this machine carries.
 
     Raises ValueError if it is neither ``auto`` nor a whole number from 1.
     """
     if text == "auto":
-        return len(os.sched_getaffinity(0))
+        return capacity.here()
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"{text!r} is neither auto nor a whole number from 1")
     return int(text)

@@ -38,6 +38,8 @@ FIXTURES = ROOT / "fixtures"
 KNOWN = ROOT / "results" / "known"
 PUBLISHED = ROOT / "results" / "published"
 """Records of whole runs, compressed."""
+DURATIONS = ROOT / "results" / "durations.tsv"
+"""How long each variant takes."""
 
 
 def _program() -> str:
@@ -195,8 +197,11 @@ class Recorder:
         asked: Asked,
         kernels: Mapping[str, Mapping[str, object]],
         modules: Sequence[str],
+        more: Mapping[str, object] | None = None,
     ) -> None:
         """Begin the record: ``kernels`` as their engine describes them, modules put in their place.
+
+        ``more`` is what else its header tells of how the run was made.
 
         Raises OSError if it cannot be written.
         """
@@ -210,7 +215,7 @@ class Recorder:
         header = Header(
             started=f"{self._started}Z",
             command=(_program(), *sys.argv[1:]),
-            host={"kernels": dict(kernels), "modules": list(modules)},
+            host={"kernels": dict(kernels), "modules": list(modules), **(more or {})},
             cases=Cases(sha256=library.sha256),
         )
         self._writer = RecordWriter(folder / "record.jsonl", header, planned=len(jobs))
