@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypedDict
 
 import click
 
@@ -23,12 +25,14 @@ from conformance.commands.kernels import kernels as kernels_command
 from conformance.commands.new import new
 from conformance.commands.reproduce import reproduce
 from conformance.commands.shell import shell
+from conformance.commands.worker import worker
 from conformance.engine import DEFAULT_KERNEL, Setup, load_engine
 from conformance.exits import INTERRUPTED, NOTHING, REFUSED, Refused
 from conformance.progress import display, preparing
 from conformance.record import PART
 from conformance.report.result import Asked, label
 from conformance.rundir import new_run, own_run, point_latest, shown
+from conformance.runner import Outcome
 from conformance.scheduler import run_jobs, slots_from
 from conformance.session import (
     DURATIONS,
@@ -95,6 +99,11 @@ def cli() -> None:
     help="Only part I of N, of equal length; auto: what GitLab, Kubernetes, Slurm or tuxlava say.",
 )
 @click.option(
+    "--engine",
+    metavar="dask://HOST:PORT",
+    help="Run on the workers of a Dask scheduler; dask: on so many workers here (docs/scale.md).",
+)
+@click.option(
     "--out",
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
@@ -111,6 +120,7 @@ def run(
     modules: tuple[Path, ...],
     slots: str,
     shard: str | None,
+    engine: str | None,
     out: Path | None,
     only_list: bool,
     strict: bool,
@@ -144,10 +154,11 @@ def run(
     jobs = [Job(variant=variant, kernel=kernel) for kernel in kernels for variant in variants]
     part, jobs = _part(shard, jobs, durations)
     kernels = tuple(kernel for kernel in kernels if any(job.kernel == kernel for job in jobs))
-    engine = load_engine(setup)
+    makes = load_engine(setup)
+    away = _away(engine)
     console, told = console_on(sys.stdout), console_on(sys.stderr)
     with preparing(told) as progress:
-        described = {kernel: engine.prepare(kernel, progress) for kernel in kernels}
+        described = {kernel: makes.prepare(kernel, progress) for kernel in kernels}
     if out:
         folder = own_run(out)
     else:
@@ -173,16 +184,17 @@ def run(
         ) as recorder,
         display(told, len(jobs), asked) as live,
     ):
-        complete = run_jobs(
-            longest_first(jobs, durations),
-            slots=count,
-            setup=setup,
-            folder=folder,
-            started=lambda job: live.started(_name(job, asked)),
-            finished=lambda job, outcome: live.finished(
+        handlers: _Handlers = {
+            "started": lambda job: live.started(_name(job, asked)),
+            "finished": lambda job, outcome: live.finished(
                 _name(job, asked), recorder.add(job, settled(outcome, rows))
             ),
-        )
+        }
+        order = longest_first(jobs, durations)
+        if away:
+            complete = away(order, engine=makes, slots=count, folder=folder, **handlers)
+        else:
+            complete = run_jobs(order, slots=count, setup=setup, folder=folder, **handlers)
     return conclude(recorder.ending(), asked, console, complete=complete)
 
 
@@ -200,6 +212,7 @@ for one in (
     explain,
     reproduce,
     shell,
+    worker,
     kernels_command,
     new,
     doctor,
@@ -210,6 +223,24 @@ for one in (
     record_commands.compare_runs,
 ):
     cli.add_command(one)
+
+
+class _Handlers(TypedDict):
+    """What a run calls as it goes on."""
+
+    started: Callable[[Job], None]
+    finished: Callable[[Job, Outcome], None]
+
+
+def _away(text: str | None) -> Callable[..., bool] | None:
+    """What runs jobs where ``--engine`` says; None for this machine's own slots."""
+    if text is None:
+        return None
+    try:
+        from conformance.cluster.client import Place, run_away  # noqa: PLC0415 - an optional extra
+    except ImportError as error:
+        raise Refused(f"--engine: {error}: pip install -r requirements-dask.lock") from error
+    return partial(run_away, Place.parse(text), progress=say)
 
 
 def _part(

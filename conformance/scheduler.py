@@ -60,7 +60,7 @@ def run_jobs(
     waiting = deque(jobs)
     done: list[tuple[Job, Outcome]] = []
     workers: list[_Worker] = []
-    with _signals() as signals:
+    with catching() as signals:
         try:
             while True:
                 gone = [worker for worker in workers if worker.is_gone]
@@ -146,7 +146,7 @@ def _how(code: int | None) -> str:
     return f"exit status {code}"
 
 
-def _end(workers: Sequence[_Worker], signals: _Signals) -> None:
+def _end(workers: Sequence[_Worker], signals: Signals) -> None:
     """End all workers: those that wait see their pipe close, those at work get a signal."""
     for worker in workers:
         worker.pipe.close()
@@ -168,7 +168,7 @@ def _end(workers: Sequence[_Worker], signals: _Signals) -> None:
 
 
 @dataclass(kw_only=True)
-class _Signals:
+class Signals:
     """SIGINT and SIGTERM as something to wait for, so that they never strike amid a write."""
 
     reader: int
@@ -176,19 +176,22 @@ class _Signals:
     count: int = 0
 
     def note(self, _number: int, _frame: FrameType | None) -> None:
+        """A signal came. Called by Python, as a handler."""
         self.count += 1
         os.write(self.writer, b"!")
 
     def drain(self) -> None:
+        """Take what ``reader`` has: the signals so far have been looked at."""
         with suppress(BlockingIOError):
             os.read(self.reader, 64)
 
 
 @contextmanager
-def _signals() -> Iterator[_Signals]:
+def catching() -> Iterator[Signals]:
+    """Take SIGINT and SIGTERM as something to look at, until the end of the block."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
-    signals = _Signals(reader=reader, writer=writer)
+    signals = Signals(reader=reader, writer=writer)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
         signal.signal(number, signals.note)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conformance.engine import Bench, Engine
+from conformance.engine import Bench, Opener
 from conformance.exits import Refused
 from conformance.model import Status, Variant, Verdict, as_json
 from conformance.runner import STANDARD, Limits, Outcome
@@ -47,7 +47,7 @@ def broken(job: Job, reason: str) -> Outcome:
 class Slot:
     """What runs jobs one after the other on benches of its own; one bench is open at a time."""
 
-    def __init__(self, engine: Engine, folder: Path) -> None:
+    def __init__(self, engine: Opener, folder: Path) -> None:
         self._engine = engine
         self._folder = folder
         self._kernel = ""

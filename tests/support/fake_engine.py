@@ -6,14 +6,15 @@ line's workers as in pytest's. Its "machine" is a process that lives until it is
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from conformance.engine import Progress, Setup
+from conformance.engine import Parcel, Piece, Progress, Setup
 from conformance.exits import Refused
 from conformance.model import (
     ArmSeen,
@@ -29,6 +30,7 @@ from conformance.runner import STANDARD, Limits, Outcome
 
 SECONDS_TO_LIVE = "600"
 FIFO_VARIABLE = "CONFORM_FAKE_FIFO"
+PIECE_VARIABLE = "CONFORM_FAKE_PIECE"
 
 
 class FakeBench:
@@ -73,6 +75,8 @@ class FakeBench:
                 os._exit(9)
             case "hangs":
                 self._hang()
+            case "waits":
+                self._wait_once()
             case "stubborn":
                 self._will_not_close()
         observation = Observation(
@@ -111,6 +115,16 @@ class FakeBench:
             machine.kill()
             machine.wait()
 
+    def _wait_once(self) -> None:
+        """The first to come here tells its process, and waits to be killed; the next goes on."""
+        marker = Path(os.environ[FIFO_VARIABLE]).with_name("waited")
+        try:
+            marker.touch(exist_ok=False)
+        except FileExistsError:
+            return
+        _tell(f"{os.getpid()}")
+        threading.Event().wait()
+
     def _will_not_close(self) -> None:
         try:
             _tell("running")
@@ -140,6 +154,22 @@ class FakeEngine:
     def open(self, kernel: str, progress: Progress) -> FakeBench:
         self._check(kernel)
         return FakeBench(kernel)
+
+    def pack(self, kernel: str, progress: Progress) -> tuple[Parcel, Mapping[str, Path]]:
+        """One piece, whose content is known: what arrives elsewhere is held against it."""
+        self._check(kernel)
+        path = Path(os.environ[PIECE_VARIABLE]) if PIECE_VARIABLE in os.environ else Path(__file__)
+        data = path.read_bytes()
+        sha256 = hashlib.sha256(data).hexdigest()
+        piece = Piece(name="piece", sha256=sha256, size=len(data))
+        return Parcel(kernel=kernel, pieces=(piece,)), {sha256: path}
+
+    def unpack(self, parcel: Parcel, find: Callable[[str], Path], progress: Progress) -> FakeBench:
+        """Refuses a piece that is not what was packed."""
+        for piece in parcel.pieces:
+            if hashlib.sha256(find(piece.sha256).read_bytes()).hexdigest() != piece.sha256:
+                raise Refused(f"{piece.name} is not what was packed")
+        return FakeBench(parcel.kernel)
 
     def _check(self, kernel: str) -> None:
         if "missing" in kernel:

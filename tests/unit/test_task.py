@@ -98,17 +98,14 @@ def test_a_limit_that_is_none_is_refused(tmp_path: Path) -> None:
         run_case(as_json(ONE), "debian/bookworm", {"patience": 3}, slot=slot(tmp_path))
 
 
-class Refusing:
-    """An engine whose kernels do not exist."""
-
-    def prepare(self, kernel: str, progress: Progress) -> dict[str, object]:
-        raise NotImplementedError
+class Faulty(model_engine.ModelEngine):
+    """An engine with a bug."""
 
     def open(self, kernel: str, progress: Progress) -> MachineBench:
         raise ValueError("a bug")
 
 
 def test_a_bug_of_the_suite_is_part_of_the_answer(tmp_path: Path) -> None:
-    given = run_case(as_json(ONE), "debian/bookworm", {}, slot=slot(tmp_path, Refusing()))
+    given = run_case(as_json(ONE), "debian/bookworm", {}, slot=slot(tmp_path, Faulty()))
     assert given["verdict"]["status"] == "BROKEN"
     assert "a bug" in given["verdict"]["reasons"][0]
