@@ -56,7 +56,9 @@ def test_every_status_and_exit_code_is_told() -> None:
         assert re.search(rf"\b{code}\b", README)
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/reports.md", "docs/scale.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", "docs/reports.md", "docs/scale.md"]
+)
 def test_links_lead_somewhere(name: str) -> None:
     page = ROOT / name
     targets = re.findall(r"\]\(([^)#]+)\)", page.read_text())
