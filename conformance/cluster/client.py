@@ -39,7 +39,7 @@ _LOOK = 1.0
 """Seconds between two looks at who is alive."""
 _CONNECT = 20.0
 _SENDS = 3
-"""Times that a store is sent what it lacks."""
+"""Times, for each kernel, that a worker may say that it lacks something."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +153,8 @@ class Run:
         self._run = secrets.token_hex(4)
         self._inbox: queue.SimpleQueue[tuple[Ticket, Future[Any]]] = queue.SimpleQueue()
         self._futures: dict[Ticket, Future[Any]] = {}
-        self._sends: dict[str, int] = {}
+        self._sent: dict[str, set[str]] = {}
+        self._tries: dict[str, int] = {}
         self.toll = Toll()
 
     def jobs(
@@ -273,10 +274,7 @@ class Run:
         finally:
             self._futures.pop(ticket, None)
             future.release()
-        if "lacks" in answer and self._sends.get(answer["store"], 0) < _SENDS * len(
-            self._cargo.parcels
-        ):
-            self._send(ticket.worker, answer["store"], answer["lacks"])
+        if "lacks" in answer and self._supply(ticket.worker, answer["store"], answer["lacks"]):
             dispatch.return_unrun(ticket)
             return
         if not dispatch.deliver(ticket):
@@ -288,9 +286,18 @@ class Run:
         self._keep(answer["consoles"])
         finished(job, answered(answer["outcome"]))
 
+    def _supply(self, worker: str, store: str, lacks: Sequence[str]) -> bool:
+        """Send what a store lacks, once; whether the worker is worth another try.
+
+        What its neighbour was sent meanwhile need not be sent again, only looked for again.
+        """
+        self._tries[worker] = self._tries.get(worker, 0) + 1
+        had = self._sent.setdefault(store, set())
+        self._send(worker, store, [sha256 for sha256 in lacks if sha256 not in had])
+        had.update(lacks)
+        return self._tries[worker] <= _SENDS * len(self._cargo.parcels)
+
     def _send(self, name: str, store: str, lacks: Sequence[str]) -> None:
-        """Send a worker the pieces that it lacks; those on the same machine then have them, too."""
-        self._sends[store] = self._sends.get(store, 0) + 1
         for sha256 in lacks:
             path = self._cargo.pieces[sha256]
             self._progress(f"sending {path.name} ({path.stat().st_size >> 20} MiB) to {store}")

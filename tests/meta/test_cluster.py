@@ -24,7 +24,7 @@ NAMES = ("fake_a_passes", "fake_b_fails", "fake_c_broken", "fake_d_skips", "fake
 
 @pytest.fixture
 def scheduler(user: User, tmp_path: Path) -> Iterator[str]:
-    """The address of a scheduler that has three workers, each with a cache of its own."""
+    """The address of a scheduler that has three workers; two of them share a cache."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     running = [
@@ -40,7 +40,7 @@ def scheduler(user: User, tmp_path: Path) -> Iterator[str]:
         subprocess.Popen(
             [*user.conformance, "worker", f"tcp://{address}", "-n", "1"],
             cwd=ROOT,
-            env={**user.env, "CONFORM_CACHE": str(tmp_path / f"cache{number}")},
+            env={**user.env, "CONFORM_CACHE": str(tmp_path / f"cache{number // 2}")},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
