@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from conformance.engine import Progress, Setup
+from conformance.engine import Parcel, Piece, Progress, Setup
 from conformance.exits import Refused
 from conformance.machine.cache import Cache
-from conformance.machine.image import prepare_boot
+from conformance.machine.image import BootFiles, prepare_boot
 from conformance.machine.machines import open_machine
 from conformance.machine.protocol import Machine, MachineError
 from conformance.machine.tool import ArtifactError
 from conformance.model import Variant
 from conformance.report.result import slug
-from conformance.runner import Facts, Outcome, probe, rebased, run_case
+from conformance.runner import STANDARD, Facts, Limits, Outcome, probe, rebased, run_variant
 
 MEMORY_MIB = 1024
 """The seed's own script keeps 256 MiB of data in a tmpfs, with the page cache beside it."""
 CPUS = 1
 """What is judged is a kernel's answer and not its speed; the host's processors go to the slots."""
+
+_PIECES = ("vmlinuz", "initrd", "root", "modules")
+_ABOUT = ("release", "kernel_name", "key")
+"""Of ``BootFiles``."""
 
 
 class MachineBench:
@@ -31,10 +36,12 @@ class MachineBench:
         self._machine = machine
         self._facts = Facts()
 
-    def run(self, variant: Variant, *, folder: Path) -> Outcome:
+    def run(self, variant: Variant, *, folder: Path, limits: Limits = STANDARD) -> Outcome:
         """See ``engine.Bench``. Consoles go below ``folder``/consoles/<kernel>/."""
         base = Path("consoles") / slug(self._kernel)
-        outcome = run_case(variant, self._machine, facts=self._facts, workdir=folder / base)
+        outcome = run_variant(
+            variant, self._machine, facts=self._facts, workdir=folder / base, limits=limits
+        )
         return rebased(outcome, base)
 
     def probe(self, needs: Sequence[str], *, folder: Path) -> Mapping[str, str]:
@@ -74,9 +81,35 @@ class MachineEngine:
             boot = prepare_boot(
                 kernel, cache=self._cache, modules_override=self._modules, progress=progress
             )
-            machine = open_machine(
-                boot, memory_mib=MEMORY_MIB, cpus=CPUS, cache=self._cache, progress=progress
+            return self._opened(kernel, boot, progress)
+
+    def pack(self, kernel: str, progress: Progress) -> tuple[Parcel, Mapping[str, Path]]:
+        """See ``engine.Engine``: all that a guest boots from, so that it is the same everywhere."""
+        with _refusing():
+            boot = prepare_boot(
+                kernel, cache=self._cache, modules_override=self._modules, progress=progress
             )
+            paths = {name: getattr(boot, name) for name in _PIECES}
+            pieces = tuple(
+                Piece(name=name, sha256=self._cache.content_digest(path), size=path.stat().st_size)
+                for name, path in paths.items()
+            )
+        about = {name: getattr(boot, name) for name in _ABOUT}
+        where = {piece.sha256: paths[piece.name] for piece in pieces}
+        return Parcel(kernel=kernel, about=about, pieces=pieces), where
+
+    def unpack(
+        self, parcel: Parcel, find: Callable[[str], Path], progress: Progress
+    ) -> MachineBench:
+        """See ``engine.Engine``."""
+        files: dict[str, Any] = {piece.name: find(piece.sha256) for piece in parcel.pieces}
+        with _refusing():
+            return self._opened(parcel.kernel, BootFiles(**{**files, **parcel.about}), progress)
+
+    def _opened(self, kernel: str, boot: BootFiles, progress: Progress) -> MachineBench:
+        machine = open_machine(
+            boot, memory_mib=MEMORY_MIB, cpus=CPUS, cache=self._cache, progress=progress
+        )
         return MachineBench(kernel, machine)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import click
 
@@ -27,11 +29,13 @@ from conformance.commands.lookup import nearest
 from conformance.commands.new import new
 from conformance.commands.reproduce import reproduce
 from conformance.commands.shell import shell
+from conformance.commands.worker import worker
 from conformance.engine import DEFAULT_KERNEL, HERE, Setup, load_engine
 from conformance.exits import INTERRUPTED, NOTHING, REFUSED, Refused
 from conformance.here import allow
+from conformance.model import Variant
 from conformance.progress import display, preparing
-from conformance.record import Interrupted
+from conformance.record import PART, Interrupted
 from conformance.report.result import Asked, label
 from conformance.resume import (
     check_host,
@@ -42,8 +46,10 @@ from conformance.resume import (
     same_options,
 )
 from conformance.rundir import new_run, own_run, point_latest, shown
-from conformance.scheduler import Job, run_jobs, slots_from
+from conformance.runner import Outcome
+from conformance.scheduler import run_jobs, slots_from
 from conformance.session import (
+    DURATIONS,
     ROOT,
     Recorder,
     choose,
@@ -54,6 +60,8 @@ from conformance.session import (
     repeat_options,
     settled,
 )
+from conformance.shards import Durations, ShardError, deal, described, longest_first, shard_from
+from conformance.task import Job
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,6 +125,16 @@ def cli() -> None:
     help="--here, although somebody seems to work at this machine. It may hang or lose processes.",
 )
 @click.option(
+    "--shard",
+    metavar="I/N|auto",
+    help="Only part I of N, of equal length; auto: what GitLab, Kubernetes, Slurm or tuxlava say.",
+)
+@click.option(
+    "--engine",
+    metavar="dask://HOST:PORT",
+    help="Run on the workers of a Dask scheduler; dask: on so many workers here (docs/scale.md).",
+)
+@click.option(
     "--out",
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
@@ -150,6 +168,8 @@ def _run(
     repeat: int,
     here: bool,
     here_anyway: bool,
+    shard: str | None,
+    engine: str | None,
     out: Path | None,
     only_list: bool,
     strict: bool,
@@ -174,34 +194,35 @@ def _run(
         return NOTHING
     if only_list:
         return 0
-    try:
-        count = 1 if (here or here_anyway) and slots == "auto" else slots_from(slots)
-    except ValueError as error:
-        raise Refused(f"-n: {error}") from error
+    own = here or here_anyway
+    count = _slots("1" if own and slots == "auto" else slots)
+    durations = Durations.load(DURATIONS)
     rows = known_rows(known)
     if interrupted:
         check_known(interrupted, rows)
-    if here or here_anyway:
-        if kernels or modules or count != 1:
+    if own:
+        if kernels or modules or count != 1 or engine:
             raise Refused(
-                "--here: one machine, with its own kernel: no --kernel, no --module, -n 1"
+                "--here: one machine, with its own kernel: no --kernel, no --module, no --engine, -n 1"
             )
         allow(anyway=here_anyway)
-        kernels = (HERE,)
-    kernels = distinct(kernels)
-    setup = Setup(modules=tuple(str(path.absolute()) for path in modules), here=here or here_anyway)
-    engine = load_engine(setup)
+    kernels = (HERE,) if own else distinct(kernels)
+    setup = Setup(modules=tuple(str(path.absolute()) for path in modules), here=own)
+    jobs = _jobs(variants, kernels, repeat)
+    part, jobs = _part(shard, jobs, durations)
+    kernels = tuple(kernel for kernel in kernels if any(job.kernel == kernel for job in jobs))
+    makes = load_engine(setup)
+    away = _away(engine)
     console, told = console_on(sys.stdout), console_on(sys.stderr)
     with preparing(told) as progress:
-        described = {kernel: engine.prepare(kernel, progress) for kernel in kernels}
+        described = {kernel: makes.prepare(kernel, progress) for kernel in kernels}
+    left = jobs
     if interrupted:
         folder = interrupted.path.parent
         check_host(interrupted, described, setup.modules)
-    elif out:
-        folder = own_run(out)
+        left = _taken_up(interrupted, jobs)
     else:
-        folder = new_run(ROOT, now())
-        point_latest(ROOT, folder)
+        folder = _folder(out)
     asked = Asked(
         strict=strict,
         should=should,
@@ -209,19 +230,6 @@ def _run(
         many_kernels=len(kernels) > 1,
         options=repeat_options(cases, [Path(name) for name in setup.modules]),
     )
-    # The whole once, then the whole again: what a run that is cut short has seen is of all variants.
-    jobs = [
-        Job(variant=variant, kernel=kernel, attempt=attempt)
-        for kernel in kernels
-        for attempt in range(1, repeat + 1)
-        for variant in variants
-    ]
-    left = jobs
-    if interrupted:
-        left = left_over(interrupted, jobs)
-        if interrupted.dropped:
-            say(interrupted.dropped)
-        say(f"{len(jobs) - len(left)} of {len(jobs)} variants were judged before")
     with (
         Recorder(
             folder,
@@ -232,19 +240,21 @@ def _run(
             kernels=described,
             modules=setup.modules,
             interrupted=interrupted,
+            more=part,
         ) as recorder,
         display(told, len(left), asked) as live,
     ):
-        complete = run_jobs(
-            left,
-            slots=count,
-            setup=setup,
-            folder=folder,
-            started=lambda job: live.started(_name(job, asked)),
-            finished=lambda job, outcome: live.finished(
+        handlers: _Handlers = {
+            "started": lambda job: live.started(_name(job, asked)),
+            "finished": lambda job, outcome: live.finished(
                 _name(job, asked), recorder.add(job, settled(outcome, rows))
             ),
-        )
+        }
+        order = longest_first(left, durations)
+        if away:
+            complete = away(order, engine=makes, slots=count, folder=folder, **handlers)
+        else:
+            complete = run_jobs(order, slots=count, setup=setup, folder=folder, **handlers)
     return conclude(recorder.ending(), asked, console, complete=complete)
 
 
@@ -265,6 +275,7 @@ for one in (
     catalogue,
     known_command,
     bisect,
+    worker,
     kernels_command,
     new,
     doctor,
@@ -275,6 +286,75 @@ for one in (
     record_commands.compare_runs,
 ):
     cli.add_command(one)
+
+
+def _slots(text: str) -> int:
+    try:
+        return slots_from(text)
+    except ValueError as error:
+        raise Refused(f"-n: {error}") from error
+
+
+def _folder(out: Path | None) -> Path:
+    """Where a run writes: what was asked for, or a new folder, which is then the latest."""
+    if out:
+        return own_run(out)
+    folder = new_run(ROOT, now())
+    point_latest(ROOT, folder)
+    return folder
+
+
+def _jobs(variants: Sequence[Variant], kernels: Sequence[str], repeat: int) -> list[Job]:
+    """The whole once, then the whole again: what a run that is cut short has seen is of all variants."""
+    return [
+        Job(variant=variant, kernel=kernel, attempt=attempt)
+        for kernel in kernels
+        for attempt in range(1, repeat + 1)
+        for variant in variants
+    ]
+
+
+def _taken_up(interrupted: Interrupted, jobs: Sequence[Job]) -> list[Job]:
+    """What a run that was cut short has left, with a word on what it had done."""
+    left = left_over(interrupted, jobs)
+    if interrupted.dropped:
+        say(interrupted.dropped)
+    say(f"{len(jobs) - len(left)} of {len(jobs)} variants were judged before")
+    return left
+
+
+class _Handlers(TypedDict):
+    """What a run calls as it goes on."""
+
+    started: Callable[[Job], None]
+    finished: Callable[[Job, Outcome], None]
+
+
+def _away(text: str | None) -> Callable[..., bool] | None:
+    """What runs jobs where ``--engine`` says; None for this machine's own slots."""
+    if text is None:
+        return None
+    try:
+        from conformance.cluster.client import Place, run_away  # noqa: PLC0415 - an optional extra
+    except ImportError as error:
+        raise Refused(f"--engine: {error}: pip install -r requirements-dask.lock") from error
+    return partial(run_away, Place.parse(text), progress=say)
+
+
+def _part(
+    text: str | None, jobs: list[Job], durations: Durations
+) -> tuple[dict[str, object], list[Job]]:
+    """What ``--shard`` leaves of a run's jobs, and what the record says of that."""
+    try:
+        shard = shard_from(text, os.environ) if text else None
+    except ShardError as error:
+        raise Refused(f"--shard: {error}") from error
+    if shard is None:
+        return {}, jobs
+    mine = deal(jobs, shard, durations)
+    if not mine:
+        raise Refused(f"--shard {shard}: nothing falls to it of {len(jobs)} variants")
+    return {PART: described(shard, jobs)}, mine
 
 
 def _name(job: Job, asked: Asked) -> str:

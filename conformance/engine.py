@@ -14,7 +14,7 @@ from typing import Protocol
 
 from conformance.exits import Refused
 from conformance.model import Value, Variant
-from conformance.runner import Outcome
+from conformance.runner import STANDARD, Limits, Outcome
 
 ENGINE_VARIABLE = "CONFORM_ENGINE"
 DEFAULT_ENGINE = "conformance.bench:engine"
@@ -35,10 +35,26 @@ class Setup(Value):
     here: bool = False  # on this machine, not in guests
 
 
+class Piece(Value):
+    """A file that a kernel's guests boot from, known by its content."""
+
+    name: str
+    sha256: str
+    size: int
+
+
+class Parcel(Value):
+    """A kernel as it travels to another machine: ``about`` is the engine's own."""
+
+    kernel: str
+    about: dict[str, str] = {}
+    pieces: tuple[Piece, ...] = ()
+
+
 class Bench(Protocol):
     """One kernel, ready to run variants."""
 
-    def run(self, variant: Variant, *, folder: Path) -> Outcome:
+    def run(self, variant: Variant, *, folder: Path, limits: Limits = STANDARD) -> Outcome:
         """Run and judge one variant; consoles go to files below ``folder``, the run's own.
 
         What befalls a guest is part of the outcome. Raises OSError if ``folder`` cannot be written.
@@ -54,7 +70,14 @@ class Bench(Protocol):
         """Give back what the bench holds. No machine is left running."""
 
 
-class Engine(Protocol):
+class Opener(Protocol):
+    """Opens benches: all that a slot needs."""
+
+    def open(self, kernel: str, progress: Progress) -> Bench:
+        """Open a bench on ``kernel``. Raises Refused if it is no good, or there is no space."""
+
+
+class Engine(Opener, Protocol):
     """Makes benches."""
 
     def prepare(self, kernel: str, progress: Progress) -> Mapping[str, object]:
@@ -63,8 +86,14 @@ class Engine(Protocol):
         Raises Refused if ``kernel`` or a module is no good, or there is no space.
         """
 
-    def open(self, kernel: str, progress: Progress) -> Bench:
-        """Open a bench on ``kernel``. Raises Refused as ``prepare`` does."""
+    def pack(self, kernel: str, progress: Progress) -> tuple[Parcel, Mapping[str, Path]]:
+        """``kernel`` for other machines, and where each piece is, by its sha256. Raises Refused."""
+
+    def unpack(self, parcel: Parcel, find: Callable[[str], Path], progress: Progress) -> Bench:
+        """Open a bench on a kernel that was packed elsewhere; ``find`` knows the pieces here.
+
+        Raises Refused.
+        """
 
 
 def load_engine(setup: Setup) -> Engine:

@@ -21,7 +21,6 @@ from conformance.report.result import Asked, Outlook, Result, label
 from conformance.report.short import brief, short
 from conformance.rundir import new_run, own_run, point_latest, shown
 from conformance.runner import Outcome
-from conformance.scheduler import Job, Slot
 from conformance.session import (
     ROOT,
     Recorder,
@@ -29,12 +28,11 @@ from conformance.session import (
     known_rows,
     now,
     open_library,
-    pack,
     repeat_options,
     result_of,
     settled,
-    unpack,
 )
+from conformance.task import Job, Slot, answer, answered, asked, told
 
 _FOLDER = "conformance_folder"
 """The run's folder, as the main process tells its xdist workers."""
@@ -192,7 +190,7 @@ class CaseSession:
         """Run a variant on this process's own bench, and settle it with the known deviations."""
         if self._slot is None:
             self._slot = Slot(load_engine(self._setup), self._run_folder())
-        return settled(self._slot.run(job), self._rows)
+        return settled(answered(answer(asked(job), self._slot)), self._rows)
 
     def _prepare(self) -> None:
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
@@ -228,7 +226,7 @@ class CaseSession:
             return report
         if report.when == "setup":
             # Whatever plain attribute a report has goes along when xdist sends it.
-            vars(report)["conformance"] = pack(item.outcome)
+            vars(report)["conformance"] = told(item.outcome)
         if call.excinfo is not None and isinstance(call.excinfo.value, _ToldError):
             reasons = [*map(brief, item.result.verdict.findings), *item.result.verdict.reasons]
             message = reasons[0] if reasons else item.result.verdict.status
@@ -245,7 +243,7 @@ class CaseSession:
             return
         if self._recorder is None:
             self._recorder = self._open_recorder()
-        self._recorder.add(self._jobs[report.nodeid], unpack(packed))
+        self._recorder.add(self._jobs[report.nodeid], answered(packed))
 
     @pytest.hookimpl(trylast=True)  # pytest has written its own JUnit file then
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

@@ -61,6 +61,15 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """What ``-n auto`` means where cases run: as many machines as this one carries."""
+    from conformance import capacity  # noqa: PLC0415 - see the top
+
+    own = [Path(name).resolve() for name in config.option.cases]
+    return capacity.here() if _among(config, [CASES.resolve(), *own]) else None
+
+
 def _among(config: pytest.Config, folders: list[Path]) -> bool:
     """Whether an argument is in one of ``folders``, or one of them in an argument."""
     for word in config.args:

@@ -39,6 +39,8 @@ XZ = ".xz"
 """Of a compressed record's name."""
 _SHOWN = 10
 """What is wrong with a record that is salvaged: so many of them are told."""
+PART = "shard"
+"""In a header's ``host``: which part of a run the record is, see ``shards``."""
 MAX_LINE = 64 << 20
 """Bytes of a line: far above the largest observation, far below what a reader has to fear."""
 
@@ -281,8 +283,12 @@ def _renamed(values: dict[str, Any]) -> dict[str, Any]:
     return {"variant" if key == "values" else key: item for key, item in values.items()}
 
 
-def merge_records(records: Sequence[tuple[Path, Record]], to: Path) -> int:
-    """Write one record of several whole ones, compressed if ``to`` ends in .xz; how many entries.
+def merge_records(
+    records: Sequence[tuple[Path, Record]], to: Path, *, more: Sequence[Entry] = ()
+) -> int:
+    """Write one record of several, compressed if ``to`` ends in .xz; how many entries.
+
+    ``more`` is what none of them has, and the whole has.
 
     Raises RecordError if they were not made with the same cases, or if two have the same variant on the
     same kernel; OSError (FileExistsError if ``to`` is there already).
@@ -302,17 +308,18 @@ def merge_records(records: Sequence[tuple[Path, Record]], to: Path) -> int:
             held = host.setdefault(name, value)
             if isinstance(held, dict) and isinstance(value, dict):
                 host[name] = {**held, **value}
+    host.pop(PART, None)
     header = first.header.model_copy(update={"host": host})
-    with RecordWriter(to, header, planned=len(owner)) as writer:
-        for _, record in records:
-            for entry in record.entries:
-                writer.add(
-                    plan=entry.plan,
-                    observation=entry.observation,
-                    verdict=entry.verdict,
-                    attempt=entry.attempt,
-                )
-    return len(owner)
+    planned = len(owner) + len(more)
+    with RecordWriter(to, header, planned=planned) as writer:
+        for entry in (*(entry for _, record in records for entry in record.entries), *more):
+            writer.add(
+                plan=entry.plan,
+                observation=entry.observation,
+                verdict=entry.verdict,
+                attempt=entry.attempt,
+            )
+    return planned
 
 
 # -- reading ------------------------------------------------------------------------------------

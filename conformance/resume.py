@@ -19,8 +19,8 @@ from conformance.known import Known, settle
 from conformance.library import Library
 from conformance.record import Interrupted, RecordError, key_of, read_interrupted
 from conformance.rundir import shown
-from conformance.scheduler import Job
 from conformance.session import key_of_job
+from conformance.task import Job
 
 CHANGING = frozenset({"speed", "start", "start_why", "accelerator_why"})
 """What a machine tells of itself that may differ from one hour to the next: how fast it was made."""

@@ -1,8 +1,8 @@
 """Runs one variant on one machine: probe, plan, a fresh guest for each arm, observe, judge.
 
 The only module that drives a guest. It has no opinion: what it returns is what the guest answered,
-and, where a guest was lost, how. ``run_case`` is a function of a variant and a machine; pytest, the
-command line and any other engine call it.
+and, where a guest was lost, how. ``run_variant`` is a function of a variant and a machine; what finds
+the machine by a kernel's name, and is called by every engine, is ``task.run_case``.
 
 What may go wrong, and what becomes of it:
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -66,8 +65,22 @@ GRACE = 45.0
 AnyValue = TypeVar("AnyValue", bound=Value)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Limits(Value):
+    """How long a guest is waited for: seconds on the reference machine, see ``Machine.speed``.
+
+    A step has its own limit, in its case; ``grace`` comes on top of it.
+    """
+
+    probe: float = PROBE_LIMIT
+    build: float = BUILD_LIMIT
+    teardown: float = TEARDOWN_LIMIT
+    grace: float = GRACE
+
+
+STANDARD = Limits()
+
+
+class Outcome(Value):
     """All that came of one variant on one kernel."""
 
     plan: Plan | NotApplicable | None
@@ -97,12 +110,13 @@ class Facts:
         return dict(self._known)
 
 
-def run_case(
+def run_variant(
     variant: Variant,
     machine: Machine,
     *,
     facts: Facts,
     workdir: Path,
+    limits: Limits = STANDARD,
     clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
     """Run ``variant`` on ``machine`` and judge it. Console logs go below ``workdir``.
@@ -128,7 +142,7 @@ def run_case(
 
     wanted = facts.missing(requirements(variant))
     if wanted:
-        lost = probe(machine, wanted, facts, folder / "probe")
+        lost = probe(machine, wanted, facts, folder / "probe", limit=limits.probe)
         if lost is not None:
             reason = f"the guest was lost while it was probed: {lost.how}: {lost.title}"
             return Outcome(plan=None, observation=None, verdict=verdict(Status.BROKEN, reason))
@@ -143,11 +157,20 @@ def run_case(
         kernel=name,
         release=release,
         arms=tuple(
-            _observe(machine, arm, folder / arm.name, workdir, clock) for arm in planned.arms
+            _observe(
+                machine,
+                folder / arm.name,
+                workdir=workdir,
+                seen=_Arm(arm, machine.speed, limits, clock),
+                clock=clock,
+            )
+            for arm in planned.arms
         ),
     )
+    observed = clock()
     judged = judge(variant, observation)
-    seconds = {"total": round(clock() - began, 3)}
+    ended = clock()
+    seconds = {"total": round(ended - began, 3), "judge": round(ended - observed, 3)}
     for arm in observation.arms:
         for part, spent in arm.seconds.items():
             seconds[part] = round(seconds.get(part, 0.0) + spent, 3)
@@ -158,7 +181,9 @@ def run_case(
     )
 
 
-def probe(machine: Machine, wanted: list[str], facts: Facts, folder: Path) -> Lost | None:
+def probe(
+    machine: Machine, wanted: list[str], facts: Facts, folder: Path, *, limit: float = PROBE_LIMIT
+) -> Lost | None:
     """Have a guest find out about requirements, and the host about its own; how the guest was lost,
     if it was.
     """
@@ -169,9 +194,7 @@ def probe(machine: Machine, wanted: list[str], facts: Facts, folder: Path) -> Lo
         return None
     try:
         with machine.guest(workdir=folder) as guest:
-            answer = guest.call(
-                "probe", {"requirements": wanted}, limit=PROBE_LIMIT * machine.speed
-            )
+            answer = guest.call("probe", {"requirements": wanted}, limit=limit * machine.speed)
     except MachineError as error:
         return _lost("probe", error)
     if not isinstance(answer, dict) or set(answer) != set(wanted):
@@ -202,21 +225,28 @@ def rebased(outcome: Outcome, base: Path) -> Outcome:
 
 
 def _observe(
-    machine: Machine, arm: Arm, folder: Path, workdir: Path, clock: Callable[[], float]
+    machine: Machine,
+    folder: Path,
+    *,
+    workdir: Path,
+    seen: _Arm,
+    clock: Callable[[], float],
 ) -> ArmSeen:
     """One arm in a guest of its own. A lost guest ends the arm; what was seen before is kept."""
-    seen = _Arm(arm, machine.speed, clock)
     try:
         with machine.guest(workdir=folder) as guest:
             try:
                 seen.drive(guest)
             except MachineError as error:
                 seen.lose(error, guest)
-            return seen.finish(
+            whole = seen.finish(
                 console=_relative(guest.console_path, workdir),
                 events=guest.events,
                 timing=guest.timing,
             )
+            closing = clock()
+        spent = {**whole.seconds, "close": round(clock() - closing, 4)}
+        return whole.model_copy(update={"seconds": spent})
     except MachineError as error:
         seen.lose(error, None)
         return seen.finish(console="", events=(), timing={})
@@ -225,8 +255,9 @@ def _observe(
 class _Arm:
     """What has been seen of an arm so far: grows while the guest lives, and survives its loss."""
 
-    def __init__(self, arm: Arm, speed: float, clock: Callable[[], float]) -> None:
+    def __init__(self, arm: Arm, speed: float, limits: Limits, clock: Callable[[], float]) -> None:
         self._arm = arm
+        self._limits = limits
         self._speed = speed
         self._clock = clock
         self._host = HostSide(arm)
@@ -242,19 +273,21 @@ class _Arm:
         """Build the rig, take the steps in order, tear down. Raises MachineError."""
         self._at = "build"
         try:
-            self._built = self._ask(guest, "build", build_args(self._arm), BUILD_LIMIT, Built)
+            self._built = self._ask(
+                guest, "build", build_args(self._arm), self._limits.build, Built
+            )
         except (AgentError, DiskFailed) as error:
             self._problem = f"the rig could not be built: {error}"
             return
         for step in self._arm.steps:
             self._at = step.name
             asked = step_args(step, self._speed)
-            seen = self._ask(guest, "step", asked, step.limit + GRACE, StepSeen)
+            seen = self._ask(guest, "step", asked, step.limit + self._limits.grace, StepSeen)
             self._steps.append(seen)
             if seen.problem:
                 break
         self._at = "teardown"
-        self._torn_down = self._ask(guest, "teardown", {}, TEARDOWN_LIMIT, TornDown)
+        self._torn_down = self._ask(guest, "teardown", {}, self._limits.teardown, TornDown)
 
     def lose(self, error: MachineError, guest: Guest | None) -> None:
         """Keep how the guest was lost, with what evidence can still be had."""
@@ -291,14 +324,24 @@ class _Arm:
     ) -> AnyValue:
         began = self._clock()
         answer = self._host.call(guest, do, args, limit=limit * self._speed)
-        part = do if do != "step" else "steps"
-        self._seconds[part] = self._seconds.get(part, 0.0) + self._clock() - began
+        spent = self._clock() - began
         try:
-            return kind.model_validate(answer)
+            seen = kind.model_validate(answer)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
             raise WireGarbage(f"the answer to {do} has no valid {place}: {first['msg']}") from error
+        if isinstance(seen, StepSeen):
+            # By the guest's clock; what is left is looking at what became of it, and telling.
+            step = min(spent, (seen.end_us - seen.start_us) / 1e6)
+            self._spend("steps", step)
+            self._spend("observation", spent - step)
+        else:
+            self._spend(do, spent)
+        return seen
+
+    def _spend(self, part: str, seconds: float) -> None:
+        self._seconds[part] = self._seconds.get(part, 0.0) + seconds
 
 
 def build_args(arm: Arm) -> dict[str, object]:

@@ -21,31 +21,22 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 
-from conformance.engine import Bench, Engine, Setup, load_engine
-from conformance.exits import Refused
-from conformance.model import Status, Variant, Verdict
-from conformance.runner import Outcome, rebased
+from conformance import capacity
+from conformance.engine import Setup, load_engine
+from conformance.runner import Outcome
+from conformance.task import Job, Slot, answer, answered, asked, broken
 
 PATIENCE = 30
 """Seconds that a worker gets to close its machines after it was told to end."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One variant on one kernel, for the first time or again."""
-
-    variant: Variant
-    kernel: str
-    attempt: int = 1
-
-
 def slots_from(text: str) -> int:
-    """The number of slots that ``-n`` asks for; ``auto`` is one for each processor.
+    """The number of slots that ``-n`` asks for; ``auto`` is as many as this machine carries.
 
     Raises ValueError if it is neither ``auto`` nor a whole number from 1.
     """
     if text == "auto":
-        return len(os.sched_getaffinity(0))
+        return capacity.here()
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"{text!r} is neither auto nor a whole number from 1")
     return int(text)
@@ -69,7 +60,7 @@ def run_jobs(
     waiting = deque(jobs)
     done: list[tuple[Job, Outcome]] = []
     workers: list[_Worker] = []
-    with _signals() as signals:
+    with catching() as signals:
         try:
             while True:
                 gone = [worker for worker in workers if worker.is_gone]
@@ -95,62 +86,6 @@ def run_jobs(
                 done = [worker.take() for worker in busy if worker.pipe in ready]
         finally:
             _end(workers, signals)
-
-
-def broken(job: Job, reason: str) -> Outcome:
-    """What is known of a job that could not be run: nothing, and why."""
-    return Outcome(
-        plan=None,
-        observation=None,
-        verdict=Verdict(
-            case=job.variant.case,
-            values=job.variant.values,
-            kernel=job.kernel,
-            release="",
-            status=Status.BROKEN,
-            reasons=(reason,),
-        ),
-    )
-
-
-class Slot:
-    """What runs jobs one after the other on benches of its own; one bench is open at a time."""
-
-    def __init__(self, engine: Engine, folder: Path) -> None:
-        self._engine = engine
-        self._folder = folder
-        self._kernel = ""
-        self._bench: Bench | None = None
-        self._refused: dict[str, str] = {}
-
-    def run(self, job: Job) -> Outcome:
-        """Run one job. Never raises an Exception: what goes wrong here makes the job BROKEN."""
-        try:
-            bench = self._open(job.kernel)
-            if job.attempt == 1:
-                return bench.run(job.variant, folder=self._folder)
-            place = Path(f"attempt-{job.attempt}")
-            return rebased(bench.run(job.variant, folder=self._folder / place), place)
-        except Refused as error:
-            self._refused[job.kernel] = str(error)
-            return broken(job, str(error))
-        except Exception as error:  # noqa: BLE001 - a bug here must not pass for a result
-            return broken(job, f"the suite itself failed: {type(error).__name__}: {error}")
-
-    def close(self) -> None:
-        """Close the bench that is open, if any."""
-        if self._bench is not None:
-            self._bench.close()
-        self._bench, self._kernel = None, ""
-
-    def _open(self, kernel: str) -> Bench:
-        if kernel in self._refused:
-            raise Refused(self._refused[kernel])
-        if self._bench is None or self._kernel != kernel:
-            self.close()
-            self._bench = self._engine.open(kernel, lambda _: None)
-            self._kernel = kernel
-        return self._bench
 
 
 @dataclass(kw_only=True)
@@ -183,14 +118,14 @@ class _Worker:
     def give(self, job: Job) -> Job:
         self.job = job
         with suppress(OSError):  # it has died; take() tells
-            self.pipe.send(job)
+            self.pipe.send_bytes(asked(job))
         return job
 
     def take(self) -> tuple[Job, Outcome]:
         job, self.job = self.job, None
         assert job is not None
         try:
-            outcome: Outcome = self.pipe.recv()
+            outcome = answered(self.pipe.recv_bytes())
         except (EOFError, OSError):
             self.is_gone = True
             self.process.join(PATIENCE)
@@ -211,7 +146,7 @@ def _how(code: int | None) -> str:
     return f"exit status {code}"
 
 
-def _end(workers: Sequence[_Worker], signals: _Signals) -> None:
+def _end(workers: Sequence[_Worker], signals: Signals) -> None:
     """End all workers: those that wait see their pipe close, those at work get a signal."""
     for worker in workers:
         worker.pipe.close()
@@ -233,7 +168,7 @@ def _end(workers: Sequence[_Worker], signals: _Signals) -> None:
 
 
 @dataclass(kw_only=True)
-class _Signals:
+class Signals:
     """SIGINT and SIGTERM as something to wait for, so that they never strike amid a write."""
 
     reader: int
@@ -241,19 +176,22 @@ class _Signals:
     count: int = 0
 
     def note(self, _number: int, _frame: FrameType | None) -> None:
+        """A signal came. Called by Python, as a handler."""
         self.count += 1
         os.write(self.writer, b"!")
 
     def drain(self) -> None:
+        """Take what ``reader`` has: the signals so far have been looked at."""
         with suppress(BlockingIOError):
             os.read(self.reader, 64)
 
 
 @contextmanager
-def _signals() -> Iterator[_Signals]:
+def catching() -> Iterator[Signals]:
+    """Take SIGINT and SIGTERM as something to look at, until the end of the block."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
-    signals = _Signals(reader=reader, writer=writer)
+    signals = Signals(reader=reader, writer=writer)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
         signal.signal(number, signals.note)
@@ -285,8 +223,7 @@ def _serve(setup: Setup, folder: Path, pipe: Connection) -> None:
     try:
         slot = Slot(load_engine(setup), folder)
         while True:
-            job: Job = pipe.recv()
-            pipe.send(slot.run(job))
+            pipe.send_bytes(answer(pipe.recv_bytes(), slot))
     except (EOFError, OSError, _Ended):
         pass  # the main process has closed its end, or is gone
     finally:

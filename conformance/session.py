@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -17,7 +16,7 @@ from conformance.engine import DEFAULT_KERNEL
 from conformance.exits import Refused
 from conformance.known import Known, parse_known, settle, stale
 from conformance.library import Library, LibraryErrors, SelectionError, load_library, select
-from conformance.model import NotApplicable, Observation, Plan, Variant, Verdict, as_json
+from conformance.model import Variant, Verdict
 from conformance.oracle import judge
 from conformance.record import (
     Cases,
@@ -35,7 +34,7 @@ from conformance.report.result import Asked, Result, gathered, slug
 from conformance.report.story import stories
 from conformance.rundir import shown, write_atomically
 from conformance.runner import Outcome
-from conformance.scheduler import Job, broken
+from conformance.task import Job, broken
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout."""
@@ -44,6 +43,8 @@ FIXTURES = ROOT / "fixtures"
 KNOWN = ROOT / "results" / "known"
 PUBLISHED = ROOT / "results" / "published"
 """Records of whole runs, compressed."""
+DURATIONS = ROOT / "results" / "durations.tsv"
+"""How long each variant takes."""
 
 
 def _program() -> str:
@@ -114,7 +115,7 @@ def repeat_options(cases: Sequence[Path], modules: Sequence[Path]) -> tuple[str,
 
 def settled(outcome: Outcome, rows: Sequence[Known]) -> Outcome:
     """``outcome`` with the known deviations laid over its verdict."""
-    return replace(outcome, verdict=settle(outcome.verdict, rows))
+    return outcome.model_copy(update={"verdict": settle(outcome.verdict, rows)})
 
 
 def result_of(variant: Variant, outcome: Outcome, attempt: int = 1) -> Result:
@@ -131,32 +132,6 @@ def _is_below(path: str) -> bool:
     """Whether a path of a record's stays in the record's folder: who wrote it may be anybody."""
     parts = PurePosixPath(path)
     return bool(path) and not parts.is_absolute() and ".." not in parts.parts
-
-
-def pack(outcome: Outcome) -> dict[str, str]:
-    """``outcome`` as plain text, for the report that an xdist worker sends."""
-    parts = {
-        "plan": outcome.plan if isinstance(outcome.plan, Plan) else None,
-        "absent": outcome.plan if isinstance(outcome.plan, NotApplicable) else None,
-        "observation": outcome.observation,
-        "verdict": outcome.verdict,
-    }
-    return {key: json.dumps(as_json(part)) for key, part in parts.items() if part is not None}
-
-
-def unpack(packed: Mapping[str, str]) -> Outcome:
-    """What ``pack`` made a text of."""
-    plan: Plan | NotApplicable | None = None
-    if "plan" in packed:
-        plan = Plan.model_validate_json(packed["plan"])
-    elif "absent" in packed:
-        plan = NotApplicable.model_validate_json(packed["absent"])
-    seen = packed.get("observation")
-    return Outcome(
-        plan=plan,
-        observation=None if seen is None else Observation.model_validate_json(seen),
-        verdict=Verdict.model_validate_json(packed["verdict"]),
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,11 +223,13 @@ class Recorder:
         kernels: Mapping[str, Mapping[str, object]],
         modules: Sequence[str],
         interrupted: Interrupted | None = None,
+        more: Mapping[str, object] | None = None,
     ) -> None:
         """Begin the record: ``kernels`` as their engine describes them, modules put in their place.
 
-        ``interrupted`` is gone on with: what it holds of the jobs counts as done. Raises OSError if
-        the record cannot be written, and Refused if somebody else writes it.
+        ``interrupted`` is gone on with: what it holds of the jobs counts as done. ``more`` is what else
+        the header tells of how the run was made. Raises OSError if the record cannot be written, and
+        Refused if somebody else writes it.
         """
         self._folder = folder
         self._jobs = tuple(jobs)
@@ -274,7 +251,7 @@ class Recorder:
         header = Header(
             started=f"{self._started}Z",
             command=(_program(), *sys.argv[1:]),
-            host={"kernels": dict(kernels), "modules": list(modules)},
+            host={"kernels": dict(kernels), "modules": list(modules), **(more or {})},
             cases=Cases(sha256=library.sha256),
         )
         self._writer = RecordWriter(folder / "record.jsonl", header, planned=len(jobs))

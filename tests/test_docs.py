@@ -61,6 +61,7 @@ PAGES = [
     "CONTRIBUTING.md",
     "docs/here.md",
     "docs/reports.md",
+    "docs/scale.md",
     "docs/survival.md",
     "docs/security.md",
 ]

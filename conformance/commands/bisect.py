@@ -23,8 +23,9 @@ from conformance.progress import display, preparing
 from conformance.report.console import print_summary
 from conformance.report.result import Asked, Result, label
 from conformance.rundir import new_run, own_run, point_latest, shown
-from conformance.scheduler import Job, run_jobs, slots_from
+from conformance.scheduler import run_jobs, slots_from
 from conformance.session import ROOT, Recorder, choose, now, open_library, repeat_options, settled
+from conformance.task import Job
 
 GOOD: Final = 0
 BAD: Final = 1

@@ -22,6 +22,7 @@ from conformance.report.junit import document
 from conformance.report.result import Asked, Result
 from conformance.rundir import shown, write_atomically
 from conformance.session import Ending, known_rows, open_library, rejudge, repeat_options
+from conformance.shards import missing
 
 RECORD = click.Path(exists=True, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -156,21 +157,35 @@ def _put(text: str, to: Path | None) -> None:
         write_atomically(to, text)
 
 
-@click.command(epilog=examples("conform merge run1 run2 --to all.jsonl.xz"))
+@click.command(
+    epilog=examples(
+        "conform merge run1 run2 --to all.jsonl.xz",
+        "conform merge shard-*/record.jsonl --to all.jsonl --mark-missing",
+    )
+)
 @click.argument("records", type=RECORD, nargs=-1, required=True)
 @click.option("--to", metavar="FILE", type=FILE, required=True, help="Must not exist yet.")
-def merge(*, records: tuple[Path, ...], to: Path) -> int:
+@click.option(
+    "--mark-missing",
+    is_flag=True,
+    help="BROKEN is what a missing shard would have had, or the rest of one.",
+)
+def merge(*, records: tuple[Path, ...], to: Path, mark_missing: bool) -> int:
     """Make one record of several that were made with the same cases.
 
-    A variant that two of them have on one kernel is refused, and so is a record that is not whole. A
-    name that ends in .xz is compressed.
+    A variant that two of them have on one kernel is refused, and so is a shard that is missing or there
+    twice, and a record that is not whole. A name that ends in .xz is compressed.
     """
     try:
-        whole = merge_records([(path, read_record(path)) for path in map(record_at, records)], to)
+        read = [(path, read_record(path, salvage=mark_missing)) for path in map(record_at, records)]
+        more = missing(read, mark=mark_missing)
+        whole = merge_records(read, to, more=more)
     except RecordError as error:
         raise Refused(str(error)) from error
     say(f"{to}: {whole} variants of {len(records)} records")
-    return 0
+    if more:
+        say(f"{len(more)} of them BROKEN: {more[0].verdict.reasons[0]}")
+    return BROKEN if more else 0
 
 
 @click.command(

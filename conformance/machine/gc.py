@@ -22,6 +22,7 @@ KINDS = (
     "root",
     "initrd",
     "template",
+    "piece",
 )
 """The kinds of entries that are looked at; what else is in the directory is not this module's."""
 

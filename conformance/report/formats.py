@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from conformance.report import html, junit, kcidb, ktap, lava, squad, tmt
+from conformance.report import durations, html, junit, kcidb, ktap, lava, squad, timing, tmt
 from conformance.report.result import Asked, Result
 
 
@@ -25,4 +25,6 @@ FORMATS: Mapping[str, Render] = {
     "squad": squad.document,
     "lava": lava.document,
     "tmt": tmt.document,
+    "timing": timing.document,
+    "durations": durations.document,
 }

@@ -18,7 +18,7 @@ from conformance.machine.image import Sources, prepare_boot
 from conformance.machine.machines import QemuMachine, open_machine
 from conformance.model import Clause, Status, Variant
 from conformance.record import Cases, Header, RecordWriter, read_record
-from conformance.runner import Facts, Outcome, run_case
+from conformance.runner import Facts, Outcome, run_variant
 from tests.faults.conftest import Told
 
 pytestmark = [pytest.mark.vm, pytest.mark.faults]
@@ -88,8 +88,10 @@ class _Impatient:
 
 def outcome(machine: QemuMachine, variant: Variant, folder: Path, when: str, what: str) -> Outcome:
     """What comes of the variant, written to a record and read back; nothing of the guest is left."""
-    before = run_case(variant, machine, facts=FACTS, workdir=folder / "sound")
-    after = run_case(variant, Faulty(machine, when, what), facts=FACTS, workdir=folder / "faulty")
+    before = run_variant(variant, machine, facts=FACTS, workdir=folder / "sound")
+    after = run_variant(
+        variant, Faulty(machine, when, what), facts=FACTS, workdir=folder / "faulty"
+    )
     header = Header(started="", command=(), cases=Cases(sha256=""))
     path = folder / "record.jsonl"
     with RecordWriter(path, header, planned=1) as writer:

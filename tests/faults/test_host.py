@@ -14,8 +14,8 @@ import pytest
 from conformance import session
 from conformance.record import read_record
 from conformance.report.result import Asked
-from conformance.scheduler import Job, broken
 from conformance.session import Recorder, open_library
+from conformance.task import Job, broken
 from tests.faults.conftest import Told
 from tests.meta.conftest import LIMIT, ROOT, User
 from tests.support.fake_engine import LOUD_VARIABLE

@@ -13,6 +13,7 @@ from junitparser import JUnitXml
 
 from conformance.exits import INTERRUPTED, REFUSED
 from conformance.model import Status
+from conformance.record import key_of, read_record
 from tests.meta.conftest import CASE, LIMIT, User
 
 ALL = ("fake_a_passes", "fake_b_fails", "fake_c_broken", "fake_d_skips", "fake_e_advised",
@@ -330,3 +331,22 @@ def test_malformed_known_deviation(user: User) -> None:
     user.has("fake_a_passes")
     (user.known / "rows.yaml").write_text("known = [")
     refused(user.conform_run(), str(user.known / "rows.yaml"))
+
+
+def test_four_shards_merged_are_the_whole(user: User, tmp_path: Path) -> None:
+    user.has(*ALL, "fake_g_passes", "fake_h_fails")
+    kernels = ("--kernel", "one", "--kernel", "two")
+    user.conform_run("-n", "1", *kernels)
+    whole = {key_of(v): (v.status, v.findings, v.reasons) for v in user.record().verdicts}
+    parts = []
+    for index in (3, 1, 4, 2):
+        user.out = tmp_path / f"part{index}"
+        parts.append(user.out)
+        user.conform_run("-n", "1", *kernels, "--shard", f"{index}/4")
+    assert all(len(read_record(part / "record.jsonl").entries) == 4 for part in parts)
+    to = tmp_path / "all.jsonl"
+    done = user.conform("merge", *map(str, parts), "--to", str(to))
+    assert done.returncode == 0, done.stderr
+    merged = read_record(to).verdicts
+    assert {key_of(v): (v.status, v.findings, v.reasons) for v in merged} == whole
+    assert len(merged) == len(whole) == 16

@@ -14,7 +14,7 @@ from conformance.machine.image import prepare_boot
 from conformance.machine.machines import QemuMachine, open_machine
 from conformance.machine.protocol import Machine
 from conformance.model import Clause, Status, Verdict
-from conformance.runner import Facts, run_case
+from conformance.runner import Facts, run_variant
 from tests.module import conforming_loop, rewrite
 from tests.planted.machine import SabotagedMachine
 from tests.planted.saboteurs import Saboteur
@@ -85,7 +85,7 @@ class Trials:
     def _run(self, saboteur: Saboteur, machine: Machine, folder: Path) -> Verdict:
         (variant,) = select(self._library.variants, saboteur.variant)
         facts = self._facts.setdefault(saboteur.kernel, Facts())
-        return run_case(variant, machine, facts=facts, workdir=folder).verdict
+        return run_variant(variant, machine, facts=facts, workdir=folder).verdict
 
     def _machine(self, saboteur: Saboteur) -> QemuMachine:
         key = (saboteur.kernel, saboteur.conforming)

@@ -6,15 +6,16 @@ line's workers as in pytest's. Its "machine" is a process that lives until it is
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from conformance.engine import Progress, Setup
+from conformance.engine import Parcel, Piece, Progress, Setup
 from conformance.exits import Refused
 from conformance.model import (
     ArmSeen,
@@ -26,13 +27,14 @@ from conformance.model import (
     Variant,
     Verdict,
 )
-from conformance.runner import Outcome
+from conformance.runner import STANDARD, Limits, Outcome
 
 SECONDS_TO_LIVE = "600"
 FIFO_VARIABLE = "CONFORM_FAKE_FIFO"
 LOUD_VARIABLE = "CONFORM_FAKE_LOUD"
 STALLS_VARIABLE = "CONFORM_FAKE_STALLS"
 RELEASE_VARIABLE = "CONFORM_FAKE_RELEASE"
+PIECE_VARIABLE = "CONFORM_FAKE_PIECE"
 
 
 class FakeBench:
@@ -47,7 +49,7 @@ class FakeBench:
         answer = Path(kernel) / "answer"
         self._answer = answer.read_text().strip() if answer.exists() else ""
 
-    def run(self, variant: Variant, *, folder: Path) -> Outcome:
+    def run(self, variant: Variant, *, folder: Path, limits: Limits = STANDARD) -> Outcome:
         release = _release()
         console = folder / "consoles" / variant.id / "console.log"
         console.parent.mkdir(parents=True, exist_ok=True)
@@ -87,6 +89,8 @@ class FakeBench:
                 self._hang()
             case "stalls" if STALLS_VARIABLE in os.environ:
                 self._hang()
+            case "waits":
+                self._wait_once()
             case "stubborn":
                 self._will_not_close()
         observation = Observation(
@@ -124,6 +128,16 @@ class FakeBench:
         finally:
             machine.kill()
             machine.wait()
+
+    def _wait_once(self) -> None:
+        """The first to come here tells its process, and waits to be killed; the next goes on."""
+        marker = Path(os.environ[FIFO_VARIABLE]).with_name("waited")
+        try:
+            marker.touch(exist_ok=False)
+        except FileExistsError:
+            return
+        _tell(f"{os.getpid()}")
+        threading.Event().wait()
 
     def _will_not_close(self) -> None:
         try:
@@ -164,6 +178,22 @@ class FakeEngine:
     def open(self, kernel: str, progress: Progress) -> FakeBench:
         self._check(kernel)
         return FakeBench(kernel)
+
+    def pack(self, kernel: str, progress: Progress) -> tuple[Parcel, Mapping[str, Path]]:
+        """One piece, whose content is known: what arrives elsewhere is held against it."""
+        self._check(kernel)
+        path = Path(os.environ[PIECE_VARIABLE]) if PIECE_VARIABLE in os.environ else Path(__file__)
+        data = path.read_bytes()
+        sha256 = hashlib.sha256(data).hexdigest()
+        piece = Piece(name="piece", sha256=sha256, size=len(data))
+        return Parcel(kernel=kernel, pieces=(piece,)), {sha256: path}
+
+    def unpack(self, parcel: Parcel, find: Callable[[str], Path], progress: Progress) -> FakeBench:
+        """Refuses a piece that is not what was packed."""
+        for piece in parcel.pieces:
+            if hashlib.sha256(find(piece.sha256).read_bytes()).hexdigest() != piece.sha256:
+                raise Refused(f"{piece.name} is not what was packed")
+        return FakeBench(parcel.kernel)
 
     def _check(self, kernel: str) -> None:
         if "missing" in kernel:

@@ -6,10 +6,12 @@ With ``CONFORM_FAKE_LIE=1`` the model's bystander does not live to see the end.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from conformance.bench import MachineBench
-from conformance.engine import Progress, Setup
+from conformance.engine import Parcel, Progress, Setup
 from conformance.machine.fake import FakeMachine
 from tests.support.model_guest import ModelGuest
 
@@ -22,6 +24,14 @@ class ModelEngine:
 
     def open(self, kernel: str, progress: Progress) -> MachineBench:
         return MachineBench(kernel, _machine(kernel))
+
+    def pack(self, kernel: str, progress: Progress) -> tuple[Parcel, Mapping[str, Path]]:
+        return Parcel(kernel=kernel), {}
+
+    def unpack(
+        self, parcel: Parcel, find: Callable[[str], Path], progress: Progress
+    ) -> MachineBench:
+        return self.open(parcel.kernel, progress)
 
 
 def engine(setup: Setup) -> ModelEngine:

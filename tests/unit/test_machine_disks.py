@@ -23,7 +23,7 @@ from conformance.model import (
     VirtioLayer,
 )
 from conformance.model.layers.machine import NvmeLayer, VirtioBlkLayer, VirtioScsiLayer
-from conformance.runner import Facts, Outcome, run_case
+from conformance.runner import Facts, Outcome, run_variant
 from tests.support.liars import on_step, reads
 from tests.support.model_guest import Lie, ModelGuest
 
@@ -47,7 +47,7 @@ def run(
         kernel="model",
         lacks={"short_file": lacks},
     )
-    return run_case(VARIANTS[variant], machine, facts=Facts(), workdir=folder)
+    return run_variant(VARIANTS[variant], machine, facts=Facts(), workdir=folder)
 
 
 def seen(outcome: Outcome) -> Observation:
@@ -151,7 +151,7 @@ def test_the_guest_hears_of_a_disk_and_of_no_host(tmp_path: Path) -> None:
         return handlers["build"](args)
 
     machine = FakeMachine(lambda: {**handlers, "build": listening}, kernel="model")
-    run_case(VARIANTS[STOPS], machine, facts=Facts(), workdir=tmp_path)
+    run_variant(VARIANTS[STOPS], machine, facts=Facts(), workdir=tmp_path)
     (asked,) = heard
     assert asked["shortage"] == {"kind": "none"}
     assert asked["layers"] == [{"name": "device", "layer": "virtio_scsi", "size": 12 * MIB}]
@@ -189,7 +189,7 @@ def test_a_disk_that_cannot_be_had_is_the_rig_s_failure(tmp_path: Path) -> None:
     handlers = ModelGuest().handlers()
     del handlers["host:plug"]
     machine = FakeMachine(lambda: handlers, kernel="model")
-    verdict = run_case(VARIANTS[FULL], machine, facts=Facts(), workdir=tmp_path).verdict
+    verdict = run_variant(VARIANTS[FULL], machine, facts=Facts(), workdir=tmp_path).verdict
     assert verdict.status is Status.BROKEN
     assert "the rig could not be built: there is no place for device" in verdict.reasons[0]
 
@@ -202,7 +202,7 @@ def test_what_the_host_cannot_do_breaks_the_step(what: str, tmp_path: Path) -> N
         raise OSError(5, "the host's own trouble")
 
     machine = FakeMachine(lambda: {**handlers, f"host:{what}": fail}, kernel="model")
-    verdict = run_case(VARIANTS[FULL], machine, facts=Facts(), workdir=tmp_path).verdict
+    verdict = run_variant(VARIANTS[FULL], machine, facts=Facts(), workdir=tmp_path).verdict
     assert verdict.status is Status.BROKEN
     assert any("the host's own trouble" in reason for reason in verdict.reasons)
 

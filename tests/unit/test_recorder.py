@@ -9,8 +9,8 @@ from lxml import etree
 
 from conformance.record import read_record
 from conformance.report.result import Asked
-from conformance.scheduler import Job, broken
 from conformance.session import Recorder, open_library
+from conformance.task import Job, broken
 
 
 def test_junit_may_lag_behind_and_is_whole_at_the_end(tmp_path: Path) -> None:

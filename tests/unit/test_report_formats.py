@@ -12,7 +12,8 @@ from kcidb_io.schema import LATEST
 from conformance.model import Status
 from conformance.report import kcidb
 from conformance.report.formats import FORMATS
-from conformance.report.result import Asked
+from conformance.report.result import Asked, Result
+from conformance.shards import Durations
 from tests.support.results import finding, one_of_each, result, variant
 
 ASKED = Asked(folder="results/runs/now")
@@ -168,3 +169,54 @@ def test_tmt_results() -> None:
     assert {entry["result"] for entry in entries} <= {
         *("pass", "fail", "info", "warn", "error", "skip", "pending")
     }
+
+
+# -- timing, durations --------------------------------------------------------------------------
+
+SPENT = {"total": 10.0, "spawn": 0.5, "restore": 0.1, "answer": 0.4, "build": 2.0, "steps": 5.0,
+         "observation": 0.5, "teardown": 0.8, "close": 0.1, "judge": 0.1}  # fmt: skip
+
+
+def spent(
+    about: str, /, status: Status = Status.PASS, kernel: str = "a", **seconds: float
+) -> Result:
+    made = result(status, of=variant(about), kernel=kernel)
+    return made.model_copy(update={"verdict": made.verdict.model_copy(update={"seconds": seconds})})
+
+
+def test_timing_accounts_for_every_second() -> None:
+    two = [spent("short", total=2.0, steps=1.5), spent("long", Status.PASS, "a", **SPENT)]
+    lines = FORMATS["timing"](two, ASKED, started=STARTED).splitlines()
+    head = lines[0].split()
+    table = {line.split()[0]: dict(zip(head, line.split(), strict=True)) for line in lines[:-1]}
+    assert list(table) == ["variant", "long", "short", "sum", "share"]
+    for name in ("long", "short", "sum"):
+        told = {column: cell for column, cell in table[name].items() if cell != "-"}
+        parts = sum(float(cell) for column, cell in told.items()
+                    if column not in ("variant", "total"))  # fmt: skip
+        assert parts == pytest.approx(float(told["total"]), abs=0.06)
+    assert table["long"]["other"] == "0.50"
+    assert table["short"]["rig"] == "-"
+    # 12 s, of which 2 + 5 + 0.5 + 1.5 are the guest's.
+    assert lines[-1] == "harness overhead: 25.0% of the time"
+
+
+def test_timing_of_what_no_guest_ran() -> None:
+    told = FORMATS["timing"]([spent("skipped", Status.SKIP)], ASKED, started=STARTED)
+    assert told.splitlines()[-1] == "harness overhead: - of the time"
+
+
+def test_durations_are_medians_of_what_ran() -> None:
+    results = [
+        spent("three", total=1.0),
+        spent("three", total=9.0, kernel="b"),
+        spent("three", total=2.0, kernel="c"),
+        spent("half", Status.SKIP, total=0.0),
+        spent("half", total=7.0, kernel="b"),
+        spent("never", Status.SKIP, total=0.2),
+        spent("lost", Status.BROKEN, total=90.0),
+    ]
+    text = FORMATS["durations"](results, ASKED, started=STARTED)
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert lines == ["7.0\thalf", "-\tlost", "0.2\tnever", "2.0\tthree"]
+    assert Durations.parse(text).seconds == {"half": 7.0, "never": 0.2, "three": 2.0}

@@ -22,7 +22,7 @@ from conformance.model.layers.stack import (
     DmWritecacheLayer,
 )
 from conformance.model.layers.thin import ThinLayer
-from conformance.runner import Facts, run_case
+from conformance.runner import Facts, run_variant
 from tests.support.liars import on_step, reads
 from tests.support.model_guest import Lie, ModelGuest
 
@@ -111,7 +111,7 @@ def _refuses(step: dict[str, object]) -> None:
 
 def _verdict(variant: str, lie: Lie, folder: Path) -> Verdict:
     machine = FakeMachine(lambda: ModelGuest(lie=lie).handlers(), kernel="model")
-    return run_case(VARIANTS[variant], machine, facts=Facts(), workdir=folder).verdict
+    return run_variant(VARIANTS[variant], machine, facts=Facts(), workdir=folder).verdict
 
 
 FAULTS = {

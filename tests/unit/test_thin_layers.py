@@ -16,7 +16,7 @@ from conformance.model.layers.snapshot import DmSnapshotLayer, SnapshotOriginLay
 from conformance.model.layers.thin import ThinLayer, ThinPoolLayer, ThinSnapshotLayer
 from conformance.model.layers.vdo import VdoLayer
 from conformance.model.shortages import SnapshotCow
-from conformance.runner import Facts, run_case
+from conformance.runner import Facts, run_variant
 from tests.support.liars import on_step, reads
 from tests.support.model_guest import Lie, ModelGuest
 
@@ -97,7 +97,7 @@ def _holds(generation: int, at: int, seen: dict[str, Any]) -> None:
 
 def _verdict(variant: str, lie: Lie, folder: Path) -> Verdict:
     machine = FakeMachine(lambda: ModelGuest(lie=lie).handlers(), kernel="model")
-    return run_case(VARIANTS[variant], machine, facts=Facts(), workdir=folder).verdict
+    return run_variant(VARIANTS[variant], machine, facts=Facts(), workdir=folder).verdict
 
 
 FAULTS = {

@@ -14,7 +14,7 @@ import pytest
 from conformance.library import load_library
 from conformance.machine.fake import FakeMachine
 from conformance.model import CLAUSE_CLAIMS, CLAUSE_LEVEL, Clause, Level, Status, Variant, Verdict
-from conformance.runner import Facts, run_case
+from conformance.runner import Facts, run_variant
 from tests.support.liars import BREAKAGES, FAULTS, Liar, LiarsMachine, on_step, telling
 from tests.support.model_guest import ModelGuest
 
@@ -24,7 +24,7 @@ VARIANTS = {variant.id: variant for variant in LIBRARY.variants}
 
 
 def judged(variant: Variant, machine: FakeMachine, folder: Path) -> Verdict:
-    return run_case(variant, machine, facts=Facts(), workdir=folder).verdict
+    return run_variant(variant, machine, facts=Facts(), workdir=folder).verdict
 
 
 def shown(verdict: Verdict) -> str:

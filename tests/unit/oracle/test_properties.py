@@ -14,7 +14,7 @@ from conformance.library import load_library
 from conformance.machine.fake import FakeMachine
 from conformance.model import BLOCK, Level, Observation, Status, Variant, Verdict, as_json
 from conformance.oracle import judge
-from conformance.runner import Facts, run_case
+from conformance.runner import Facts, run_variant
 from tests.support.liars import DIRECT, FAULTS, Liar, LiarsMachine
 from tests.support.model_guest import ModelGuest
 
@@ -43,7 +43,7 @@ def honest(name: str) -> dict[str, Any]:
 
 def observed(name: str, machine: FakeMachine) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        outcome = run_case(VARIANTS[name], machine, facts=Facts(), workdir=Path(folder))
+        outcome = run_variant(VARIANTS[name], machine, facts=Facts(), workdir=Path(folder))
     assert outcome.observation is not None
     return as_json(outcome.observation)
 

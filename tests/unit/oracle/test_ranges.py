@@ -14,7 +14,7 @@ import pytest
 
 from conformance.library import load_library
 from conformance.model import BLOCK, Status, Verdict
-from conformance.runner import Facts, run_case
+from conformance.runner import Facts, run_variant
 from tests.support.liars import Liar, LiarsMachine, on_step, reads, telling
 
 ROOT = Path(__file__).parents[3]
@@ -42,7 +42,7 @@ def verdict_on(variant: str, edits: Edits, folder: Path) -> Verdict:
         return honest
 
     liar = Liar(name="", variant=variant, guest=telling(lie))
-    return run_case(VARIANTS[variant], LiarsMachine(liar), facts=Facts(), workdir=folder).verdict
+    return run_variant(VARIANTS[variant], LiarsMachine(liar), facts=Facts(), workdir=folder).verdict
 
 
 def told(verdict: Verdict) -> set[tuple[str, str, str]]:

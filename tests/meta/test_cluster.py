@@ -1,0 +1,106 @@
+"""A run over a scheduler and three workers, one of which is killed amid it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conformance.model import Status
+from conformance.record import key_of
+from tests.meta.conftest import LIMIT, ROOT, User
+from tests.support.fake_engine import PIECE_VARIABLE
+
+NAMES = ("fake_a_passes", "fake_b_fails", "fake_c_broken", "fake_d_skips", "fake_e_dies",
+         "fake_f_waits", "fake_g_passes", "fake_h_passes", "fake_i_fails")  # fmt: skip
+
+
+@pytest.fixture
+def scheduler(user: User, tmp_path: Path) -> Iterator[str]:
+    """The address of a scheduler that has three workers; two of them share a cache."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1",
+             "--port", str(port), "--no-dashboard"],
+            cwd=ROOT, env=user.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    ]  # fmt: skip
+    address = f"127.0.0.1:{port}"
+    running += [
+        subprocess.Popen(
+            [*user.conformance, "worker", f"tcp://{address}", "-n", "1"],
+            cwd=ROOT,
+            env={**user.env, "CONFORM_CACHE": str(tmp_path / f"cache{number // 2}")},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        for number in range(3)
+    ]
+    yield address
+    for process in reversed(running):
+        process.terminate()  # not its group: what tidies up after it is in there, too
+        process.wait(LIMIT)
+
+
+def test_a_worker_is_killed_amid_a_run(user: User, scheduler: str, tmp_path: Path) -> None:
+    piece = tmp_path / "piece"
+    piece.write_bytes(os.urandom(10 << 20))
+    user.has(*NAMES)
+    (user.fifo.with_name("waited")).touch()
+    local = user.conform_run("-n", "1")
+    expected = {key_of(v): (v.status, v.findings) for v in user.record().verdicts}
+    (user.fifo.with_name("waited")).unlink()
+
+    user.out = tmp_path / "away"
+    process = subprocess.Popen(
+        [
+            *user.conformance,
+            "run",
+            "-k",
+            "fake_",
+            *user.shared(),
+            "--engine",
+            f"dask://{scheduler}",
+        ],
+        cwd=ROOT,
+        env={**user.env, PIECE_VARIABLE: str(piece)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.kill(int(user.hears()), signal.SIGKILL)
+    _, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == local.returncode, err
+
+    record = user.record()  # whole, and nothing in it twice
+    assert {key_of(v): (v.status, v.findings) for v in record.verdicts} == expected
+    for entry in record.entries:
+        if entry.observation is not None:
+            assert (user.out / entry.observation.arms[0].console).is_file()
+    (dies,) = (v for v in record.verdicts if v.case == "fake_e_dies")
+    assert dies.status is Status.BROKEN
+    assert dies.reasons[0].startswith("2 workers were lost while they ran fake_e_dies: tcp://")
+    told = json.loads((user.out / "cluster.json").read_text())
+    assert sorted(loss["variant"] for loss in told["lost"]) == [
+        "fake_e_dies", "fake_e_dies", "fake_f_waits"
+    ]  # fmt: skip
+    # Once to each cache, however many variants ran there and however often its worker was replaced.
+    assert set(told["sent_bytes"].values()) == {10 << 20}
+
+
+def test_no_scheduler_is_one_line(user: User) -> None:
+    user.has("fake_a_passes")
+    done = user.conform_run("--engine", "dask://127.0.0.1:1")
+    assert done.returncode == 64
+    assert "no Dask scheduler answers at tcp://127.0.0.1:1" in done.stderr.splitlines()[-1]
