@@ -130,7 +130,7 @@ def test_junit_of_attempts_that_agree_has_none_of_them() -> None:
     assert 'name="attempts" value="FAIL 2 of 2"' in told
 
 
-@pytest.mark.parametrize("form", sorted(set(FORMATS) - {"html", "squad"}))
+@pytest.mark.parametrize("form", sorted(set(FORMATS) - {"html", "squad", "timing", "durations"}))
 def test_every_format_has_one_entry_and_tells_the_spread(form: str) -> None:
     told = FORMATS[form]([one_of(P, F, P)], Asked())
     assert "FAIL 1 of 3, PASS 2 of 3" in " ".join(told.split())

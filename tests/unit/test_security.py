@@ -171,6 +171,9 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "squad": check_json,
     "lava": check_lines(r"^<LAVA_SIGNAL_TESTCASE TEST_CASE_ID=evil"),
     "tmt": check_tmt,
+    # Of numbers and the cases' own names.
+    "timing": check_lines("evil|alert"),
+    "durations": check_lines("evil|alert"),
 }
 
 
