@@ -159,9 +159,14 @@ def refused(done: subprocess.CompletedProcess[str], *told: str) -> None:
 
 def test_selecting_nothing(user: User) -> None:
     user.has("fake_a_passes")
-    done = user.conform_run(k="no_such")
+    done = user.conform_run(k="zzzz")
     assert done.returncode == 8
-    assert done.stderr == "conform: -k 'no_such' selects none of the variants\n"
+    assert done.stderr == "conform: -k 'zzzz' selects none of the variants\n"
+    done = user.conform_run(k="fake_a_passe")
+    assert done.returncode == 0
+    done = user.conform_run(k="fake_a_posses")
+    assert done.returncode == 8
+    assert done.stderr.endswith("did you mean fake_a_passes?\n")
 
 
 def test_bad_case(user: User) -> None:
