@@ -49,8 +49,9 @@ class Clause(StrEnum):
     ACKNOWLEDGED_READABLE = "acknowledged_readable"
     NO_FOREIGN_DATA = "no_foreign_data"
     OVERWRITE_IN_PLACE = "overwrite_in_place"
-    REUSABLE = "reusable"
+    # Before what follows from it: what never ends is not reusable, nor let go of.
     BOUNDED = "bounded"
+    REUSABLE = "reusable"
     RESOLVED_BY_WAITING = "resolved_by_waiting"
     INDEPENDENT_PROGRESS = "independent_progress"
     EQUIVALENT = "equivalent"
