@@ -83,6 +83,9 @@ class ShortFile:
         used = self.reading().used
         if used + leave >= self._size:
             raise OSError(f"no less than {leave} bytes are left of {self._size} already")
+        if used + leave == 0:
+            # size=0 is no limit: Documentation/filesystems/tmpfs.rst.
+            raise OSError("a tmpfs that holds nothing cannot be left without any space")
         self._resize(used + leave)
         self._squeezed = True
 

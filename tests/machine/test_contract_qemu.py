@@ -101,9 +101,12 @@ def test_a_machine_that_nobody_helps_stays_stopped(
     with machine.guest(workdir=tmp_path) as guest:
         disk = guest.plug(DiskOrder(name="short", bus="virtio_blk", size=8 << 20, on_error="stop"))
         where = {"name": plugged(guest, "short", limit), "text": "stored"}
+        with pytest.raises(OSError, match="without any space"):
+            disk.squeeze(0)
+        guest.call("write_scratch", {**where, "offset": 0}, limit=limit)
         disk.squeeze(0)
         with pytest.raises(GuestHung) as hung:
-            guest.call("write_scratch", {**where, "offset": 0}, limit=limit / 4)
+            guest.call("write_scratch", {**where, "offset": 1 << 20}, limit=limit / 4)
         assert hung.value.evidence["status"] == "io-error"
 
 

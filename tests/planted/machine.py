@@ -77,10 +77,16 @@ class SabotagedMachine:
         self._machine = machine
         self._acts = saboteur.acts
         self._rewrite = rewrite
+        self._done: list[Act] = []
         self.failed: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._machine, name)
+
+    @property
+    def idle(self) -> list[str]:
+        """Acts whose step did not come in any of the guests: a saboteur that did nothing."""
+        return [f"no step {act.step}" for act in self._acts if act not in self._done]
 
     @contextmanager
     def guest(self, *, workdir: Path) -> Iterator[Any]:

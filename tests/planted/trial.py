@@ -70,7 +70,7 @@ class Trials:
             first=(*must, *should, None)[0],
             reasons=verdict.reasons,
             observed=tuple(f"{f.clause}: {f.observed}" for f in findings),
-            failed=tuple(machine.failed),
+            failed=(*machine.failed, *machine.idle),
         )
 
     def _kernel_s_own(self, saboteur: Saboteur, folder: Path) -> frozenset[tuple[Clause, str]]:
