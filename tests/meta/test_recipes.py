@@ -87,7 +87,7 @@ def test_every_option_that_a_recipe_uses_is_there(path: Path) -> None:
     text = path.read_text().replace("\\\n", " ")
     for command, rest in re.findall(r"conform(?:/conform)?\"? (run|report|judge)\b(.*)", text):
         used = set(re.findall(r"(?<![\w-])(--[a-z-]+)", rest))
-        assert used <= options(cli.commands[command]) | {"--shard"}, path
+        assert used <= options(cli.commands[command]), path
 
 
 def test_what_is_checked_finds_something() -> None:
