@@ -255,7 +255,8 @@ def _run(
             complete = away(order, engine=makes, slots=count, folder=folder, **handlers)
         else:
             complete = run_jobs(order, slots=count, setup=setup, folder=folder, **handlers)
-    return conclude(recorder.ending(), asked, console, complete=complete)
+    record = f"{asked.folder}/record.jsonl"
+    return conclude(recorder.ending(), asked, console, record=record, complete=complete)
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})

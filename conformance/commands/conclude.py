@@ -11,14 +11,14 @@ from conformance.report.result import Asked
 from conformance.session import Ending
 
 
-def conclude(ending: Ending, asked: Asked, console: Console, *, complete: bool) -> int:
-    """Print what the run came to; the exit status."""
+def conclude(ending: Ending, asked: Asked, console: Console, *, record: str, complete: bool) -> int:
+    """Print what the run came to, and where its ``record`` is; the exit status."""
     print_summary(ending.results, asked, console)
     for row in ending.stale:
         console.print(
             f"stale known deviation: {row}", style="bold red", markup=False, soft_wrap=True
         )
-    console.print(f"{asked.folder}/record.jsonl", soft_wrap=True)
+    console.print(record, markup=False, soft_wrap=True)
     if not complete:
         planned = ending.missing + sum(len(result.each) for result in ending.results)
         noun = "attempts" if any(result.planned > 1 for result in ending.results) else "variants"

@@ -77,7 +77,7 @@ def judge(
         write_atomically(junit, document(ending.results, asked, started=ending.started))
     for warning in ending.warnings:
         say(warning)
-    return conclude(ending, asked, console(sys.stdout), complete=True)
+    return conclude(ending, asked, console(sys.stdout), record=shown(path), complete=True)
 
 
 def _together(endings: Sequence[tuple[Path, Ending]]) -> Ending:
