@@ -90,6 +90,8 @@ class Dispatch:
             return ""  # known already
         self._off(ticket)
         self.losses.append(ticket)
+        if ticket.number in self._settled:
+            return ""  # an earlier handing out was answered after all
         workers = [loss.worker for loss in self.losses if loss.number == ticket.number]
         if len(workers) < FATAL:
             # At the front: a variant that takes workers with it is to be known early.

@@ -71,6 +71,16 @@ def test_what_lacks_a_piece_has_not_been_tried() -> None:
     assert dispatch.losses == []
 
 
+def test_a_worker_lost_with_what_was_answered_meanwhile_answers_nothing() -> None:
+    dispatch = Dispatch(jobs_of(1))
+    first = given_to(dispatch, "a")
+    assert not dispatch.lose(first)
+    second = given_to(dispatch, "b")
+    assert dispatch.deliver(first)
+    assert not dispatch.lose(second)
+    assert (dispatch.left, len(dispatch.losses)) == (0, 2)
+
+
 def test_giving_up_answers_for_the_rest() -> None:
     dispatch = Dispatch(jobs_of(3))
     dispatch.deliver(given_to(dispatch, "a"))
