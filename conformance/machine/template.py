@@ -92,7 +92,7 @@ class Template:
         if status.st_blocks * 2 < manifest.memory_blocks:
             # Half, since a file system may count its own overhead, or pack more tightly later.
             return "much of its memory is missing"
-        # Against a disk that fails, not against an enemy: crc32 takes 0.05 s where sha256 takes 0.3 s.
+        # Against a disk that fails, not against an enemy: crc32 takes 21 ms of 85 MB, sha256 49 ms.
         if _crc32(self.memory, status.st_size) != manifest.memory_crc32:
             return "its memory is not what was written"
         return ""
