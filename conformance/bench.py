@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +69,8 @@ class MachineEngine:
 
     def prepare(self, kernel: str, progress: Progress) -> Mapping[str, object]:
         """Image, kernel and template, so that workers find them. Raises Refused."""
-        bench = self.open(kernel, progress)
-        try:
+        with closing(self.open(kernel, progress)) as bench:
             return bench.describe()
-        finally:
-            bench.close()
 
     def open(self, kernel: str, progress: Progress) -> MachineBench:
         """Open a machine on ``kernel``. Raises Refused."""

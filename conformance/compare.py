@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 
-from conformance.model import ROLL_UP, Level, Status, Value, Verdict
+from conformance.model import ROLL_UP, Level, Status, Value, Verdict, spread
 
 
 class Change(StrEnum):
@@ -148,12 +148,7 @@ def told(pair: Pair) -> Iterator[str]:
     yield f"{pair.change.value:<10} {before:>8} -> {after:<8} {pair.name} on {pair.kernel}"
     for when, attempts in (("before", pair.attempts_before), ("after", pair.attempts_after)):
         if len(set(attempts)) > 1:
-            counted = ", ".join(
-                f"{status.value} {attempts.count(status)} of {len(attempts)}"
-                for status in ROLL_UP
-                if status in attempts
-            )
-            yield f"{'':<10} ~ {when}: {counted}"
+            yield f"{'':<10} ~ {when}: {spread(attempts)}"
     if pair.change in (Change.REGRESSED, Change.CHANGED, Change.FIXED):
         old = ways(pair.before) if pair.before else frozenset()
         new = ways(pair.after) if pair.after else frozenset()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import closing
 
 from conformance.bench import MachineBench
 from conformance.engine import HERE, Progress, Setup
@@ -31,11 +32,8 @@ class HereEngine:
 
     def prepare(self, kernel: str, progress: Progress) -> Mapping[str, object]:
         """See ``engine.Engine``."""
-        bench = self.open(kernel, progress)
-        try:
+        with closing(self.open(kernel, progress)) as bench:
             return bench.describe()
-        finally:
-            bench.close()
 
     def open(self, kernel: str, progress: Progress) -> MachineBench:
         """See ``engine.Engine``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 RUNS = Path("results/runs")
 LATEST = Path("results/latest")
@@ -48,6 +48,12 @@ def write_atomically(path: Path, text: str) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def is_below(path: str) -> bool:
+    """Whether a path stays in the run's folder that it is relative to: who named it may be anybody."""
+    parts = PurePosixPath(path)
+    return bool(path) and not parts.is_absolute() and ".." not in parts.parts
 
 
 def shown(path: Path) -> str:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -32,7 +32,7 @@ from conformance.record import (
 from conformance.report.junit import NotRun, document
 from conformance.report.result import Asked, Result, gathered, slug
 from conformance.report.story import stories
-from conformance.rundir import shown, write_atomically
+from conformance.rundir import is_below, shown, write_atomically
 from conformance.runner import Outcome
 from conformance.task import Job, broken
 
@@ -121,17 +121,11 @@ def settled(outcome: Outcome, rows: Sequence[Known]) -> Outcome:
 def result_of(variant: Variant, outcome: Outcome, attempt: int = 1) -> Result:
     """What reports are made of."""
     arms = outcome.observation.arms if outcome.observation else ()
-    consoles = tuple(arm.console for arm in arms if _is_below(arm.console))
+    consoles = tuple(arm.console for arm in arms if is_below(arm.console))
     told = stories(variant, outcome.observation) if outcome.observation else ()
     return Result(
         variant=variant, verdict=outcome.verdict, consoles=consoles, story=told, attempt=attempt
     )
-
-
-def _is_below(path: str) -> bool:
-    """Whether a path of a record's stays in the record's folder: who wrote it may be anybody."""
-    parts = PurePosixPath(path)
-    return bool(path) and not parts.is_absolute() and ".." not in parts.parts
 
 
 @dataclass(frozen=True, kw_only=True)

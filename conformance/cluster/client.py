@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -27,7 +27,7 @@ from conformance.cluster.dispatch import Dispatch, Ticket
 from conformance.cluster.store import send
 from conformance.engine import Engine, Parcel, Progress
 from conformance.exits import Refused
-from conformance.rundir import write_atomically
+from conformance.rundir import is_below, write_atomically
 from conformance.runner import Outcome
 from conformance.scheduler import catching
 from conformance.task import Job, answered, asked, broken
@@ -318,11 +318,9 @@ class Run:
 
     def _keep(self, consoles: Mapping[str, bytes]) -> None:
         for name, data in consoles.items():
-            relative = PurePosixPath(name)
-            # A worker writes where the run's folder says, and nowhere else.
-            if relative.is_absolute() or ".." in relative.parts:
+            if not is_below(name):
                 continue
-            path = self._folder / relative
+            path = self._folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
 

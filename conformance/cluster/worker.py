@@ -27,7 +27,6 @@ from conformance.task import Slot, run_case
 
 VM = "vm"
 """The resource that a worker has which can run guests."""
-CONSOLES = "consoles"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -188,6 +188,20 @@ def refused(events: Iterable[Mapping[str, object]], name: str) -> int:
     )
 
 
+def stopped_by_another(events: Iterable[Mapping[str, object]], name: str) -> str | None:
+    """Why QEMU stopped over a disk that is not the plugged one of that name; None if it did not.
+
+    A plugged disk may stop the machine, and is helped. The others are every guest's own, and where one
+    of them fails, the host has no space or a bad disk itself.
+    """
+    for event in events:
+        data = event.get("data")
+        if event.get("event") == "BLOCK_IO_ERROR" and isinstance(data, Mapping):
+            if data.get("action") == "stop" and data.get("node-name", "") != name:
+                return str(data.get("reason", ""))
+    return None
+
+
 def _end(helper: subprocess.Popen[str]) -> None:
     """It ends by itself when nobody holds its socket; whatever keeps it, it goes now."""
     helper.kill()

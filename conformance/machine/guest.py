@@ -358,17 +358,6 @@ class QemuGuest:
                 return str(data.get(name, ""))
         return ""
 
-    def _own_disk_failed(self) -> str | None:
-        """Why a disk that every guest has stopped it. One that was plugged in may, and is helped."""
-        plugged = self._disk[0] if self._disk else None
-        for one in reversed(self._events):
-            data = one.get("data")
-            if one.get("event") != "BLOCK_IO_ERROR" or not isinstance(data, dict):
-                continue
-            if data.get("action") == "stop" and data.get("node-name", "") != plugged:
-                return str(data.get("reason", ""))
-        return None
-
     async def _drain(self) -> None:
         while self._qmp.runstate == Runstate.RUNNING:
             await self._qmp.runstate_changed()
@@ -468,7 +457,8 @@ class QemuGuest:
                 if done:
                     return reading.result()
                 self._take_events()
-                if (reason := self._own_disk_failed()) is not None:
+                plugged = self._disk[0] if self._disk else ""
+                if (reason := disks.stopped_by_another(self._events, plugged)) is not None:
                     raise _HostDiskFailed(reason)
         finally:
             reading.cancel()

@@ -121,6 +121,7 @@ from conformance.model.vocabulary import (
     Role,
     Status,
     Submit,
+    spread,
 )
 
 __all__ = [
@@ -240,4 +241,5 @@ __all__ = [
     "as_json",
     "format_size",
     "parse_size",
+    "spread",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 
@@ -17,6 +18,12 @@ class Status(StrEnum):
 
 ROLL_UP = (Status.FAIL, Status.BROKEN, Status.PASS, Status.RECORDED, Status.SKIP)
 """Worst first: the status of a group is the first of these that occurs in it."""
+
+
+def spread(statuses: Sequence[Status]) -> str:
+    """``FAIL 1 of 5, PASS 4 of 5``: how often each occurs, worst first."""
+    counts = ((status, statuses.count(status)) for status in ROLL_UP)
+    return ", ".join(f"{status} {count} of {len(statuses)}" for status, count in counts if count)
 
 
 class Level(StrEnum):

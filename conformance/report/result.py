@@ -16,6 +16,7 @@ from conformance.model import (
     Value,
     Variant,
     Verdict,
+    spread,
 )
 from conformance.report.story import Story
 
@@ -87,7 +88,7 @@ class Result(Value):
         made = len(self.each)
         if max(made, self.planned) == 1:
             return ""
-        told = ", ".join(f"{status} {number} of {made}" for status, number in self.spread.items())
+        told = spread([attempt.verdict.status for attempt in self.each])
         missing = self.planned - made
         return f"{told}; {missing} not made" if missing > 0 else told
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from conformance.library import load_library
-from conformance.machine.disks import commands, refused
+from conformance.machine.disks import commands, refused, stopped_by_another
 from conformance.machine.fake import FakeMachine
 from conformance.machine.protocol import DiskOrder
 from conformance.model import (
@@ -136,6 +136,21 @@ def test_an_event_counts_if_it_tells_of_a_write_without_space() -> None:
         {"event": "STOP"},
     ]
     assert refused(events, "short") == 2
+
+
+def test_only_another_disk_s_stop_is_the_host_s_fault() -> None:
+    def event(node: str, action: str) -> dict[str, object]:
+        data = {"node-name": node, "action": action, "reason": f"{node} is full"}
+        return {"event": "BLOCK_IO_ERROR", "data": data}
+
+    helped: list[dict[str, object]] = [
+        event("short", "stop"),
+        event("scratch", "report"),
+        {"event": "STOP"},
+    ]
+    assert stopped_by_another(helped, "short") is None
+    assert stopped_by_another([*helped, event("scratch", "stop")], "short") == "scratch is full"
+    assert stopped_by_another(helped, "") == "short is full"
 
 
 # -- what the host does for a case ---------------------------------------------------------------
