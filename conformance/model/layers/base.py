@@ -8,7 +8,7 @@ one in the guest's program, and a rig.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Protocol, Self
 
 from pydantic import Field
 
@@ -114,6 +114,43 @@ class Layer(Value):
         """One with the word of its class filled in, for tests and for code that builds rigs."""
         word = cls.model_fields["layer"].annotation
         return cls.model_validate({"layer": getattr(word, "__args__", ("",))[0], **values})
+
+
+class _Sized(Protocol):
+    @property
+    def size(self) -> int: ...
+
+
+class SpaceOfItsOwn:
+    """What a layer says that offers ``size`` bytes, and holds nothing but zeros at first."""
+
+    def device_size(self: _Sized, sizes: Mapping[str, int]) -> int | None:
+        """See ``Layer``."""
+        del sizes
+        return self.size
+
+    def zeroed(self, layers: Mapping[str, Layer]) -> bool:
+        """See ``Layer``."""
+        del layers
+        return True
+
+
+class _Over(Protocol):
+    @property
+    def on(self) -> str: ...
+
+
+class AsBelow:
+    """What a layer says that offers what the one below offers, and holds what that one holds."""
+
+    def device_size(self: _Over, sizes: Mapping[str, int]) -> int | None:
+        """See ``Layer``."""
+        return sizes.get(self.on)
+
+    def zeroed(self: _Over, layers: Mapping[str, Layer]) -> bool:
+        """See ``Layer``."""
+        below = layers.get(self.on)
+        return below is not None and below.zeroed(layers)
 
 
 BLOCK_DEVICE: frozenset[Ability] = frozenset({"block"})

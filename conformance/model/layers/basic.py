@@ -13,8 +13,10 @@ from conformance.model.layers.base import (
     FILE_OR_BLOCK,
     MOUNTED,
     Ability,
+    AsBelow,
     Layer,
     Name,
+    SpaceOfItsOwn,
     Switch,
 )
 
@@ -118,7 +120,7 @@ class SubvolumeLayer(Layer):
             yield "on", f"{self.on!r} is no btrfs"
 
 
-class FileLayer(Layer):
+class FileLayer(SpaceOfItsOwn, Layer):
     """A file on a mounted layer."""
 
     SORT: ClassVar[str] = "a file"
@@ -133,18 +135,8 @@ class FileLayer(Layer):
     group: int = Field(default=0, ge=0, description="gid that the file belongs to")
     project: int = Field(default=0, ge=0, description="project id for project quota")
 
-    def device_size(self, sizes: Mapping[str, int]) -> int | None:
-        """See ``Layer``."""
-        del sizes
-        return self.size
 
-    def zeroed(self, layers: Mapping[str, Layer]) -> bool:
-        """See ``Layer``."""
-        del layers
-        return True
-
-
-class LoopLayer(Layer):
+class LoopLayer(AsBelow, Layer):
     """A loop device over a file layer or a block layer."""
 
     SORT: ClassVar[str] = "a loop device"
@@ -168,15 +160,6 @@ class LoopLayer(Layer):
         file = below.get(self.on)
         if self.direct_io == "on" and isinstance(file, FileLayer) and file.on in below:
             yield from below[file.on].direct_io_needs(below)
-
-    def device_size(self, sizes: Mapping[str, int]) -> int | None:
-        """See ``Layer``."""
-        return sizes.get(self.on)
-
-    def zeroed(self, layers: Mapping[str, Layer]) -> bool:
-        """See ``Layer``."""
-        below = layers.get(self.on)
-        return below is not None and below.zeroed(layers)
 
 
 class SwapLayer(Layer):

@@ -8,13 +8,13 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from conformance.model.base import Bytes
-from conformance.model.layers.base import Ability, Layer
+from conformance.model.layers.base import Ability, Layer, SpaceOfItsOwn
 
 HOST_FILE = "host:short_file"
 """The requirement of all of them."""
 
 
-class MachineDiskLayer(Layer):
+class MachineDiskLayer(SpaceOfItsOwn, Layer):
     """A disk of the machine's own, made by the host. A guest has one at most."""
 
     CAN: ClassVar[frozenset[Ability]] = frozenset({"block", "reattach", "machine"})
@@ -26,16 +26,6 @@ class MachineDiskLayer(Layer):
     def stops(self) -> bool:
         """Whether the machine stops when the host has no space for a write."""
         return False
-
-    def device_size(self, sizes: Mapping[str, int]) -> int | None:
-        """See ``Layer``."""
-        del sizes
-        return self.size
-
-    def zeroed(self, layers: Mapping[str, Layer]) -> bool:
-        """See ``Layer``."""
-        del layers
-        return True
 
     def wrong(self, below: Mapping[str, Layer]) -> Iterator[tuple[str, str]]:
         """See ``Layer``."""

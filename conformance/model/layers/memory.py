@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from conformance.model.base import Bytes
-from conformance.model.layers.base import Ability, Layer
+from conformance.model.layers.base import Ability, Layer, SpaceOfItsOwn
 
 
-class InMemoryLayer(Layer):
+class InMemoryLayer(SpaceOfItsOwn, Layer):
     """What they have in common. To let such a device go is to lose what it holds."""
 
     CAN: ClassVar[frozenset[Ability]] = frozenset({"block"})
 
     size: Bytes = Field(description="bytes that the device offers")
-
-    def device_size(self, sizes: Mapping[str, int]) -> int | None:
-        """See ``Layer``."""
-        del sizes
-        return self.size
-
-    def zeroed(self, layers: Mapping[str, Layer]) -> bool:
-        """See ``Layer``."""
-        del layers
-        return True
 
 
 class ZramLayer(InMemoryLayer):

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from conformance.model.layers.base import Ability, Layer, Name, Switch
+from conformance.model.layers.base import Ability, AsBelow, Layer, Name, Switch
 from conformance.model.layers.server import ServerLayer
 
 
@@ -43,7 +43,7 @@ class NbdLayer(ServerLayer):
             yield "replaced", "only by netlink can a connection be replaced"
 
 
-class QemuNbdLayer(Layer):
+class QemuNbdLayer(AsBelow, Layer):
     """An nbd device over qemu-nbd, which stores in a file."""
 
     SORT: ClassVar[str] = "an nbd device"
@@ -57,12 +57,3 @@ class QemuNbdLayer(Layer):
     cache: Literal["writeback", "writethrough"] = Field(
         default="writeback", description="as qemu-nbd --cache takes it"
     )
-
-    def device_size(self, sizes: Mapping[str, int]) -> int | None:
-        """See ``Layer``."""
-        return sizes.get(self.on)
-
-    def zeroed(self, layers: Mapping[str, Layer]) -> bool:
-        """See ``Layer``."""
-        below = layers.get(self.on)
-        return below is not None and below.zeroed(layers)

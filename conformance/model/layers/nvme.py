@@ -7,11 +7,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from conformance.model.layers.base import Ability, Layer, Name, Switch
+from conformance.model.layers.base import Ability, AsBelow, Layer, Name, Switch
 from conformance.model.layers.basic import FileLayer, TmpfsLayer
 
 
-class NvmeLoopLayer(Layer):
+class NvmeLoopLayer(AsBelow, Layer):
     """An NVMe namespace that the kernel's target has in a file, over its loop transport."""
 
     SORT: ClassVar[str] = "an NVMe device"
@@ -32,12 +32,3 @@ class NvmeLoopLayer(Layer):
         on_tmpfs = isinstance(file, FileLayer) and isinstance(below.get(file.on), TmpfsLayer)
         if self.buffered_io == "off" and on_tmpfs:
             yield "probe:tmpfs_direct_io"
-
-    def device_size(self, sizes: Mapping[str, int]) -> int | None:
-        """See ``Layer``."""
-        return sizes.get(self.on)
-
-    def zeroed(self, layers: Mapping[str, Layer]) -> bool:
-        """See ``Layer``."""
-        below = layers.get(self.on)
-        return below is not None and below.zeroed(layers)

@@ -8,12 +8,12 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from conformance.model.base import Bytes
-from conformance.model.layers.base import Ability, Layer
+from conformance.model.layers.base import Ability, Layer, SpaceOfItsOwn
 
 _MEBIBYTE = 1 << 20
 
 
-class ScsiDebugLayer(Layer):
+class ScsiDebugLayer(SpaceOfItsOwn, Layer):
     """A disk of the scsi_debug driver, in memory of its own."""
 
     SORT: ClassVar[str] = "a SCSI disk"
@@ -22,16 +22,6 @@ class ScsiDebugLayer(Layer):
 
     layer: Literal["scsi_debug"]
     size: Bytes = Field(description="bytes that the device offers, in whole MiB")
-
-    def device_size(self, sizes: Mapping[str, int]) -> int | None:
-        """See ``Layer``."""
-        del sizes
-        return self.size
-
-    def zeroed(self, layers: Mapping[str, Layer]) -> bool:
-        """See ``Layer``."""
-        del layers
-        return True
 
     def wrong(self, below: Mapping[str, Layer]) -> Iterator[tuple[str, str]]:
         """See ``Layer``."""

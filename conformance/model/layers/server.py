@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from conformance.model.base import Bytes
-from conformance.model.layers.base import Ability, Layer
+from conformance.model.layers.base import Ability, Layer, SpaceOfItsOwn
 
 Behaviour = Literal[
     "honest",
@@ -23,7 +22,7 @@ Behaviour = Literal[
 ]
 
 
-class ServerLayer(Layer):
+class ServerLayer(SpaceOfItsOwn, Layer):
     """A device whose server has its space in memory of its own, which outlives the server."""
 
     CAN: ClassVar[frozenset[Ability]] = frozenset({"block", "reattach", "space"})
@@ -35,13 +34,3 @@ class ServerLayer(Layer):
     behaviour: Behaviour = Field(
         default="honest", description="all else is a lie, for tests of the judge"
     )
-
-    def device_size(self, sizes: Mapping[str, int]) -> int | None:
-        """See ``Layer``."""
-        del sizes
-        return self.size
-
-    def zeroed(self, layers: Mapping[str, Layer]) -> bool:
-        """See ``Layer``."""
-        del layers
-        return True

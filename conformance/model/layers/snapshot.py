@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from conformance.model.base import Bytes
-from conformance.model.layers.base import BLOCK_DEVICE, Ability, Layer, Name
+from conformance.model.layers.base import BLOCK_DEVICE, Ability, AsBelow, Layer, Name
 
 
 class SnapshotOriginLayer(Layer):
@@ -34,7 +34,7 @@ class SnapshotOriginLayer(Layer):
         return below is not None and below.zeroed(layers)
 
 
-class DmSnapshotLayer(Layer):
+class DmSnapshotLayer(AsBelow, Layer):
     """A snapshot of an origin, writable (target snapshot). A step ``snapshot`` takes it anew."""
 
     SORT: ClassVar[str] = "a dm-snapshot"
@@ -51,15 +51,6 @@ class DmSnapshotLayer(Layer):
     store: Literal["P", "PO", "N"] = Field(
         default="P", description="persistent, the same with the status Overflow, or transient"
     )
-
-    def device_size(self, sizes: Mapping[str, int]) -> int | None:
-        """See ``Layer``."""
-        return sizes.get(self.on)
-
-    def zeroed(self, layers: Mapping[str, Layer]) -> bool:
-        """See ``Layer``."""
-        below = layers.get(self.on)
-        return below is not None and below.zeroed(layers)
 
 
 AnySnapshotLayer = SnapshotOriginLayer | DmSnapshotLayer

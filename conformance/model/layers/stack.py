@@ -8,25 +8,16 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from conformance.model.base import Bytes
-from conformance.model.layers.base import BLOCK_DEVICE, Ability, Layer, Name
+from conformance.model.layers.base import BLOCK_DEVICE, Ability, AsBelow, Layer, Name
 
 
-class StackedLayer(Layer):
+class StackedLayer(AsBelow, Layer):
     """What they have in common: a device that can be let go of, over a block layer."""
 
     CAN: ClassVar[frozenset[Ability]] = frozenset({"block", "reattach"})
     STANDS_ON: ClassVar[Mapping[str, frozenset[Ability]]] = {"on": BLOCK_DEVICE}
 
     on: Name = Field(description="a block layer")
-
-    def device_size(self, sizes: Mapping[str, int]) -> int | None:
-        """See ``Layer``."""
-        return sizes.get(self.on)
-
-    def zeroed(self, layers: Mapping[str, Layer]) -> bool:
-        """See ``Layer``."""
-        below = layers.get(self.on)
-        return below is not None and below.zeroed(layers)
 
 
 class DmLinearLayer(StackedLayer):

@@ -8,10 +8,10 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from conformance.model.base import Bytes
-from conformance.model.layers.base import BLOCK_DEVICE, Ability, Layer, Name
+from conformance.model.layers.base import BLOCK_DEVICE, Ability, Layer, Name, SpaceOfItsOwn
 
 
-class VdoLayer(Layer):
+class VdoLayer(SpaceOfItsOwn, Layer):
     """The beginning of a dm-vdo volume that takes the whole of a block layer.
 
     What comes after ``size`` of its logical space is somebody else's. Duplicates are not looked for, so
@@ -28,13 +28,3 @@ class VdoLayer(Layer):
         description="a block layer that begins with zeros, of 2850 MiB or more: its index takes most"
     )
     size: Bytes = Field(description="bytes that the device offers")
-
-    def device_size(self, sizes: Mapping[str, int]) -> int | None:
-        """See ``Layer``."""
-        del sizes
-        return self.size
-
-    def zeroed(self, layers: Mapping[str, Layer]) -> bool:
-        """See ``Layer``."""
-        del layers
-        return True
