@@ -49,7 +49,7 @@ class Trials:
         self._progress = progress
         self._machines: dict[tuple[str, bool], QemuMachine] = {}
         self._facts: dict[str, Facts] = {}
-        self._honest: dict[tuple[str, str], frozenset[tuple[Clause, str]]] = {}
+        self._honest: dict[tuple[str, str, bool], frozenset[tuple[Clause, str]]] = {}
 
     def of(self, saboteur: Saboteur, folder: Path) -> Caught:
         """Run it. Raises what opening a machine raises."""
@@ -75,7 +75,7 @@ class Trials:
 
     def _kernel_s_own(self, saboteur: Saboteur, folder: Path) -> frozenset[tuple[Clause, str]]:
         """The findings that the same variant has without sabotage."""
-        key = (saboteur.variant, saboteur.kernel)
+        key = (saboteur.variant, saboteur.kernel, saboteur.conforming)
         if key not in self._honest:
             machine = cast("Machine", self._machine(saboteur))
             verdict = self._run(saboteur, machine, folder / "honest")
