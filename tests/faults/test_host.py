@@ -13,12 +13,11 @@ import pytest
 
 from conformance import session
 from conformance.record import read_record
-from conformance.report.result import Asked
-from conformance.session import Recorder, open_library
-from conformance.task import Job, broken
+from conformance.task import broken
 from tests.faults.conftest import Told
 from tests.meta.conftest import LIMIT, ROOT, User
 from tests.support.fake_engine import LOUD_VARIABLE
+from tests.support.recorders import recorder
 
 ALL = tuple(f"fake_{letter}_passes" for letter in "abcdef")
 
@@ -137,19 +136,10 @@ def test_the_clock_jumps_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     times = iter([datetime(2026, 5, 5, tzinfo=UTC)])
     last = datetime(1970, 1, 1, tzinfo=UTC)
     monkeypatch.setattr(session, "now", lambda: next(times, last) + timedelta(0))
-    library = open_library(())
-    jobs = [Job(variant=variant, kernel="debian/trixie") for variant in library.variants[:2]]
-    with Recorder(
-        tmp_path,
-        library=library,
-        jobs=jobs,
-        rows=(),
-        asked=Asked(),
-        kernels={"debian/trixie": {}},
-        modules=(),
-    ) as recorder:
+    made, jobs = recorder(tmp_path, variants=2)
+    with made:
         for job in jobs:
-            recorder.add(job, broken(job, "no guest"))
+            made.add(job, broken(job, "no guest"))
     record = read_record(tmp_path / "record.jsonl")
     assert record.footer is not None
     assert record.header.started == "2026-05-05T00:00:00Z"
