@@ -230,6 +230,7 @@ def _run(
         many_kernels=len(kernels) > 1,
         options=repeat_options(cases, [Path(name) for name in setup.modules]),
     )
+    expected = {_name(job, asked): durations.of(job) for job in left}
     with (
         Recorder(
             folder,
@@ -242,7 +243,7 @@ def _run(
             interrupted=interrupted,
             more=part,
         ) as recorder,
-        display(told, len(left), asked) as live,
+        display(told, len(left), asked, expected=expected) as live,
     ):
         handlers: _Handlers = {
             "started": lambda job: live.started(_name(job, asked)),

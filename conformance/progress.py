@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -29,15 +29,25 @@ class Display(Protocol):
 
 @contextmanager
 def display(
-    console: Console, total: int, asked: Asked, clock: Callable[[], float] = time.monotonic
+    console: Console,
+    total: int,
+    asked: Asked,
+    clock: Callable[[], float] = time.monotonic,
+    *,
+    expected: Mapping[str, float] | None = None,
 ) -> Iterator[Display]:
-    """The display that fits ``console``, while the run goes on."""
+    """The display that fits ``console``, while the run goes on.
+
+    ``expected`` says how long each variant takes, by its name; without it all take the same. A run
+    that begins with the longest would else seem to take for ever.
+    """
+    left = Clock(total, clock, expected or {})
     if console.is_terminal:
-        live = Live(console, total, asked, clock)
+        live = Live(console, total, asked, left)
         with live.bar:
             yield live
     else:
-        yield Lines(console, total, asked, clock)
+        yield Lines(console, total, asked, left)
 
 
 @contextmanager
@@ -50,21 +60,35 @@ def preparing(console: Console) -> Iterator[Callable[[str], None]]:
         yield lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+_LEAST = 0.01
+"""Seconds."""
+
+
 class Clock:
     """How long is left, by what was done so far."""
 
-    def __init__(self, total: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, total: int, clock: Callable[[], float], expected: Mapping[str, float]
+    ) -> None:
         self._clock = clock
         self._began = clock()
-        self._total = total
+        # What is skipped takes no time to speak of, and some all the same.
+        self._expected = {name: max(spent, _LEAST) for name, spent in expected.items()}
+        self._work = sum(self._expected.values()) if expected else float(total)
+        self._worked = 0.0
         self.done = 0
+
+    def finished(self, name: str) -> None:
+        """A variant is done."""
+        self.done += 1
+        self._worked += self._expected.get(name, 1.0)
 
     def left(self) -> str:
         """``3 min left``; nothing before the first case is done."""
         if not self.done:
             return ""
         spent = self._clock() - self._began
-        return f"{span(spent / self.done * (self._total - self.done))} left"
+        return f"{span(spent / self._worked * (self._work - self._worked))} left"
 
 
 def span(seconds: float) -> str:
@@ -93,12 +117,10 @@ def remark(result: Result, asked: Asked) -> str:
 class Live:
     """A bar with cases done, running and time left; what is not good scrolls by above it."""
 
-    def __init__(
-        self, console: Console, total: int, asked: Asked, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, console: Console, total: int, asked: Asked, clock: Clock) -> None:
         self._console = console
         self._asked = asked
-        self._clock = Clock(total, clock)
+        self._clock = clock
         self._running: dict[str, None] = {}
         self.bar = Progress(
             MofNCompleteColumn(),
@@ -117,7 +139,7 @@ class Live:
     def finished(self, name: str, result: Result) -> None:
         """See ``Display``."""
         self._running.pop(name, None)
-        self._clock.done += 1
+        self._clock.finished(name)
         self.bar.advance(self._task)
         outlook = result.outlook(self._asked)
         if outlook not in (Outlook.GOOD, Outlook.SKIPPED):
@@ -137,13 +159,11 @@ class Live:
 class Lines:
     """One line for each variant that is done."""
 
-    def __init__(
-        self, console: Console, total: int, asked: Asked, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, console: Console, total: int, asked: Asked, clock: Clock) -> None:
         self._console = console
         self._asked = asked
         self._total = total
-        self._clock = Clock(total, clock)
+        self._clock = clock
         self._running = 0
 
     def started(self, name: str) -> None:  # noqa: ARG002 - a log tells of what is done
@@ -153,7 +173,7 @@ class Lines:
     def finished(self, name: str, result: Result) -> None:
         """See ``Display``."""
         self._running -= 1
-        self._clock.done += 1
+        self._clock.finished(name)
         known = " as known" if result.outlook(self._asked) is Outlook.KNOWN else ""
         place = f"[{self._clock.done}/{self._total}, {self._running} running, {self._clock.left()}]"
         told = remark(result, self._asked)

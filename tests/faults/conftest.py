@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import select
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pytest
 
 from tests.faults.page import rows
 
+_END_LIMIT = 10.0
+"""Seconds that a process gets which has let go of its memory already."""
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER, linux/prctl.h
 
 
@@ -26,9 +29,23 @@ def processes() -> set[str]:
                 words = (base / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             except OSError:
                 continue
+            if not words and _ends(int(pid)):
+                continue
             if state != "Z" and "resource_tracker" not in words:
                 found.add(f"{pid} {words}")
     return found
+
+
+def _ends(pid: int) -> bool:
+    """Whether a process that has no command line any more is on its way out, and gets there."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([fd], [], [], _END_LIMIT)[0])
+    finally:
+        os.close(fd)
 
 
 def descriptors() -> set[str]:

@@ -65,11 +65,23 @@ def test_preparing_a_log() -> None:
 
 def test_time_left_is_unknown_at_first() -> None:
     hands = Hands()
-    clock = Clock(4, hands)
+    clock = Clock(4, hands, {})
     assert clock.left() == ""
     hands.now += 30
-    clock.done = 1
+    clock.finished("one")
     assert clock.left() == "2 min left"
+
+
+def test_time_left_goes_by_what_each_is_expected_to_take() -> None:
+    hands = Hands()
+    clock = Clock(3, hands, {"long": 100.0, "short": 20.0, "skipped": 0.0})
+    hands.now += 200
+    clock.finished("long")
+    # By the number of them it would be 400 s.
+    assert clock.left() == "40 s left"
+    clock.finished("short")
+    clock.finished("skipped")
+    assert clock.left() == "0 s left"
 
 
 @pytest.mark.parametrize(
