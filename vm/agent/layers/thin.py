@@ -53,6 +53,15 @@ class State:
         )
 
 
+def mapped_bytes(name: str) -> int:
+    """What a thin device maps, by its own status, which needs no commit. Raises RigError."""
+    try:
+        [(_, line)] = dm.status(name)
+        return int(line.split()[0]) * dm.SECTOR
+    except (OSError, ValueError) as error:
+        raise RigError(f"{name} does not tell what it maps: {one_line(error)}") from error
+
+
 class ThinPool(Layer):
     """A pool over two linear devices, which can grow, side by side on the layer below.
 
