@@ -39,6 +39,8 @@ class Shortage(Value):
 
     OF_SPACE: ClassVar[bool] = True
     """Whether it is space for data that runs short; where not, writes into a file do not fail."""
+    LATE_GAUGE: ClassVar[bool] = False
+    """Whether its gauge tells what was committed last, so that space given back may show a step later."""
     RESERVED: ClassVar[int] = 0
     """Bytes that its gauge may show as left although a request was refused for want of space."""
 
@@ -274,6 +276,9 @@ class ThinData(Shortage):
     """Somebody else's thin device takes all of a pool's data space but ``leave``."""
 
     OF: ClassVar[frozenset[Ability]] = frozenset({"pool"})
+    # pool_status() in drivers/md/dm-thin.c. A discard under way counts its chunks twice, moreover
+    # (process_prepared_discard_passdown_pt1()).
+    LATE_GAUGE: ClassVar[bool] = True
 
     kind: Literal["thin_data"]
     layer: Name = Field(description="a thin pool")

@@ -12,6 +12,7 @@ from conformance.model import (
     Level,
     Op,
     RangeOp,
+    Relieve,
     Role,
     Run,
     Trim,
@@ -141,7 +142,7 @@ def _given_back(trial: Trial, act: Act, taken: Taken) -> Iterator[Finding]:
     if failed_commands(taken.seen.commands) or any(op.result < 0 for op in taken.ops):
         return
     before = act.scene.taken[taken.index - 1].seen.watch.reading.used
-    freed = before - taken.seen.watch.reading.used
+    freed = before - _used_after(act, taken)
     if freed < step.frees:
         what = "removing and trimming" if isinstance(step, Trim) else step.op.value
         yield trial.finding(
@@ -153,6 +154,17 @@ def _given_back(trial: Trial, act: Act, taken: Taken) -> Iterator[Finding]:
             step=taken.name,
             evidence=[f"{program(c.argv)}: {c.output[-200:].strip()}" for c in taken.seen.commands],
         )
+
+
+def _used_after(act: Act, taken: Taken) -> int:
+    """By the gauge, or by a late one's word of a step later, if that step gave nothing back itself."""
+    used = taken.seen.watch.reading.used
+    following = act.scene.taken[taken.index + 1 : taken.index + 2]
+    if not act.scene.arm.shortage.LATE_GAUGE or not following:
+        return used
+    if isinstance(following[0].step, Relieve | Trim | RangeOp):
+        return used
+    return min(used, following[0].seen.watch.reading.used)
 
 
 def _refused(trial: Trial, act: Act, taken: Taken) -> Iterator[Finding]:

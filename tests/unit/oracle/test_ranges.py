@@ -27,6 +27,7 @@ DISCARD = "loop_enospc_discard[discard-off]"
 CUT = "loop_enospc_truncated_backing[direct-off]"
 END = "loop_enospc_end_of_device[direct]"
 DETACH = "loop_enospc_detach_failing[direct-off]"
+THIN_TRIM = "thin_fs_trim[ext4]"
 READS = "loop_enospc_reads[true-off]"
 NO_INODES = "loop_quota_inodes_used_up[tmpfs-direct]"
 USER = "quota_direct_write[ext4-user-buffered]"
@@ -136,6 +137,16 @@ FOUND: dict[str, tuple[str, Edits, set[tuple[str, str, str]]]] = {
         {("discard",): used(2 << 20)},
         {("must", "reusable", "space-not-given-back")},
     ),
+    "a trim on a thin pool that gives nothing back, then or later": (
+        THIN_TRIM,
+        {("trim_short", "more"): used(64 << 20)},
+        {("must", "reusable", "space-not-given-back")},
+    ),
+    "a trim after relief that gives nothing back": (
+        THIN_TRIM,
+        {("trim_relieved", "unmount_relieved"): used(64 << 20)},
+        {("must", "reusable", "space-not-given-back")},
+    ),
     "a write refused although a discard made room": (
         DISCARD,
         {
@@ -203,6 +214,7 @@ def test_a_fault_is_found(name: str, tmp_path: Path) -> None:
 
 ALLOWED: dict[str, tuple[str, Edits]] = {
     "anything after a discard": (DISCARD, {("read_elsewhere",): holds("foreign", 64 << 10)}),
+    "a trim that the pool counts a step later": (THIN_TRIM, {("trim_relieved",): used(64 << 20)}),
     "anything after a zeroing that failed": (
         ZERO,
         {("op_new",): result(-errno.ENOSPC), ("read_new",): holds("foreign", 8 << 20)},

@@ -112,6 +112,25 @@ def _tmpfs_direct_io(site: Site) -> str:
     )
 
 
+def _loop_reads_take_no_space(site: Site) -> str:
+    """Whether reading a hole through a loop device leaves its tmpfs as it was."""
+    with Stack(loop_rig(4 * MIB), site) as layers:
+        backing = layers["probe_back"].path
+        before = os.statvfs(backing).f_bfree
+        fd = os.open(layers["probe_device"].path, os.O_RDONLY)
+        try:
+            os.preadv(fd, [bytearray(MIB)], MIB)
+        finally:
+            os.close(fd)
+        taken = (before - os.statvfs(backing).f_bfree) * os.statvfs(backing).f_frsize
+    if taken <= 0:
+        return ""
+    return (
+        f"reading holes takes space of the tmpfs here (1 MiB took {taken} bytes; tmpfs stores no page "
+        "for a loop device's read since Linux 5.18), so that what the case needs to be a hole is none"
+    )
+
+
 def _quota(fs: str) -> Callable[[Site], str]:
     def probe(site: Site) -> str:
         missing = has_fs(fs, site)
@@ -174,6 +193,7 @@ PROBES: dict[str, Callable[[Site], str]] = {
     "loop_charges_memcg": _loop_charges_memcg,
     "loop_charges_memcg_v1": _loop_charges_memcg_v1("memory+blkio"),
     "loop_charges_memcg_v1_alone": _loop_charges_memcg_v1("memory"),
+    "loop_reads_take_no_space": _loop_reads_take_no_space,
     "tmpfs_direct_io": _tmpfs_direct_io,
     "tmpfs_huge_pages": _tmpfs_huge_pages,
     "quota_ext4": _quota("ext4"),
