@@ -4,6 +4,9 @@ Two kinds. A server of the suite's own that lies is a value of its layer's ``beh
 this module have those. All others are shell scripts that the guest runs before or after a step, of
 which neither case, plan, record nor judge know (``machine.py``). What a saboteur violates is said
 here from the norm, clause by clause, and never from what a run showed.
+
+A mender is the reverse, by the same means: it makes up for what every kernel lacks in a variant, so that
+the variant is seen to pass, and nothing else was wrong with it.
 """
 
 from __future__ import annotations
@@ -37,7 +40,8 @@ class Saboteur:
 
     ``clauses`` are those that it violates, at the level ``must`` or, in ``should``, below it. ``first``
     is the one that the report's first line names. ``broken`` are words of the reason for which there must
-    be no verdict. ``conforming``: with the loop.ko that meets the norm (tests/module).
+    be no verdict. ``mends``: clauses that the kernel alone violates in this variant, and that hold with
+    it; the verdict is PASS. ``conforming``: with the loop.ko that meets the norm (tests/module).
     """
 
     name: str
@@ -49,6 +53,7 @@ class Saboteur:
     should: frozenset[Clause] = frozenset()
     first: Clause | None = None
     broken: str = ""
+    mends: frozenset[Clause] = frozenset()
     conforming: bool = False
     why: str = ""
 
@@ -130,6 +135,12 @@ END
 setsid python3 /tmp/loser.py >/dev/null 2>&1 </dev/null &
 echo $! >/tmp/loser
 sleep 1
+"""
+
+_ROOM_FOR_ONE: Final = """
+zram=/sys/block/$(basename {device})
+read -r _ _ _ limit _ <$zram/mm_stat
+echo $((limit + 8192)) >$zram/mem_limit
 """
 
 SABOTEURS: Final = (
@@ -564,6 +575,25 @@ SABOTEURS: Final = (
         acts=(Act(step="fill", rewrite="warn"),),
         clauses=frozenset({Clause.KERNEL_SOUND}),
         first=Clause.KERNEL_SOUND,
+    ),
+    Saboteur(
+        name="a mender (zram)",
+        does="at its limit the device gets room for two pages more, before it has to free what it replaces",
+        variant="zram_overwrite[direct]",
+        acts=(Act(step="overwrite", script=_ROOM_FOR_ONE),),
+        mends=frozenset({Clause.OVERWRITE_IN_PLACE}),
+    ),
+    Saboteur(
+        name="a mender (dm-thin)",
+        does="the first chunk, which a flush is sent to, gets its space before there is none",
+        variant="thin_flush[direct]",
+        acts=(
+            Act(
+                step="impose",
+                script="dd if=/dev/zero of={device} bs=64K count=1 oflag=direct conv=notrunc",
+            ),
+        ),
+        mends=frozenset({Clause.OVERWRITE_IN_PLACE}),
     ),
 )
 """One row of the table each."""
