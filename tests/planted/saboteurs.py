@@ -5,8 +5,7 @@ this module have those. All others are shell scripts that the guest runs before 
 which neither case, plan, record nor judge know (``machine.py``). What a saboteur violates is said
 here from the norm, clause by clause, and never from what a run showed.
 
-A mender is the reverse, by the same means: it makes up for what every kernel lacks in a variant, so that
-the variant is seen to pass, and nothing else was wrong with it.
+Menders, which are the reverse, are in ``menders.py``.
 """
 
 from __future__ import annotations
@@ -135,12 +134,6 @@ END
 setsid python3 /tmp/loser.py >/dev/null 2>&1 </dev/null &
 echo $! >/tmp/loser
 sleep 1
-"""
-
-_ROOM_FOR_ONE: Final = """
-zram=/sys/block/$(basename {device})
-read -r _ _ _ limit _ <$zram/mm_stat
-echo $((limit + 8192)) >$zram/mem_limit
 """
 
 SABOTEURS: Final = (
@@ -575,25 +568,6 @@ SABOTEURS: Final = (
         acts=(Act(step="fill", rewrite="warn"),),
         clauses=frozenset({Clause.KERNEL_SOUND}),
         first=Clause.KERNEL_SOUND,
-    ),
-    Saboteur(
-        name="a mender (zram)",
-        does="at its limit the device gets room for two pages more, before it has to free what it replaces",
-        variant="zram_overwrite[direct]",
-        acts=(Act(step="overwrite", script=_ROOM_FOR_ONE),),
-        mends=frozenset({Clause.OVERWRITE_IN_PLACE}),
-    ),
-    Saboteur(
-        name="a mender (dm-thin)",
-        does="the first chunk, which a flush is sent to, gets its space before there is none",
-        variant="thin_flush[direct]",
-        acts=(
-            Act(
-                step="impose",
-                script="dd if=/dev/zero of={device} bs=64K count=1 oflag=direct conv=notrunc",
-            ),
-        ),
-        mends=frozenset({Clause.OVERWRITE_IN_PLACE}),
     ),
 )
 """One row of the table each."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from conformance.model import Clause, Status
+from tests.planted.menders import MENDERS
 from tests.planted.saboteurs import SABOTEURS, Saboteur
 from tests.planted.trial import Caught, Trials
 
@@ -84,7 +85,7 @@ def main() -> int:
     trials = Trials(lambda line: say(f"{line}\n"))
     rows, wrong = [], 0
     with tempfile.TemporaryDirectory() as folder:
-        for number, saboteur in enumerate(SABOTEURS):
+        for number, saboteur in enumerate((*SABOTEURS, *MENDERS)):
             caught = trials.of(saboteur, Path(folder) / str(number))
             good = right(saboteur, caught)
             wrong += not good
