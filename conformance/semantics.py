@@ -28,6 +28,7 @@ from conformance.model import (
     Metadata,
     Mount,
     NoShortage,
+    RangeKind,
     RangeOp,
     Relieve,
     RemoveCgroup,
@@ -262,8 +263,8 @@ def _check_steps(arm: ArmParts, rig: _Rig, tell: Tell) -> None:
             if found is not None and isinstance(step, (Write, Calls, Verify, RangeOp)):
                 past = isinstance(step, Write) and step.past_end
                 rig.region(node, step.target, step.offset, step.length, tell, past_end=past)
-        if isinstance(step, RangeOp) and step.request is not None:
-            _check_request(node, step.request, step.length, tell)
+        if isinstance(step, RangeOp):
+            _check_range(step, node, rig, tell)
         if isinstance(step, Write):
             _check_write(step, node, rig, tell)
         if isinstance(step, Calls):
@@ -277,6 +278,13 @@ def _check_steps(arm: ArmParts, rig: _Rig, tell: Tell) -> None:
             if first != step.name:
                 message = f"generation: {first!r} writes {step.generation} already"
                 tell(child(node, "generation"), message)
+
+
+def _check_range(step: RangeOp, node: Table, rig: _Rig, tell: Tell) -> None:
+    if step.op is RangeKind.ZONE_RESET:
+        rig.wanted(node, "target", step.target, frozenset({"zones"}), tell)
+    if step.request is not None:
+        _check_request(node, step.request, step.length, tell)
 
 
 def _check_write(step: Write, node: Table, rig: _Rig, tell: Tell) -> None:

@@ -2,8 +2,8 @@
 
 ``python -I -S own_tmpfs.py BYTES`` with a Unix socket as its standard input. It sends the file's
 descriptor; after that it reads sizes, in lines, and answers each with a line: nothing, or what went wrong.
-The tmpfs is mounted in a mount namespace of the program's own (and a user namespace, where it is not
-run by root), so nothing is mounted on the host. It ends with the socket; once the file is closed too,
+The tmpfs is mounted in a mount namespace of the program's own (and a user namespace, where it may not
+mount otherwise), so nothing is mounted on the host. It ends with the socket; once the file is closed too,
 all is gone. What goes wrong before is one line on standard error, with exit status 1.
 
 Not part of the importing program: a namespace is a process's, and a process with threads cannot enter
@@ -60,8 +60,9 @@ def _resize(size: int) -> str:
 def _enter() -> None:
     """Leave the host's namespaces. Raises OSError."""
     user, group = os.getuid(), os.getgid()
-    _checked("unshare", _libc.unshare(_CLONE_NEWNS | (_CLONE_NEWUSER if user else 0)))
-    if user:
+    # Who lacks CAP_SYS_ADMIN, root in a container among others, has it in a user namespace of his own.
+    if _libc.unshare(_CLONE_NEWNS) != 0:
+        _checked("unshare", _libc.unshare(_CLONE_NEWNS | _CLONE_NEWUSER))
         # Who is mapped to nobody cannot make a file. No groups may be dropped: user_namespaces(7).
         _write("/proc/self/setgroups", "deny")
         _write("/proc/self/uid_map", f"0 {user} 1")

@@ -10,7 +10,9 @@ from typing import Literal, NamedTuple
 
 from conformance.model.base import Value
 
-RangeWord = Literal["discard", "zeroout", "zero_range", "punch_hole", "write_zeroes", "allocate"]
+RangeWord = Literal[
+    "discard", "zeroout", "zero_range", "punch_hole", "write_zeroes", "allocate", "zone_reset"
+]
 """The words of ``RangeKind``, as records have them."""
 
 

@@ -197,6 +197,11 @@ class Hog(Shortage):
     kind: Literal["hog"]
     layer: Name
     leave: Bytes = Field(description="bytes that stay available, rounded to the layer's blocks")
+    grows: Bytes = Field(
+        default=0,
+        description="bytes that are cut from that file as soon as nothing is left, again and again, "
+        "until half of it is gone",
+    )
 
 
 class ServerSpace(Shortage):
@@ -360,6 +365,12 @@ class GuestMemory(Shortage):
 
     kind: Literal["guest_memory"]
     leave: Bytes = Field(description="bytes that stay available, by /proc/meminfo")
+    lasts: int = Field(
+        default=0,
+        ge=0,
+        description="seconds with half of that or less, after which that process ends by itself; 0: it "
+        "does not",
+    )
 
 
 class NoShortage(Shortage):

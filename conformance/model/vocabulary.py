@@ -192,13 +192,14 @@ class RangeKind(StrEnum):
     PUNCH_HOLE = "punch_hole"  # fallocate(2) with FALLOC_FL_PUNCH_HOLE
     WRITE_ZEROES = "write_zeroes"  # fallocate(2) with FALLOC_FL_WRITE_ZEROES, since Linux 6.17
     ALLOCATE = "allocate"  # fallocate(2) with mode 0
+    ZONE_RESET = "zone_reset"  # ioctl BLKRESETZONE, on whole zones
 
 
 ZEROES = frozenset(
     {RangeKind.ZEROOUT, RangeKind.ZERO_RANGE, RangeKind.PUNCH_HOLE, RangeKind.WRITE_ZEROES}
 )
 """After one of these has succeeded, the range reads as zeros: fallocate(2), and the ioctl's name."""
-TAKES_SPACE_AWAY = frozenset({RangeKind.DISCARD, RangeKind.PUNCH_HOLE})
+TAKES_SPACE_AWAY = frozenset({RangeKind.DISCARD, RangeKind.PUNCH_HOLE, RangeKind.ZONE_RESET})
 """After one of these the range may be without space."""
 PROMISES_SPACE = frozenset({RangeKind.ZERO_RANGE, RangeKind.WRITE_ZEROES, RangeKind.ALLOCATE})
 """After one of these has succeeded, writes into the range do not want for space: fallocate(2)."""

@@ -78,6 +78,7 @@ CALLS: Final = {
     RangeKind.PUNCH_HOLE: "fallocate(PUNCH_HOLE)",
     RangeKind.WRITE_ZEROES: "fallocate(WRITE_ZEROES)",
     RangeKind.ALLOCATE: "fallocate(0)",
+    RangeKind.ZONE_RESET: "BLKRESETZONE",
 }
 _END: Final = 1 << 62
 _DATA: Final = frozenset({"generation", "foreign"})
@@ -375,7 +376,7 @@ class _Ledger:
 
     def _altered(self, kind: RangeKind, op: Op) -> None:
         start, end = op.offset, op.offset + op.length
-        if kind is RangeKind.DISCARD:
+        if kind in (RangeKind.DISCARD, RangeKind.ZONE_RESET):
             self._erase(start, end)
             return
         self._order += 1

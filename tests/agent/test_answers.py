@@ -388,6 +388,28 @@ def test_the_gauge_of_a_filesystem_that_is_not_mounted_is_the_last_one(tmp_path:
     assert hog.reading() == last
 
 
+class Full(Hog):
+    """One over a filesystem that never has space for anybody else."""
+
+    def _available(self) -> int:
+        return 0
+
+
+def test_somebody_cuts_the_file_that_takes_the_space_down_to_half(tmp_path: Path) -> None:
+    layer = Unmounted({"name": "fs"}, {}, Site())
+    layer.path, layer.mounted = str(tmp_path), True
+    hog = Full({"kind": "hog", "layer": "fs", "leave": 0}, {"fs": layer}, Tree())
+    path = tmp_path / ".hog"
+    path.write_bytes(bytes(9 * BLOCK))
+    hog._give(str(path), BLOCK)
+    giver = hog._giver
+    assert giver is not None
+    assert poll_until(lambda: path.stat().st_size == 5 * BLOCK, 30)
+    assert not giver.look()
+    assert giver.kill()
+    assert path.stat().st_size == 5 * BLOCK
+
+
 def test_a_bystander_goes_round_in_its_region_and_ends_when_told(tmp_path: Path) -> None:
     device = tmp_path / "device"
     device.write_bytes(bytes(16 * BLOCK))

@@ -30,7 +30,7 @@ def asked(path: Path, op: str, length: int, request: int) -> list[Op]:
 
 
 def test_the_guest_knows_every_word_for_a_call() -> None:
-    assert {*kernel.RANGE_MODES, "discard", "zeroout"} == set(RangeKind)
+    assert {*kernel.RANGE_MODES, "discard", "zeroout", "zone_reset"} == set(RangeKind)
 
 
 def test_a_step_without_a_request_is_one_call() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -11,7 +13,8 @@ from agent.layers import KINDS, Layer, Site
 from agent.layers.base import Fact
 from agent.layers.memory import Zram
 from agent.layers.stack import Cache, Crypt, Integrity, Linear, Mirror, Writecache, computed, health
-from agent.shortages.memory import GuestMemory, ZramLimit
+from agent.shortages import memory
+from agent.shortages.memory import GuestMemory, Meminfo, ZramLimit
 
 MIB = 1 << 20
 
@@ -128,6 +131,36 @@ def test_who_takes_the_memory_leaves_no_less_than_there_is() -> None:
         gauge.relieve()
 
 
+def test_memory_is_given_back_once_there_was_none_for_so_long_on_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it depends on how fast this machine is: the clock goes as its reader looks."""
+    told = iter([9000, 500, 9000, 400, 300, 200, 100])
+    meminfo = tmp_path / "meminfo"
+
+    def look(_: float) -> None:
+        # In place, as the kernel's file: it was opened once.
+        with meminfo.open("r+") as file:
+            file.write(f"MemTotal: 9999 kB\nMemAvailable: {next(told):5} kB\n")
+        now[0] += 1.0
+
+    now = [100.0]
+    meminfo.write_text(f"MemTotal: 9999 kB\nMemAvailable: {9999:5} kB\n")
+    monkeypatch.setattr(memory.time, "sleep", look)
+    monkeypatch.setattr(memory.time, "monotonic", lambda: now[0])
+    memory._sit_out(Meminfo(str(meminfo)), 2.0, 512 * 1024)
+    # 500 KiB did not last; of the four after that the third is two seconds after the first.
+    assert list(told) == [100]
+
+
+def test_a_file_that_says_nothing_of_memory_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 1 kB\n")
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(RigError, match="no MemAvailable"):
+        Meminfo(str(tmp_path / "meminfo"))
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
 def test_the_guest_knows_every_new_device() -> None:
     names = {"dm_linear", "dm_crypt", "dm_integrity", "dm_writecache", "dm_cache", "dm_mirror"}
-    assert names | {"md_raid", "zram", "brd", "null_blk"} <= set(KINDS)
+    assert names | {"md_raid", "zram", "brd", "null_blk", "zloop"} <= set(KINDS)

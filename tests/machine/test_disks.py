@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,3 +76,80 @@ def test_a_helper_that_is_gone_is_told(helper: Path) -> None:
     with pytest.raises(OSError, match="the helper of the disk's file is gone"):
         file.squeeze(4096)
     file.close()
+
+
+MIB = 1 << 20
+# All that the helper imports comes first: whoever it becomes need not be able to read it.
+_BECOMES = """
+import codecs, ctypes, os, socket, sys
+from pathlib import Path
+codecs.lookup("ascii")
+_prctl = ctypes.CDLL(None).prctl
+if os.getuid() == 0:
+    {how}
+"""
+NOBODY = """
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+    _prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: as who never was root, it owns its files in /proc
+"""
+MAY_NOT_MOUNT = """
+    caps = (ctypes.c_uint32 * 6)()
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    libc = ctypes.CDLL(None)
+    libc.capget(header, caps)
+    for word in (0, 1):  # effective and permitted, without CAP_SYS_ADMIN
+        caps[word] &= ~(1 << 21)
+    assert libc.capset(header, caps) == 0
+"""
+
+
+def fill(file: int) -> tuple[int, int | None]:
+    """Bytes that it took, and the error that ended it."""
+    taken = 0
+    try:
+        while taken < 8 * MIB:
+            taken += os.pwrite(file, bytes(65536), taken)
+    except OSError as error:
+        return taken, error.errno
+    return taken, None
+
+
+def as_who(how: str, program: str) -> list[str]:
+    """A command that becomes somebody else, and then runs a program's text."""
+    text = _BECOMES.format(how=how.strip()) + program.replace("from __future__", "#")
+    return [sys.executable, "-I", "-S", "-c", text, str(MIB)]
+
+
+@pytest.mark.parametrize("how", [NOBODY, MAY_NOT_MOUNT], ids=["nobody", "root-in-a-container"])
+def test_who_may_not_mount_has_a_tmpfs_in_a_user_namespace(how: str) -> None:
+    """Where such a namespace is refused to him, he is told in one line."""
+    tried = "sys.exit(ctypes.CDLL(None).unshare(0x10020000) != 0)  # CLONE_NEWUSER | CLONE_NEWNS"
+    allowed = subprocess.run(as_who(how, tried), check=False).returncode == 0
+    with contextlib.ExitStack() as stack:
+        ours, theirs = (stack.enter_context(end) for end in socket.socketpair())
+        ours.settimeout(30)
+        helper = subprocess.Popen(
+            as_who(how, Path(own_tmpfs.__file__).read_text()),
+            stdin=theirs.fileno(),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        stack.callback(helper.kill)
+        theirs.close()
+        _, files, _, _ = socket.recv_fds(ours, 64, 1)
+        assert bool(files) == allowed
+        if not files:
+            assert helper.communicate()[1].count("\n") == 1
+            assert helper.returncode == 1
+            return
+        (file,) = files
+        stack.callback(os.close, file)
+        assert fill(file) == (MIB, errno.ENOSPC)
+        ours.sendall(f"{4 * MIB}\n".encode())
+        assert ours.recv(64) == b"\n"
+        assert fill(file) == (4 * MIB, errno.ENOSPC)
+        ours.close()
+        _, complaint = helper.communicate(timeout=30)
+        assert (helper.returncode, complaint) == (0, "")

@@ -4,6 +4,8 @@ Two kinds. A server of the suite's own that lies is a value of its layer's ``beh
 this module have those. All others are shell scripts that the guest runs before or after a step, of
 which neither case, plan, record nor judge know (``machine.py``). What a saboteur violates is said
 here from the norm, clause by clause, and never from what a run showed.
+
+Menders, which are the reverse, are in ``menders.py``.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ class Saboteur:
 
     ``clauses`` are those that it violates, at the level ``must`` or, in ``should``, below it. ``first``
     is the one that the report's first line names. ``broken`` are words of the reason for which there must
-    be no verdict. ``conforming``: with the loop.ko that meets the norm (tests/module).
+    be no verdict. ``mends``: clauses that the kernel alone violates in this variant, and that hold with
+    it; the verdict is PASS. ``conforming``: with the loop.ko that meets the norm (tests/module).
     """
 
     name: str
@@ -49,6 +52,7 @@ class Saboteur:
     should: frozenset[Clause] = frozenset()
     first: Clause | None = None
     broken: str = ""
+    mends: frozenset[Clause] = frozenset()
     conforming: bool = False
     why: str = ""
 

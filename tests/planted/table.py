@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from conformance.model import Clause, Status
+from tests.planted.menders import MENDERS
 from tests.planted.saboteurs import SABOTEURS, Saboteur
 from tests.planted.trial import Caught, Trials
 
@@ -23,7 +24,8 @@ away. Case, plan, agent and judge do not know of it ([tests/planted/](../tests/p
 written down beside it, from the norm; a row is right if the judge names these clauses and no others, beside
 what the same variant shows on that kernel without it. The first clause is what the report's first line names.
 `tox -e planted` asserts all of it, and that no clause is without a saboteur; `python -m tests.planted.table`
-makes this page. That each clause is caught in a guest of the model, without a kernel, is in
+makes this page. A mender is the reverse: with it a variant passes that no kernel passes alone.
+That each clause is caught in a guest of the model, without a kernel, is in
 tests/unit/oracle/test_planted_faults.py.
 
 | saboteur | what it does | variant, kernel | caught by |
@@ -38,6 +40,8 @@ def right(saboteur: Saboteur, caught: Caught) -> bool:
     if saboteur.broken:
         reasons = " ".join(caught.reasons)
         return caught.status is Status.BROKEN and saboteur.broken in reasons
+    if saboteur.mends and not (caught.status is Status.PASS and saboteur.mends <= caught.alone):
+        return False
     wanted = (saboteur.clauses, saboteur.should, saboteur.first)
     return not caught.reasons and wanted == (
         frozenset(caught.must),
@@ -54,6 +58,8 @@ def row(saboteur: Saboteur, caught: Caught) -> str:
         told = [*caught.must, *(f"{clause} (should)" for clause in caught.should)]
         by = ", ".join(f"`{clause}`" for clause in told) or "none"
     where = f"`{saboteur.variant}`, {saboteur.kernel.removeprefix('debian/')}"
+    if saboteur.mends:
+        by += f"; without it {', '.join(f'`{clause}`' for clause in sorted(saboteur.mends))}"
     why = f" ({saboteur.why})" if saboteur.why else ""
     return f"| {saboteur.name} | {saboteur.does} | {where} | {by}{why} |\n"
 
@@ -79,7 +85,7 @@ def main() -> int:
     trials = Trials(lambda line: say(f"{line}\n"))
     rows, wrong = [], 0
     with tempfile.TemporaryDirectory() as folder:
-        for number, saboteur in enumerate(SABOTEURS):
+        for number, saboteur in enumerate((*SABOTEURS, *MENDERS)):
             caught = trials.of(saboteur, Path(folder) / str(number))
             good = right(saboteur, caught)
             wrong += not good

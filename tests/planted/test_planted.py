@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from conformance.model import Clause
+from tests.planted.menders import MENDERS
 from tests.planted.saboteurs import SABOTEURS, Saboteur
 from tests.planted.table import right
 from tests.planted.trial import Caught, Trials
@@ -22,7 +23,7 @@ def trials() -> Trials:
     return Trials()
 
 
-@pytest.mark.parametrize("saboteur", SABOTEURS, ids=lambda s: s.name)
+@pytest.mark.parametrize("saboteur", [*SABOTEURS, *MENDERS], ids=lambda s: s.name)
 def test_it_is_caught_by_what_it_violates_and_by_nothing_else(
     saboteur: Saboteur, trials: Trials, tmp_path: Path
 ) -> None:

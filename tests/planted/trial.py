@@ -26,7 +26,8 @@ ROOT = Path(__file__).parents[2]
 class Caught:
     """What the judge said of a saboteur. ``failed``: commands of its own that failed.
 
-    What the kernel does by itself in the same variant, without it, is not counted.
+    What the kernel does by itself in the same variant, without it, is not counted, but with a mender:
+    those clauses are ``alone``.
     """
 
     status: Status
@@ -35,6 +36,7 @@ class Caught:
     first: Clause | None
     reasons: tuple[str, ...]
     observed: tuple[str, ...]
+    alone: frozenset[Clause]
     failed: tuple[str, ...]
 
 
@@ -60,7 +62,8 @@ class Trials:
         )
         verdict = self._run(saboteur, cast("Machine", machine), folder)
         own = self._kernel_s_own(saboteur, folder) if saboteur.acts else frozenset()
-        findings = [f for f in verdict.findings if (f.clause, f.signature) not in own]
+        counted = frozenset() if saboteur.mends else own
+        findings = [f for f in verdict.findings if (f.clause, f.signature) not in counted]
         must = tuple(dict.fromkeys(f.clause for f in findings if f.level == "must"))
         should = tuple(dict.fromkeys(f.clause for f in findings if f.level != "must"))
         return Caught(
@@ -70,6 +73,7 @@ class Trials:
             first=(*must, *should, None)[0],
             reasons=verdict.reasons,
             observed=tuple(f"{f.clause}: {f.observed}" for f in findings),
+            alone=frozenset(clause for clause, _ in own),
             failed=(*machine.failed, *machine.idle),
         )
 

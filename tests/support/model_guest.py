@@ -194,7 +194,12 @@ class ModelGuest:
         ]
         self._size = max(sizes, default=0)
         self._size = next(
-            (int(x["size"]) for x in args["layers"] if x["name"] == "image"), self._size
+            (
+                int(x["size"])
+                for x in args["layers"]
+                if x["name"] == "image" or x["layer"] == "zloop"
+            ),
+            self._size,
         )
         layers: dict[str, dict[str, str | int | bool]] = {
             layer["name"]: {"path": f"/model/{layer['name']}", "size": self._size}
@@ -482,12 +487,19 @@ class ModelGuest:
         """
         if not self._shortage.OF_SPACE or self._spared:
             return False
-        if isinstance(self._shortage, ThinData):
-            return not self._shortage.grows
+        if self._ends():
+            return False
         if not isinstance(self._shortage, MemoryLimit):
             return True
         high = isinstance(self._shortage, Memcg) and self._shortage.knob == "high"
         return self._in_memory and not high
+
+    def _ends(self) -> bool:
+        """Whether the shortage ends by itself once it was met."""
+        match self._shortage:
+            case ThinData(grows=after) | GuestMemory(lasts=after):
+                return after > 0
+        return False
 
     def _space(self, cgroup: str) -> int:
         bound = self._short and self._limits(cgroup) and self._bounds()
@@ -498,8 +510,8 @@ class ModelGuest:
         if isinstance(self._shortage, Memcg) and limit is not None:
             limit = self._shortage.limit
             self._hits += self._used() > limit
-        if isinstance(self._shortage, ThinData) and limit is not None and self._used() > limit:
-            # Somebody has extended the pool.
+        if self._ends() and limit is not None and self._used() > limit:
+            # Somebody has extended the pool, or given memory back.
             self._hits, limit = self._hits + 1, self._used()
         cow = isinstance(self._shortage, SnapshotCow)
         if isinstance(self._shortage, SnapshotCow) and limit is not None:

@@ -16,6 +16,7 @@ from conformance.model.layers.nvme import NvmeLoopLayer
 from conformance.model.layers.scsi import ScsiDebugLayer
 from conformance.model.layers.server import ServerLayer
 from conformance.model.layers.ublk import UblkLayer
+from conformance.model.layers.zoned import ZloopLayer
 from conformance.model.shortages import ScsiSense
 from conformance.parts import SHORTAGES
 
@@ -92,6 +93,29 @@ def test_scsi_debug_has_whole_mebibytes(size: int, wrong: list[str]) -> None:
     assert [key for key, _ in layer.wrong({})] == wrong
 
 
+@pytest.mark.parametrize(
+    ("size", "zone", "wrong"),
+    [
+        (12 * MIB, 2 * MIB, []),
+        (12 * MIB, 3 * MIB, ["zone"]),
+        (12 * MIB, MIB // 2, ["zone"]),
+        (11 * MIB, 2 * MIB, ["size"]),
+        (0, MIB, ["size"]),
+    ],
+)
+def test_a_zoned_device_has_whole_zones(size: int, zone: int, wrong: list[str]) -> None:
+    layer = ZloopLayer.example(name="device", on="back", size=size, zone=zone)
+    assert [key for key, _ in layer.wrong(BELOW)] == wrong
+
+
+def test_zones_past_the_page_cache_need_direct_io_of_tmpfs() -> None:
+    direct = ZloopLayer.example(name="device", on="back", size=2 * MIB)
+    cached = ZloopLayer.example(name="device", on="back", size=2 * MIB, buffered_io="on")
+    assert list(direct.needs(BELOW)) == ["probe:zloop", "probe:tmpfs_direct_io"]
+    assert list(cached.needs(BELOW)) == ["probe:zloop"]
+    assert ZloopLayer.CARRIES_ERRNO
+
+
 def test_an_nvme_target_past_the_page_cache_needs_direct_io_of_tmpfs() -> None:
     cached = NvmeLoopLayer.example(name="device", on="image")
     direct = NvmeLoopLayer.example(name="device", on="image", buffered_io="off")
@@ -112,6 +136,7 @@ def test_a_device_over_a_new_file_or_store_holds_zeros_and_has_its_size() -> Non
         NbdLayer.example(name="device", size=MIB),
         UblkLayer.example(name="device", size=MIB),
         ScsiDebugLayer.example(name="device", size=MIB),
+        ZloopLayer.example(name="device", on="back", size=MIB, zone=MIB),
     ]
     for layer in own:
         assert layer.zeroed({})

@@ -1,4 +1,4 @@
-"""What stacked devices, arrays and devices in memory say of themselves, and how arrays are judged."""
+"""What stacked devices, arrays and devices in memory say of themselves, and how they are judged."""
 
 from __future__ import annotations
 
@@ -130,11 +130,36 @@ FAULTS = {
         on_step(("read_short", "read_relieved", "read_again"), partial(reads, "zero", MIB + 65536)),
         {(Clause.ACKNOWLEDGED_READABLE, "zeros"), (Clause.ERROR_SURFACED, "lost-in-silence")},
     ),
+    "a RAM disk fails although memory comes back": (
+        "ram_disk_waits_for_memory[brd-direct]",
+        on_step(("fill",), _refuses),
+        {(Clause.RESOLVED_BY_WAITING, "main:error")},
+    ),
+    "a RAM disk has forgotten what it acknowledged": (
+        "ram_disk_small_limit[null_blk-buffered]",
+        on_step(("read_relieved",), partial(reads, "zero", 2 * MIB)),
+        {(Clause.ACKNOWLEDGED_READABLE, "zeros")},
+    ),
+    "a block is stored in the place of another": (
+        "loop_enospc_space_appears[buffered]",
+        on_step(READS, partial(reads, "foreign", 5 * MIB)),
+        {(Clause.NO_FOREIGN_DATA, "foreign")},
+    ),
+    "a zone that was reset is refused": (
+        "zloop_reset[off]",
+        on_step(("anew",), _refuses),
+        {(Clause.REUSABLE, "refused-for-nothing:EIO"), (Clause.ERRNO_PRECISE, "EIO")},
+    ),
+    "a zone tells of no error and stores nothing": (
+        "zloop_full[64K-off]",
+        on_step(READS, partial(reads, "zero", 2 * MIB)),
+        {(Clause.ACKNOWLEDGED_READABLE, "zeros"), (Clause.ERROR_SURFACED, "lost-in-silence")},
+    ),
 }
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_what_an_array_and_zram_do_wrong_is_found(name: str, tmp_path: Path) -> None:
+def test_what_devices_do_wrong_is_found(name: str, tmp_path: Path) -> None:
     variant, lie, expected = FAULTS[name]
     verdict = _verdict(variant, lie, tmp_path)
     found = {(f.clause, f.signature) for f in verdict.findings}

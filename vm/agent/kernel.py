@@ -53,6 +53,9 @@ _BLKGETSIZE64 = 0x80081272
 _BLKDISCARD = 0x1277
 _BLKZEROOUT = 0x127F
 """include/uapi/linux/fs.h: _IO(0x12, 119) and _IO(0x12, 127)."""
+_BLKRESETZONE = 0x40101283
+"""include/uapi/linux/blkzoned.h: _IOW(0x12, 131, struct blk_zone_range), which counts in sectors."""
+_SECTOR = 512
 _KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE, _WRITE_ZEROES = 0x01, 0x02, 0x10, 0x80
 RANGE_MODES = {
     "allocate": 0,
@@ -270,6 +273,9 @@ def range_op(fd: int, op: str, offset: int, length: int) -> None:
         # posix_fallocate(3) writes where there is no such call.
         words = ctypes.c_int(RANGE_MODES[op]), ctypes.c_int64(offset), ctypes.c_int64(length)
         _checked(_libc.fallocate64(ctypes.c_int(fd), *words), f"fallocate {op}")
+        return
+    if op == "zone_reset":
+        fcntl.ioctl(fd, _BLKRESETZONE, struct.pack("=QQ", offset // _SECTOR, length // _SECTOR))
         return
     request = {"discard": _BLKDISCARD, "zeroout": _BLKZEROOUT}[op]
     fcntl.ioctl(fd, request, struct.pack("=QQ", offset, length))

@@ -39,6 +39,7 @@ from conformance.model.layers.stack import AnyStackedLayer
 from conformance.model.layers.thin import AnyThinLayer
 from conformance.model.layers.ublk import UblkLayer
 from conformance.model.layers.vdo import VdoLayer
+from conformance.model.layers.zoned import ZloopLayer
 
 AnyLayer = Annotated[
     BasicLayer
@@ -54,7 +55,8 @@ AnyLayer = Annotated[
     | VdoLayer
     | AnyStackedLayer
     | MdRaidLayer
-    | AnyInMemoryLayer,
+    | AnyInMemoryLayer
+    | ZloopLayer,
     Discriminator("layer"),
 ]
 

@@ -36,6 +36,7 @@ Ability = Literal[
     "cow",
     "vdo",
     "zram",
+    "zones",
 ]
 """What can be done with a layer; ``ABILITIES`` has what each means."""
 
@@ -56,6 +57,7 @@ ABILITIES: Mapping[Ability, str] = {
     "cow": "a snapshot with space of its own",
     "vdo": "a dm-vdo volume",
     "zram": "a zram device",
+    "zones": "a zoned device",
     "quota": "a filesystem with quotas",
     "qgroup": "a btrfs subvolume",
 }

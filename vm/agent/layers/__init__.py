@@ -21,6 +21,7 @@ from agent.layers import (
     tmpfs,
     ublk,
     vdo,
+    zoned,
 )
 from agent.layers.base import Layer, Maker, Site, succeeded
 
@@ -59,6 +60,7 @@ KINDS: dict[str, Maker] = {
     "zram": memory.Zram,
     "brd": memory.Brd,
     "null_blk": memory.NullBlk,
+    "zloop": zoned.Zloop,
 }
 """The value of ``layer`` in a rig, and what makes it."""
 

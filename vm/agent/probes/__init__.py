@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from agent.basics import RigError, one_line
 from agent.layers import Site
-from agent.probes import block_status, loop, scsi, vdo
+from agent.probes import block_status, loop, scsi, vdo, zoned
 from agent.probes.kinds import KINDS
 
 PROBES: dict[str, Callable[[Site], str]] = {
@@ -18,6 +18,7 @@ PROBES: dict[str, Callable[[Site], str]] = {
     **scsi.PROBES,
     **vdo.PROBES,
     **block_status.PROBES,
+    **zoned.PROBES,
 }
 """The names after ``probe:``."""
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
 
 from agent.basics import Json, RigError, poll_until
+from agent.cgroups import Tree
+from agent.layers.base import Layer
+from agent.processes import Child
 from agent.shortages.base import Shortage
+from agent.shortages.watched import Tally, watch
 
 NAME = ".hog"
 _TRIES = 32
 _RELIEF_LIMIT = 3.0
+_OFTEN = 0.001
+"""Seconds between two looks of who gives space back: he is to come in the middle of a request."""
 
 
 class Hog(Shortage):
@@ -20,7 +27,10 @@ class Hog(Shortage):
     clusters, xfs's set-aside).
     """
 
-    _last: Json | None = None
+    def __init__(self, spec: Json, layers: Mapping[str, Layer], cgroups: Tree) -> None:
+        super().__init__(spec, layers, cgroups)
+        self._last: Json | None = None
+        self._giver: Child | None = None
 
     def _available(self) -> int:
         room = os.statvfs(self.layer().path)
@@ -58,9 +68,24 @@ class Hog(Shortage):
         slack = max(16 * grain, leave // 8)
         if not leave - slack <= found <= leave + slack:
             raise RigError(f"{self.layer().name} has {found} bytes left, not {leave}")
+        if self.spec.get("grows"):
+            self._give(path, int(self.spec["grows"]))
+
+    def _give(self, path: str, by: int) -> None:
+        least = os.stat(path).st_size // 2
+
+        def short() -> bool:
+            return self._available() == 0 and os.stat(path).st_size - by >= least
+
+        def cut() -> None:
+            os.truncate(path, os.stat(path).st_size - by)
+
+        self._giver = watch(short, cut, Tally(), pause=_OFTEN, wait=_OFTEN, urgent=True)
 
     def relieve(self) -> None:
         """Take it away again. Raises RigError."""
+        if self._giver is not None and not self._giver.kill():
+            raise RigError("who gives space back does not die of SIGKILL")
         path = f"{self.layer().path}/{NAME}"
         try:
             wanted = self._available() + os.stat(path).st_blocks * 512 * 9 // 10

@@ -5,12 +5,17 @@ from __future__ import annotations
 import mmap
 import os
 import signal
+import time
+from collections.abc import Mapping
 
 from agent import kernel
 from agent.basics import Json, RigError, poll_until, read_text
+from agent.cgroups import Tree
+from agent.layers.base import Layer
 from agent.layers.memory import Zram
 from agent.processes import Child
 from agent.shortages.base import Shortage
+from agent.shortages.watched import PAUSE, Tally
 from agent.watchers import oom
 
 _START_LIMIT = 60.0
@@ -21,6 +26,8 @@ _ROUNDS = 32
 _MAP_LOCKED = 0x2000
 """MAP_LOCKED of linux/mman.h: all of it is there when mmap(2) is back, and stays."""
 _VICTIM = "1000"
+_MEMINFO = "/proc/meminfo"
+_ROOM = 4096
 
 
 class ZramLimit(Shortage):
@@ -52,11 +59,14 @@ class ZramLimit(Shortage):
 
 
 class GuestMemory(Shortage):
-    """The gauge is /proc/meminfo, and the OOM kills that there were count as hits: with each there was
-    no memory, and then there was some again.
+    """The gauge is /proc/meminfo. OOM kills count as hits: with each there was no memory, and then there
+    was some again. So does what the process that has the memory saw, if it is to give it back.
     """
 
-    _hog: Child | None = None
+    def __init__(self, spec: Json, layers: Mapping[str, Layer], cgroups: Tree) -> None:
+        super().__init__(spec, layers, cgroups)
+        self._hog: Child | None = None
+        self._tally = Tally()
 
     def impose(self) -> None:
         """Put the limit in force. Raises RigError."""
@@ -66,7 +76,7 @@ class GuestMemory(Shortage):
         ready = mmap.mmap(-1, mmap.PAGESIZE)
         pid = os.fork()
         if pid == 0:
-            _live(leave, ready)
+            _live(leave, ready, float(self.spec.get("lasts", 0)), self._tally)
         self._hog = hog = Child.adopt(pid)
         poll_until(lambda: ready[0] == 1 or hog.look(), _START_LIMIT)
         if ready[0] != 1:
@@ -86,28 +96,53 @@ class GuestMemory(Shortage):
         """The gauge. Bytes, and kills."""
         total = _meminfo("MemTotal")
         limit = None if self._hog is None else total
-        return self.gauge(total - _available(), limit, oom.kills())
+        return self.gauge(total - _available(), limit, oom.kills() + self._tally.value)
+
+
+class Meminfo:
+    """/proc/meminfo, kept open: to read it again needs no memory of the kernel's, whose buffer stays."""
+
+    def __init__(self, path: str = _MEMINFO) -> None:
+        self._fd = os.open(path, os.O_RDONLY)
+        self._text = bytearray(_ROOM)
+        try:
+            self.available()
+        except RigError:
+            os.close(self._fd)
+            raise
+
+    def available(self) -> int:
+        """Bytes that are available, as the kernel estimates it. Raises RigError."""
+        size = os.preadv(self._fd, [self._text], 0)
+        return _field(self._text[:size].decode("ascii"), "MemAvailable")
+
+
+def _field(text: str, name: str) -> int:
+    for line in text.splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise RigError(f"{_MEMINFO} has no {name}")
 
 
 def _meminfo(name: str) -> int:
-    for line in read_text("/proc/meminfo").splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    raise RigError(f"/proc/meminfo has no {name}")
+    return _field(read_text(_MEMINFO), name)
 
 
 def _available() -> int:
     return _meminfo("MemAvailable")
 
 
-def _live(leave: int, ready: mmap.mmap) -> None:
-    """Take memory, and wait for the end."""
+def _live(leave: int, ready: mmap.mmap, lasts: float, tally: Tally) -> None:
+    """Take memory, and wait for the end: somebody else's signal, or what was agreed on."""
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_LOCKED
     taken: list[mmap.mmap] = []
     try:
         kernel.die_with_parent()
         with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
             file.write(_VICTIM)
+        meminfo = Meminfo()
+        # Whoever is to give memory back must not need any for it.
+        kernel.mlockall(kernel.MCL_CURRENT)
         # What counts as available moves with the page cache: come down to it in steps.
         for _ in range(_ROUNDS):
             excess = (_available() - leave) * 3 // 4 // mmap.PAGESIZE * mmap.PAGESIZE
@@ -115,7 +150,21 @@ def _live(leave: int, ready: mmap.mmap) -> None:
                 break
             taken.append(mmap.mmap(-1, excess, flags=flags))
         ready[0] = 1
+        if lasts:
+            # Slabs and pages in use count as available by half, so that nothing is seldom told.
+            _sit_out(meminfo, lasts, leave // 2)
+            tally.add()
+            return
         while taken:
             signal.pause()
     finally:
         os._exit(1)
+
+
+def _sit_out(meminfo: Meminfo, lasts: float, least: int) -> None:
+    """Until there were no more than ``least`` bytes for so many seconds on end."""
+    since: float | None = None
+    while since is None or time.monotonic() - since < lasts:
+        time.sleep(PAUSE)
+        short = meminfo.available() <= least
+        since = (since or time.monotonic()) if short else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import time
@@ -31,17 +32,31 @@ class Tally:
         return int.from_bytes(self._memory[:_COUNT], "little")
 
 
-def watch(short: Callable[[], bool], extend: Callable[[], None], tally: Tally) -> Child:
-    """Start a child that looks until it is ended, and extends whatever is short, a while later."""
+def watch(
+    short: Callable[[], bool],
+    extend: Callable[[], None],
+    tally: Tally,
+    *,
+    pause: float = PAUSE,
+    wait: float = WAIT,
+    urgent: bool = False,
+) -> Child:
+    """Start a child that looks until it is ended, and extends whatever is short, a while later.
+
+    One that is urgent does not wait for a worker of the kernel's that is busy to be done.
+    """
     pid = os.fork()
     if pid:
         return Child.adopt(pid)
     try:
+        if urgent:
+            with contextlib.suppress(PermissionError):
+                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
         while True:
             if short():
                 tally.add()
-                time.sleep(WAIT)
+                time.sleep(wait)
                 extend()
-            time.sleep(PAUSE)
+            time.sleep(pause)
     finally:
         os._exit(1)
