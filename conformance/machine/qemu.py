@@ -228,11 +228,10 @@ def parse_smaps(text: str, inode: int | None) -> Held | None:
     mine = False
     for line in text.splitlines():
         name, *rest = line.split()
-        if name in ("Private_Clean:", "Private_Dirty:"):
+        if name == "Private_Dirty:":  # what is clean is in the page cache, for the next one too
             size = int(rest[0]) << 10
             private += size
-            if mine and name == "Private_Dirty:":
-                copied += size
+            copied += size if mine else 0
         elif not name.endswith(":"):  # the range, and then: mode, offset, device, inode
             mine = inode is not None and rest[3] == str(inode)
     return Held(private=private, copied=copied) if text else None
