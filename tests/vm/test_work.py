@@ -51,7 +51,7 @@ class Wasteful:
 
 
 def test_work_that_nobody_needs_is_beyond_them(bench: MachineBench, tmp_path: Path) -> None:
-    wasteful = MachineBench(DEFAULT_KERNEL, Wasteful(bench._machine))
+    wasteful = MachineBench(DEFAULT_KERNEL, Wasteful(bench.machine))
     (variant,) = (v for v in work.chosen() if v.id == "nbd_server_full[buffered]")
     seen = work.measure(wasteful, [variant], tmp_path)
     told = {line.split(": ")[1] for line in work.beyond(seen, BOUNDS)}
