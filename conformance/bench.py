@@ -36,6 +36,11 @@ class MachineBench:
         self._machine = machine
         self._facts = Facts()
 
+    @property
+    def machine(self) -> Machine:
+        """What makes its guests."""
+        return self._machine
+
     def run(self, variant: Variant, *, folder: Path, limits: Limits = STANDARD) -> Outcome:
         """See ``engine.Bench``. Consoles go below ``folder``/consoles/<kernel>/."""
         base = Path("consoles") / slug(self._kernel)

@@ -59,6 +59,9 @@ BUILD_LIMIT = 90.0
 """Seconds, on the reference machine, for a rig: the slowest is mkfs on a loop device."""
 PROBE_LIMIT = 60.0
 TEARDOWN_LIMIT = 60.0
+PROCESSES = "processes"
+PRIVATE = "private"
+"""Names in ``work``, beside those of ``Guest.work``."""
 GRACE = 45.0
 """Seconds beyond a step's own limit: the agent ends what runs over, and takes evidence."""
 
@@ -138,11 +141,20 @@ def run_variant(
             status=status,
             reasons=reasons,
             seconds={"total": round(clock() - began, 3)},
+            work=work,
         )
 
+    work: dict[str, int] = {}
     wanted = facts.missing(requirements(variant))
     if wanted:
-        lost = probe(machine, wanted, facts, folder / "probe", limit=limits.probe)
+        lost = probe(
+            machine,
+            wanted,
+            facts,
+            folder / "probe",
+            limit=limits.probe,
+            took=lambda some: add_work(work, some),
+        )
         if lost is not None:
             reason = f"the guest was lost while it was probed: {lost.how}: {lost.title}"
             return Outcome(plan=None, observation=None, verdict=verdict(Status.BROKEN, reason))
@@ -174,18 +186,34 @@ def run_variant(
     for arm in observation.arms:
         for part, spent in arm.seconds.items():
             seconds[part] = round(seconds.get(part, 0.0) + spent, 3)
+        add_work(work, arm.work)
     return Outcome(
         plan=planned,
         observation=observation,
-        verdict=judged.model_copy(update={"seconds": seconds}),
+        verdict=judged.model_copy(update={"seconds": seconds, "work": work}),
     )
 
 
+def add_work(whole: dict[str, int], part: Mapping[str, int]) -> None:
+    """Add what a guest took to ``whole``: counts are summed, and of private memory the most is kept,
+    since one guest follows the other.
+    """
+    for name, count in part.items():
+        before = whole.get(name, 0)
+        whole[name] = max(before, count) if name == PRIVATE else before + count
+
+
 def probe(
-    machine: Machine, wanted: list[str], facts: Facts, folder: Path, *, limit: float = PROBE_LIMIT
+    machine: Machine,
+    wanted: list[str],
+    facts: Facts,
+    folder: Path,
+    *,
+    limit: float = PROBE_LIMIT,
+    took: Callable[[Mapping[str, int]], None] = lambda work: None,
 ) -> Lost | None:
     """Have a guest find out about requirements, and the host about its own; how the guest was lost,
-    if it was.
+    if it was. ``took`` is told the guest's ``work``.
     """
     hosts = [need for need in wanted if need.startswith(LACKS)]
     facts.learn({need: machine.lacks(need.removeprefix(LACKS)) for need in hosts})
@@ -194,7 +222,10 @@ def probe(
         return None
     try:
         with machine.guest(workdir=folder) as guest:
-            answer = guest.call("probe", {"requirements": wanted}, limit=limit * machine.speed)
+            try:
+                answer = guest.call("probe", {"requirements": wanted}, limit=limit * machine.speed)
+            finally:
+                took(guest.work)
     except MachineError as error:
         return _lost("probe", error)
     if not isinstance(answer, dict) or set(answer) != set(wanted):
@@ -243,13 +274,14 @@ def _observe(
                 console=_relative(guest.console_path, workdir),
                 events=guest.events,
                 timing=guest.timing,
+                work=guest.work,
             )
             closing = clock()
         spent = {**whole.seconds, "close": round(clock() - closing, 4)}
         return whole.model_copy(update={"seconds": spent})
     except MachineError as error:
         seen.lose(error, None)
-        return seen.finish(console="", events=(), timing={})
+        return seen.finish(console="", events=(), timing={}, work={})
 
 
 class _Arm:
@@ -300,8 +332,11 @@ class _Arm:
         console: str,
         events: tuple[dict[str, object], ...],
         timing: Mapping[str, float],
+        work: Mapping[str, int],
     ) -> ArmSeen:
         """The arm as it was seen, whole or cut short."""
+        down = self._torn_down
+        started = {} if down is None or down.processes is None else {PROCESSES: down.processes}
         return ArmSeen(
             name=self._arm.name,
             built=self._built,
@@ -312,6 +347,7 @@ class _Arm:
             console=console,
             qemu_events=events,
             seconds={**timing, **self._seconds},
+            work={**work, **started},
         )
 
     def _ask(

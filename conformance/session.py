@@ -171,7 +171,7 @@ def rejudge(
         verdict = old
         if entry.observation is not None:
             new = judge(variant, entry.observation)
-            verdict = new.model_copy(update={"seconds": old.seconds})
+            verdict = new.model_copy(update={"seconds": old.seconds, "work": old.work})
         outcome = Outcome(
             plan=entry.plan, observation=entry.observation, verdict=settle(verdict, rows)
         )

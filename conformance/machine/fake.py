@@ -166,6 +166,7 @@ class FakeGuest:
         self._inbound = wire.Decoder()
         self._outbound = wire.Decoder()
         self._messages: list[wire.Message] = []
+        self._work = {"clones": 1, "messages": 0, "sent": 0, "received": 0}
 
     @property
     def events(self) -> tuple[dict[str, object], ...]:
@@ -187,6 +188,11 @@ class FakeGuest:
         """See ``Guest``."""
         return {"spawn": 0.0, "restore": 0.0, "answer": 0.0}
 
+    @property
+    def work(self) -> Mapping[str, int]:
+        """See ``Guest``."""
+        return dict(self._work)
+
     def call(self, do: str, args: Mapping[str, object], *, limit: float) -> object:
         """See ``Guest``."""
         if self._lost is not None:
@@ -194,6 +200,8 @@ class FakeGuest:
         if self._closed:
             raise GuestGone("the guest was closed")
         line = self._conversation.ask(do, args)
+        self._work["messages"] += 1
+        self._work["sent"] += len(line)
         self._outbound.begin_call()
         try:
             answer = self._exchange(do, line, limit)
@@ -233,6 +241,7 @@ class FakeGuest:
         if self._ends:
             raise self._gone(do)
         for data in self._guest_side(do, line, limit):
+            self._work["received"] += len(data)
             self._messages += self._outbound.feed(data)
             if self._messages:
                 return self._conversation.take(self._messages.pop(0))

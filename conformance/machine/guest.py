@@ -35,7 +35,15 @@ from conformance.machine.protocol import (
     LaunchFailed,
     WireGarbage,
 )
-from conformance.machine.qemu import PORT_FOR_DISK, Fds, Process, Spec, argv, state_uri
+from conformance.machine.qemu import (
+    PAGE,
+    PORT_FOR_DISK,
+    Fds,
+    Process,
+    Spec,
+    argv,
+    state_uri,
+)
 
 _T = TypeVar("_T")
 
@@ -97,6 +105,8 @@ class QemuGuest:
         self._qmp.register_listener(self._stops)
         self._help: Callable[[], bool] | None = None
         self._disk: tuple[str, disks.PluggedDisk] | None = None
+        self._template = None if files.memory is None else os.fstat(files.memory).st_ino
+        self._work = {"messages": 0, "sent": 0, "received": 0}
         with contextlib.ExitStack() as stack:
             ours, theirs = _pair(stack)
             qmp_ours, qmp_theirs = _pair(stack)
@@ -255,6 +265,13 @@ class QemuGuest:
         """See ``Guest``."""
         return dict(self._timing)
 
+    @property
+    def work(self) -> Mapping[str, int]:
+        """See ``Guest``."""
+        self._look_at_memory()
+        how = "boots" if self._spec.role == "boot" else "clones"
+        return {how: 1, **self._work}
+
     def call(self, do: str, args: Mapping[str, object], *, limit: float) -> object:
         """See ``Guest``."""
         if self._lost is not None:
@@ -262,6 +279,8 @@ class QemuGuest:
         if self._closed:
             raise GuestGone("the guest was closed")
         line = self._conversation.ask(do, args)
+        self._work["messages"] += 1
+        self._work["sent"] += len(line)
         self._decoder.begin_call()
         try:
             answer = self._finish(self._answered(line, limit))
@@ -330,6 +349,7 @@ class QemuGuest:
     def _lose(self, loss: GuestLost) -> GuestLost:
         self._lost = loss
         self._take_events()
+        self._look_at_memory()
         self._process.close()
         return loss
 
@@ -445,6 +465,7 @@ class QemuGuest:
             data = await self._received()
             if not data:
                 raise EOFError
+            self._work["received"] += len(data)
             self._messages += self._decoder.feed(data)
         return self._messages.pop(0)
 
@@ -471,6 +492,13 @@ class QemuGuest:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+
+    def _look_at_memory(self) -> None:
+        held = self._process.private_memory(self._template)
+        if held is not None:
+            self._work["private"] = held.private
+            if self._template is not None:
+                self._work["pages"] = held.copied // PAGE
 
     def _take_events(self) -> None:
         fresh = [dict(event) for event in self._qmp.events.clear()]

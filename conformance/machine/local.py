@@ -119,6 +119,7 @@ class LocalGuest:
         self._conversation = wire.Conversation(secrets.token_hex(8))
         self._decoder = wire.Decoder()
         self._messages: list[wire.Message] = []
+        self._work = {"messages": 0, "sent": 0, "received": 0}
         self._log: int | None = None
         with contextlib.suppress(OSError):
             self._log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -184,6 +185,11 @@ class LocalGuest:
         """See ``Guest``."""
         return dict(self._timing)
 
+    @property
+    def work(self) -> Mapping[str, int]:
+        """See ``Guest``. Nothing is cloned or booted."""
+        return dict(self._work)
+
     def call(self, do: str, args: Mapping[str, object], *, limit: float) -> object:
         """See ``Guest``."""
         if self._lost is not None:
@@ -192,7 +198,10 @@ class LocalGuest:
         deadline = time.monotonic() + limit
         try:
             self._port.settimeout(limit)
-            self._port.sendall(self._conversation.ask(do, args))
+            line = self._conversation.ask(do, args)
+            self._work["messages"] += 1
+            self._work["sent"] += len(line)
+            self._port.sendall(line)
             answer = self._conversation.take(self._next(deadline))
         except TimeoutError as error:
             lost = GuestHung(f"no answer to {do} within {limit:.1f} s", evidence=self.evidence())
@@ -248,6 +257,7 @@ class LocalGuest:
             data = self._port.recv(_READ)
             if not data:
                 raise EOFError("the agent has closed its end")
+            self._work["received"] += len(data)
             self._messages += self._decoder.feed(data)
         return self._messages.pop(0)
 

@@ -152,6 +152,13 @@ class Guest(Protocol):
         """Seconds: ``spawn`` (QEMU answers), ``restore`` or ``boot``, ``answer`` (the agent's first
         answer). They follow one another."""
 
+    @property
+    def work(self) -> Mapping[str, int]:
+        """What it took so far, in counts that no other load on the host changes: ``clones`` or
+        ``boots`` (1), ``messages`` over the wire, ``sent`` to the guest and ``received`` bytes, ``pages``
+        of the guest's memory that it has of its own, ``private`` bytes of the whole process. The last
+        two only where they can be seen, and as they were when the guest was closed or lost."""
+
     def call(self, do: str, args: Mapping[str, object], *, limit: float) -> object:
         """What the agent answers to ``do`` within ``limit`` seconds; a JSON value.
 

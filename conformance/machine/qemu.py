@@ -35,6 +35,8 @@ none (QEMU's docs/pcie.txt, section 2.3).
 SCRATCH_BYTES = 1 << 30
 """Size of the scratch disk; sparse."""
 
+PAGE = 4096
+
 _OUTPUT = 4000  # characters of QEMU's own complaints that are kept
 _STOP_LIMIT = 10.0  # seconds for a killed QEMU to be gone
 
@@ -208,6 +210,33 @@ def find_qemu(name: str = "qemu-system-x86_64") -> Version:
     return parse_version(binary, done.stdout)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """Memory in bytes: ``private`` goes when the process does, ``copied`` of it are a file's pages that
+    the process has changed for itself.
+    """
+
+    private: int
+    copied: int
+
+
+def parse_smaps(text: str, inode: int | None) -> Held | None:
+    """What the text of /proc/PID/smaps tells, ``copied`` of the file ``inode``; None of a process that
+    has ended, whose file is empty.
+    """
+    private = copied = 0
+    mine = False
+    for line in text.splitlines():
+        name, *rest = line.split()
+        if name == "Private_Dirty:":  # what is clean is in the page cache, for the next one too
+            size = int(rest[0]) << 10
+            private += size
+            copied += size if mine else 0
+        elif not name.endswith(":"):  # the range, and then: mode, offset, device, inode
+            mine = inode is not None and rest[3] == str(inode)
+    return Held(private=private, copied=copied) if text else None
+
+
 class Process:
     """A QEMU that runs. It dies with the thread that started it, and when it is closed."""
 
@@ -256,6 +285,13 @@ class Process:
         except OSError:
             return 0.0
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def private_memory(self, inode: int | None) -> Held | None:
+        """What it holds for itself, see ``parse_smaps``; takes the host 6 ms. None once it has ended."""
+        try:
+            return parse_smaps(Path(f"/proc/{self.pid}/smaps").read_text(), inode)
+        except OSError:
+            return None
 
     def output(self) -> str:
         """The end of what QEMU printed."""

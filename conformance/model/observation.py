@@ -211,6 +211,7 @@ class TornDown(Value):
     left: tuple[str, ...] = ()
     shmem_before: int = 0
     shmem_after: int = 0
+    processes: int | None = None  # started since the rig's beginning, kernel threads included
     watch: Watch | None = None
 
 
@@ -235,6 +236,7 @@ class ArmSeen(Value):
     console: str = ""  # path of the console log, relative to the run's folder
     qemu_events: tuple[dict[str, object], ...] = ()
     seconds: dict[str, float] = {}
+    work: dict[str, int] = {}  # what it took, counted and not timed; the names are ``Guest.work``'s
 
 
 class Observation(Value):

@@ -37,6 +37,7 @@ class Verdict(Value):
     known: tuple[str, ...] = ()  # the rows of results/known/ that tell of it, file:line
     notes: tuple[str, ...] = ()  # behaviour recorded without a claim, by surveys
     seconds: dict[str, float] = Field(default={})
+    work: dict[str, int] = Field(default={})  # of all its guests; ``private`` of the largest
 
     @property
     def deviations(self) -> tuple[Finding, ...]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import pytest
 from conformance.model import Status
 from conformance.record import key_of
 from tests.meta.conftest import LIMIT, ROOT, User
+from tests.support.dask_cluster import cluster
 from tests.support.fake_engine import PIECE_VARIABLE
 
 NAMES = ("fake_a_passes", "fake_b_fails", "fake_c_broken", "fake_d_skips", "fake_e_dies",
@@ -25,32 +24,9 @@ NAMES = ("fake_a_passes", "fake_b_fails", "fake_c_broken", "fake_d_skips", "fake
 @pytest.fixture
 def scheduler(user: User, tmp_path: Path) -> Iterator[str]:
     """The address of a scheduler that has three workers; two of them share a cache."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1",
-             "--port", str(port), "--no-dashboard"],
-            cwd=ROOT, env=user.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    ]  # fmt: skip
-    address = f"127.0.0.1:{port}"
-    running += [
-        subprocess.Popen(
-            [*user.conformance, "worker", f"tcp://{address}", "-n", "1"],
-            cwd=ROOT,
-            env={**user.env, "CONFORM_CACHE": str(tmp_path / f"cache{number // 2}")},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        for number in range(3)
-    ]
-    yield address
-    for process in reversed(running):
-        process.terminate()  # not its group: what tidies up after it is in there, too
-        process.wait(LIMIT)
+    caches = [{"CONFORM_CACHE": str(tmp_path / f"cache{number // 2}")} for number in range(3)]
+    with cluster(user.env, caches) as running:
+        yield running.address
 
 
 def test_a_worker_is_killed_amid_a_run(user: User, scheduler: str, tmp_path: Path) -> None:

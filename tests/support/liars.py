@@ -81,6 +81,7 @@ class LosingGuest:
         self.console = guest.console
         self.console_path = guest.console_path
         self.timing = guest.timing
+        self.work = guest.work
         self.plug = guest.plug
         self.when_stopped = guest.when_stopped
 

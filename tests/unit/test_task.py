@@ -33,7 +33,7 @@ def without_times(told: Any) -> Any:
         return {
             key: without_times(value)
             for key, value in told.items()
-            if key != "seconds" and not key.endswith("_us")
+            if key not in ("seconds", "work") and not key.endswith("_us")
         }
     return [without_times(value) for value in told] if isinstance(told, list) else told
 

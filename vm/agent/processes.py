@@ -64,6 +64,13 @@ def state_in(stat: str) -> str:
     return rest[0] if rest else ""
 
 
+def last_started() -> int:
+    """The number of the process, or kernel thread, that was started last (proc_loadavg(5)): two of them
+    tell how many came between, at a fifth of the price of /proc/stat.
+    """
+    return int((read_text("/proc/loadavg", "0").split() or ["0"])[-1])
+
+
 def evidence(pid: int) -> tuple[str, str]:
     """(state letter, where in the kernel a task is), taken before it is killed."""
     places = [read_text(f"/proc/{pid}/wchan"), read_text(f"/proc/{pid}/stack")]

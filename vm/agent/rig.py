@@ -12,7 +12,7 @@ from agent.cgroups import Tree, TreeV1
 from agent.facts import facts
 from agent.layers import KINDS as LAYERS
 from agent.layers import Layer, Site
-from agent.processes import UNKILLABLE
+from agent.processes import UNKILLABLE, last_started
 from agent.shortages import KINDS as SHORTAGES
 from agent.shortages import Shortage
 from agent.watchers import blocked, oom
@@ -47,6 +47,7 @@ class Rig:
     by_fio: list[fio.Order] = field(default_factory=list)
     """What fio was ordered to write: its blocks are recognised by that."""
     shmem_before: int = 0
+    started_before: int = 0
 
     @classmethod
     def build(cls, args: Json, log: KernelLog) -> Rig:
@@ -60,6 +61,7 @@ class Rig:
             log=log,
             site=Site(tick=log.drain),
             shmem_before=before,
+            started_before=last_started(),
         )
         # Once here, and not in every child.
         rig.pattern.warm()
@@ -144,5 +146,6 @@ class Rig:
             "left": left,
             "shmem_before": self.shmem_before,
             "shmem_after": oom.shmem(),
+            "processes": max(0, last_started() - self.started_before),
             "watch": watch,
         }
