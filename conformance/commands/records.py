@@ -80,7 +80,7 @@ def judge(
     return conclude(ending, asked, console(sys.stdout), record=shown(path), complete=True)
 
 
-def _together(endings: Sequence[tuple[Path, Ending]]) -> Ending:
+def together(endings: Sequence[tuple[Path, Ending]]) -> Ending:
     """Several runs as one. Of two results of a variant on a kernel the later run's is taken."""
     if len(endings) == 1:
         return endings[0][1]
@@ -140,7 +140,7 @@ def report(
     library, rows = open_library(cases), known_rows(known)
     counts = Asked(strict=strict, should=should)
     endings = [(path, rejudge(path, library, rows, counts)) for path in map(record_at, records)]
-    ending = _together(endings)
+    ending = together(endings)
     if ending.incomplete and not salvage:
         raise Refused(f"{ending.warnings[0]} (--salvage takes what is whole)")
     asked = _asked(ending, endings[0][0], cases, strict=strict, should=should)

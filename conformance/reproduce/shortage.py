@@ -17,6 +17,8 @@ class Inexpressible(Exception):
 
     def __init__(self, part: str, why: str) -> None:
         super().__init__(f"{part}: {why}")
+        self.part = part
+        self.why = why
 
 
 @dataclass(frozen=True, kw_only=True)

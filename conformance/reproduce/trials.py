@@ -1,0 +1,184 @@
+"""What the scripts of the published deviations say, held against what the suite said. Pure.
+
+A trial is one script on one kernel. Its outcome is a line of results/reproduced.tsv, appended when it is
+known, so that whoever goes on later need not run it again, as long as the script is the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from conformance.known import Known
+from conformance.model import Clause, Status, Value, Variant, Verdict
+from conformance.reproduce.script import script
+from conformance.reproduce.shortage import Inexpressible
+
+PASSED, FAILED, UNABLE = 0, 1, 77
+"""Exit statuses of a script."""
+
+AGREES, CHANCE, UNTOLD, DISAGREES = "agrees", "not this time", "cannot tell", "disagrees"
+GOOD = (AGREES, CHANCE)
+COLUMNS = ("variant", "kernel", "release", "suite", "script", "clauses", "seconds", "digest")
+_SAME = {
+    # What was neither stored nor told, and what somebody else's data stands for, a shell finds by
+    # reading back what was acknowledged.
+    Clause.ERROR_SURFACED: Clause.ACKNOWLEDGED_READABLE,
+    Clause.NO_FOREIGN_DATA: Clause.ACKNOWLEDGED_READABLE,
+    Clause.RESOLVED_BY_WAITING: Clause.ACKNOWLEDGED_READABLE,
+}
+
+
+class Trial(Value):
+    """One script on one kernel, and what the suite said there."""
+
+    variant: Variant
+    kernel: str
+    release: str
+    status: Status
+    clauses: tuple[str, ...] = ()
+    chance: bool = False
+    """Whether the suite, too, sees it in some runs only, by the rows of known deviations."""
+    text: str
+
+    @property
+    def id(self) -> str:
+        """Its name, as a test's."""
+        return f"{self.variant.id}@{self.kernel}"
+
+    @property
+    def digest(self) -> str:
+        """Changes when the script does."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:12]
+
+
+class Refusal(Value):
+    """A variant that deviates and has no script, and why."""
+
+    variant: Variant
+    kernels: tuple[str, ...]
+    part: str
+    why: str
+
+
+class Outcome(Value):
+    """What a script said: a line of the file."""
+
+    variant: str
+    kernel: str
+    release: str
+    suite: str
+    script: str
+    clauses: str
+    seconds: float
+    digest: str
+
+    @property
+    def line(self) -> str:
+        """As the file has it."""
+        return "\t".join(str(getattr(self, name)) for name in COLUMNS) + "\n"
+
+
+def trials(
+    variants: Iterable[Variant], history: Mapping[str, Sequence[Verdict]], rows: Sequence[Known]
+) -> tuple[tuple[Trial, ...], tuple[Refusal, ...]]:
+    """Of each variant that deviates somewhere: its script on each kernel that it failed or passed on.
+
+    By kernel, so that those of one kernel can share a machine.
+    """
+    found: list[Trial] = []
+    refused: list[Refusal] = []
+    for variant in variants:
+        mine = [v for v in history.get(variant.case, ()) if v.values == variant.values]
+        failing = [verdict for verdict in mine if verdict.status is Status.FAIL]
+        if not failing:
+            continue
+        try:
+            text = script(variant)
+        except Inexpressible as error:
+            kernels = tuple(verdict.kernel for verdict in failing)
+            refused.append(
+                Refusal(variant=variant, kernels=kernels, part=error.part, why=error.why)
+            )
+            continue
+        judged = [verdict for verdict in mine if verdict.status in (Status.FAIL, Status.PASS)]
+        found += [_trial(variant, verdict, rows, text) for verdict in judged]
+    return tuple(sorted(found, key=lambda trial: trial.kernel)), tuple(refused)
+
+
+def _trial(variant: Variant, verdict: Verdict, rows: Sequence[Known], text: str) -> Trial:
+    telling = [row for row in rows if row.covers(verdict)]
+    told = [[row for row in telling if row.tells_of(one)] for one in verdict.deviations]
+    return Trial(
+        variant=variant,
+        kernel=verdict.kernel,
+        release=verdict.release,
+        status=verdict.status,
+        clauses=tuple(dict.fromkeys(one.clause.value for one in verdict.deviations)),
+        chance=bool(told) and all(of and all(row.sometimes for row in of) for of in told),
+        text=text,
+    )
+
+
+def word(trial: Trial, status: int, clauses: Sequence[str]) -> str:
+    """Whether the script says what the suite said. ``clauses``: those that it found violated."""
+    if trial.status is Status.PASS:
+        return {PASSED: AGREES, UNABLE: UNTOLD}.get(status, DISAGREES)
+    if status == FAILED:
+        return AGREES if _as_seen(clauses) & _as_seen(trial.clauses) else DISAGREES
+    if trial.chance:
+        return CHANCE
+    return UNTOLD if status == UNABLE else DISAGREES
+
+
+def _as_seen(clauses: Iterable[str]) -> frozenset[str]:
+    return frozenset(_SAME.get(Clause(clause), Clause(clause)).value for clause in clauses)
+
+
+def violated(output: str) -> tuple[str, ...]:
+    """The clauses that a script names after its verdict."""
+    told = output.rpartition("\nOn ")[2].splitlines()[1:]
+    names = [line.strip().partition(":")[0] for line in told if line.startswith("  ")]
+    return tuple(dict.fromkeys(name for name in names if name in set(Clause)))
+
+
+def read(text: str) -> tuple[Outcome, ...]:
+    """The file's lines; of two on the same script and kernel the later one's.
+
+    Raises ValueError for a line that is none of the file's.
+    """
+    found = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("variant\t") or not line:
+            continue
+        words = line.split("\t")
+        if len(words) != len(COLUMNS):
+            raise ValueError(f"line {number} has {len(words)} columns, not {len(COLUMNS)}")
+        one = Outcome.model_validate(dict(zip(COLUMNS, words, strict=True)))
+        found[one.variant, one.kernel] = one
+    return tuple(found.values())
+
+
+def done(trial: Trial, outcomes: Iterable[Outcome]) -> bool:
+    """Whether the script, as it is now, has said what it should on that kernel."""
+    return any(
+        (one.variant, one.kernel, one.digest) == (trial.variant.id, trial.kernel, trial.digest)
+        and one.script in GOOD
+        and one.suite == trial.status
+        for one in outcomes
+    )
+
+
+Runs = Callable[[str], tuple[int, str]]
+"""What runs a script in a fresh guest: its exit status, and what it printed."""
+
+
+def attempt(trial: Trial, run: Runs, *, tries: int = 3) -> tuple[str, int, str]:
+    """The word, the exit status and the output of the first try that agrees, or else of the last."""
+    word_, status, output = DISAGREES, UNABLE, ""
+    for _ in range(tries):
+        status, output = run(trial.text)
+        word_ = word(trial, status, violated(output))
+        if word_ == AGREES:
+            break
+    return word_, status, output
