@@ -45,13 +45,13 @@ def page(found: Sequence[Trial], refused: Sequence[Refusal], outcomes: Sequence[
     """The page's text."""
     said = {(one.variant, one.kernel, one.digest): one for one in outcomes}
     words = [_word(trial, said) for trial in found]
-    scripts = len({trial.variant.id for trial in found})
-    counts = f"{scripts} variants have a script, {len(refused)} have none. {_counted(words)}."
+    scripts = len({trial.name for trial in found})
+    counts = f"{scripts} scripts; {len(refused)} variants have none. {_counted(words)}."
     lines = [_HEAD.format(counts=counts)]
     names = sorted({trial.kernel for trial in found})
     lines += [f"| script | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
-    for variant in dict.fromkeys(trial.variant.id for trial in found):
-        mine = {trial.kernel: trial for trial in found if trial.variant.id == variant}
+    for variant in dict.fromkeys(trial.name for trial in found):
+        mine = {trial.kernel: trial for trial in found if trial.name == variant}
         cells = [_cell(mine.get(name), said) for name in names]
         lines.append(f"| `{variant}` | {' | '.join(cells)} |")
     lines += ["", "## Without a script", ""]
@@ -67,7 +67,7 @@ def _counted(words: Sequence[str]) -> str:
 
 
 def _word(trial: Trial, said: Mapping[tuple[str, str, str], Outcome]) -> str:
-    one = said.get((trial.variant.id, trial.kernel, trial.digest))
+    one = said.get((trial.name, trial.kernel, trial.digest))
     return NOT_YET if one is None or one.suite != trial.status else one.script
 
 

@@ -25,7 +25,6 @@ _SAME = {
     # reading back what was acknowledged.
     Clause.ERROR_SURFACED: Clause.ACKNOWLEDGED_READABLE,
     Clause.NO_FOREIGN_DATA: Clause.ACKNOWLEDGED_READABLE,
-    Clause.RESOLVED_BY_WAITING: Clause.ACKNOWLEDGED_READABLE,
 }
 
 
@@ -33,6 +32,8 @@ class Trial(Value):
     """One script on one kernel, and what the suite said there."""
 
     variant: Variant
+    arm: str = ""
+    """Of a case that compares several, which one the script is of."""
     kernel: str
     release: str
     status: Status
@@ -42,9 +43,14 @@ class Trial(Value):
     text: str
 
     @property
+    def name(self) -> str:
+        """Which script it is."""
+        return f"{self.variant.id} --arm {self.arm}" if self.arm else self.variant.id
+
+    @property
     def id(self) -> str:
         """Its name, as a test's."""
-        return f"{self.variant.id}@{self.kernel}"
+        return f"{self.name}@{self.kernel}"
 
     @property
     def digest(self) -> str:
@@ -93,28 +99,50 @@ def trials(
         failing = [verdict for verdict in mine if verdict.status is Status.FAIL]
         if not failing:
             continue
-        try:
-            text = script(variant)
-        except Inexpressible as error:
+        made: list[Trial] = []
+        why: list[Inexpressible] = []
+        for arm in _arms(variant, failing):
+            try:
+                text = script(variant, arm=arm)
+            except Inexpressible as error:
+                why.append(error)
+                continue
+            judged = [verdict for verdict in mine if verdict.status in (Status.FAIL, Status.PASS)]
+            of = (_trial(variant, arm, verdict, rows, text) for verdict in judged)
+            made += [trial for trial in of if trial is not None]
+        found += made
+        if not made:
             kernels = tuple(verdict.kernel for verdict in failing)
-            refused.append(
-                Refusal(variant=variant, kernels=kernels, part=error.part, why=error.why)
-            )
-            continue
-        judged = [verdict for verdict in mine if verdict.status in (Status.FAIL, Status.PASS)]
-        found += [_trial(variant, verdict, rows, text) for verdict in judged]
+            part, told = why[0].part, why[0].why
+            refused.append(Refusal(variant=variant, kernels=kernels, part=part, why=told))
     return tuple(sorted(found, key=lambda trial: trial.kernel)), tuple(refused)
 
 
-def _trial(variant: Variant, verdict: Verdict, rows: Sequence[Known], text: str) -> Trial:
+def _arms(variant: Variant, failing: Sequence[Verdict]) -> tuple[str, ...]:
+    """The arms that deviate, apart from being unlike each other; ``""`` where there is one."""
+    if len(variant.arms) == 1:
+        return ("",)
+    told = {one.arm for verdict in failing for one in verdict.deviations}
+    mine = tuple(arm.name for arm in variant.arms)
+    return tuple(name for name in mine if name in told) or mine[:1]
+
+
+def _trial(
+    variant: Variant, arm: str, verdict: Verdict, rows: Sequence[Known], text: str
+) -> Trial | None:
+    """None: the verdict is on other arms."""
     telling = [row for row in rows if row.covers(verdict)]
-    told = [[row for row in telling if row.tells_of(one)] for one in verdict.deviations]
+    mine = [one for one in verdict.deviations if not arm or one.arm == arm]
+    if verdict.status is Status.FAIL and not mine:
+        return None
+    told = [[row for row in telling if row.tells_of(one)] for one in mine]
     return Trial(
         variant=variant,
+        arm=arm,
         kernel=verdict.kernel,
         release=verdict.release,
         status=verdict.status,
-        clauses=tuple(dict.fromkeys(one.clause.value for one in verdict.deviations)),
+        clauses=tuple(dict.fromkeys(one.clause.value for one in mine)),
         chance=bool(told) and all(of and all(row.sometimes for row in of) for of in told),
         text=text,
     )
@@ -162,7 +190,7 @@ def read(text: str) -> tuple[Outcome, ...]:
 def done(trial: Trial, outcomes: Iterable[Outcome]) -> bool:
     """Whether the script, as it is now, has said what it should on that kernel."""
     return any(
-        (one.variant, one.kernel, one.digest) == (trial.variant.id, trial.kernel, trial.digest)
+        (one.variant, one.kernel, one.digest) == (trial.name, trial.kernel, trial.digest)
         and one.script in GOOD
         and one.suite == trial.status
         for one in outcomes

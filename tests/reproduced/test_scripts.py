@@ -64,7 +64,7 @@ def test_the_script_says_what_the_suite_said(
     begin = time.monotonic()
     word, status, output = attempt(trial, lambda text: run(machine, text, next(folders)))
     outcome = Outcome(
-        variant=trial.variant.id,
+        variant=trial.name,
         kernel=trial.kernel,
         release=str(machine.describe()["release"]),
         suite=trial.status,
