@@ -114,11 +114,11 @@ def pool_data(layer: ThinPoolLayer, base: str, size: int) -> str:
     return linear(base, 2 * THIN_GROWS * layer.metadata, size)
 
 
-def pool_table(layer: ThinPoolLayer, size: int) -> str:
-    """A pool's own table."""
+def pool_table(layer: ThinPoolLayer, sectors: int | str) -> str:
+    """A pool's own table; ``sectors``: of its data device, or the shell's word for them."""
     words = f"{mapped(f'{layer.name}-tmeta')} {mapped(f'{layer.name}-tdata')}"
     error = " 1 error_if_no_space" if layer.no_space == "error" else ""
-    return f"0 {size // SECTOR} thin-pool {words} {layer.chunk // SECTOR} 0{error}"
+    return f"0 {sectors} thin-pool {words} {layer.chunk // SECTOR} 0{error}"
 
 
 def _pool(layer: ThinPoolLayer, path: Path) -> Device:
@@ -138,7 +138,11 @@ def _pool(layer: ThinPoolLayer, path: Path) -> Device:
             f'dd if=/dev/zero of="{mapped(meta)}" bs=4096 count=1 conv=fsync 2>/dev/null',
             f'dm {data} "{pool_data(layer, base, layer.data)}" || unable "no linear device"',
         ),
-        attach=(f'dm {name} "{pool_table(layer, layer.data)}"',),
+        # Its data device may have grown since.
+        attach=(
+            f'sectors=$(blockdev --getsz "{mapped(data)}")',
+            f'dm {name} "{pool_table(layer, "$sectors")}"',
+        ),
         detach=(f"dm_gone {name}",),
         undo=(*undo, f"dm_gone {meta}", f"dm_gone {data}", f"dm_gone {name}"),
         functions=("dm",),

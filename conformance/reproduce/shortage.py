@@ -10,6 +10,7 @@ from conformance.model.layers.snapshot import DmSnapshotLayer
 from conformance.model.layers.thin import ThinLayer, ThinPoolLayer
 from conformance.model.shortages import SnapshotCow, ThinData, ThinMetadata, ZramLimit
 from conformance.reproduce.devices import (
+    SECTOR,
     THIN_GROWS,
     linear,
     mapped,
@@ -160,7 +161,7 @@ def _thin_data(
         "extend": (
             f'dm_table {name}-tdata "{pool_data(pool, path(pool.on), most)}"',
             "# Writes that wait in the pool's queue are what it is given space for.",
-            f'dm_table {name} "{pool_table(pool, most)}" --noflush',
+            f'dm_table {name} "{pool_table(pool, most // SECTOR)}" --noflush',
         ),
         "delete": (f'dmsetup message "$dm.{name}" 0 "delete 99"',),
         "discard": (f"thin_other {name}", f'blkdiscard "{mapped("others")}"', "dm_gone others"),

@@ -11,10 +11,11 @@ from conformance.machine.image import prepare_boot
 from conformance.machine.machines import QemuMachine, open_machine
 
 LIMIT = 900.0
-_DISK = (
-    "for disk in /sys/block/vd*; do"
-    ' if [ "$(cat "$disk/serial")" = scratch ]; then export DISK="/dev/${disk##*/}"; fi; done; '
-)
+_DISK = """\
+for disk in /sys/block/vd*; do
+    if [ "$(cat "$disk/serial")" = scratch ]; then export DISK="/dev/${disk##*/}"; fi
+done
+"""
 """The guest's scratch disk, which a script may have."""
 
 
@@ -27,8 +28,8 @@ def machine_of(kernel: str) -> QemuMachine:
 def run(machine: QemuMachine, text: str, folder: Path, *, limit: float = LIMIT) -> tuple[int, str]:
     """A script's exit status, and what it printed."""
     # Braces in a command are layers' names to the guest's program, if a layer has that name.
-    packed = base64.b64encode(text.encode()).decode()
-    command = f"{_DISK}echo {packed} | base64 -d >/run/x; sh /run/x; echo status $?"
+    packed = base64.b64encode(f"{_DISK}{text}".encode()).decode()
+    command = f"echo {packed} | base64 -d >/run/x; sh /run/x; echo status $?"
     rig = {"layers": [], "cgroups": [], "bystanders": [], "shortage": {"kind": "none"}}
     step = {"as": "x", "verb": "run", "cgroup": "", "argv": ["sh", "-c", command], "limit": limit}
     with machine.guest(workdir=folder) as guest:

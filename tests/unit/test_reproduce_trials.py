@@ -56,13 +56,16 @@ def verdict(variant: Variant, kernel: str, status: Status, *clauses: Clause) -> 
     )
 
 
-def trial(status: Status = Status.FAIL, *, chance: bool = False, clauses: str = "") -> Trial:
+def trial(
+    status: Status = Status.FAIL, *, chance: bool = False, clauses: str = "", may: str = ""
+) -> Trial:
     return Trial(
         variant=SHORT,
         kernel="k",
         release="6.12.117",
         status=status,
         clauses=tuple(clauses.split()),
+        may=tuple(may.split()),
         chance=chance,
         text="#!/bin/sh\n",
     )
@@ -90,6 +93,8 @@ def test_what_a_script_violated_is_what_it_names_at_its_end() -> None:
     ("of", "status", "clauses", "told"),
     [
         (trial(clauses="no_oom_kill bounded"), 1, ("no_oom_kill",), AGREES),
+        (trial(clauses="no_oom_kill"), 1, ("no_oom_kill", "reusable"), DISAGREES),
+        (trial(clauses="no_oom_kill", may="reusable"), 1, ("no_oom_kill", "reusable"), AGREES),
         (trial(clauses="error_surfaced"), 1, ("acknowledged_readable",), AGREES),
         (trial(clauses="no_oom_kill"), 1, ("reusable",), DISAGREES),
         (trial(clauses="no_oom_kill"), 0, (), DISAGREES),
@@ -162,7 +167,9 @@ def test_the_file_is_read_as_it_was_written_and_its_later_line_counts() -> None:
 def test_a_script_gets_three_tries_and_no_more_than_it_needs() -> None:
     mine = trial(clauses="acknowledged_readable")
     answers = iter([(77, ""), (1, SAID), (0, "")])
-    assert attempt(mine, lambda _: next(answers))[:2] == (AGREES, 1)
+    assert attempt(mine.model_copy(update={"may": ("kernel_sound",)}), lambda _: next(answers))[
+        :2
+    ] == (AGREES, 1)
     assert next(answers) == (0, "")
     tries: list[str] = []
 
