@@ -47,7 +47,7 @@ def reproduce(*, case: str, to: Path | None, arm: str, cases: tuple[Path, ...]) 
         raise Refused(str(error)) from error
     mine = [verdict for verdict in verdicts if verdict.values == variant.values]
     try:
-        text = script(variant, arm=arm, seen=tuple(_seen(mine)))
+        text = script(variant, arm=arm, seen=tuple(told(mine)))
     except Inexpressible as error:
         raise Refused(f"{variant.id} cannot be a plain script: {error}") from error
     if to is None:
@@ -59,7 +59,8 @@ def reproduce(*, case: str, to: Path | None, arm: str, cases: tuple[Path, ...]) 
     return 0
 
 
-def _seen(verdicts: Sequence[Verdict]) -> Iterator[str]:
+def told(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """Lines for a script's head: where its variant was seen to fail, and to pass."""
     for status in (Status.FAIL, Status.PASS):
         releases = [v.release for v in verdicts if v.status is status]
         if releases:

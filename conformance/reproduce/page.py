@@ -23,9 +23,9 @@ _HEAD = """\
 
 Each variant that deviates on a published kernel, as the script that `./conform reproduce` makes of it, run in
 a fresh guest on each kernel that the suite judged it on, with nothing of the suite's own writer and judge. A
-script agrees with a FAIL if it ends with FAIL, names a clause that the suite's findings name, and none that they
-do not, and with a PASS if it ends with PASS. `./conform test -e reproduce` runs what has not been run yet, or was another script
-then; what came of it is kept in [results/reproduced.tsv](../results/reproduced.tsv).
+script agrees with a FAIL if it ends with FAIL, names a clause that the suite's findings name, and none that
+they do not, and with a PASS if it ends with PASS. `./conform test -e reproduce` runs what has not been run
+yet, or was another script then; what came of it is in [results/reproduced.tsv](../results/reproduced.tsv).
 
 {counts}
 

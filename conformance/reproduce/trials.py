@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from conformance.known import Known
 from conformance.model import Clause, Status, Value, Variant, Verdict
-from conformance.reproduce.script import script
+from conformance.reproduce.script import JUDGED, script
 from conformance.reproduce.shortage import Inexpressible
 
 PASSED, FAILED, UNABLE = 0, 1, 77
@@ -188,6 +188,11 @@ def word(trial: Trial, status: int, clauses: Sequence[str]) -> str:
 
 def _as_seen(clauses: Iterable[str]) -> frozenset[str]:
     return frozenset(_SAME.get(Clause(clause), Clause(clause)).value for clause in clauses)
+
+
+def sees(clause: Clause) -> bool:
+    """Whether a script can find that a clause is violated."""
+    return _SAME.get(clause, clause) in JUDGED
 
 
 def violated(output: str) -> tuple[str, ...]:
