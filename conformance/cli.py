@@ -17,7 +17,7 @@ from conformance.commands import records as record_commands
 from conformance.commands.bisect import bisect
 from conformance.commands.cases import lines_of
 from conformance.commands.catalogue import catalogue
-from conformance.commands.common import EXPRESSION, JUDGING, say
+from conformance.commands.common import EXPRESSION, JUDGING, examples, say
 from conformance.commands.common import console as console_on
 from conformance.commands.conclude import conclude
 from conformance.commands.doctor import doctor
@@ -89,7 +89,14 @@ def cli() -> None:
     """Whether a Linux kernel reports a storage shortage as an I/O error, case by case."""
 
 
-@cli.command()
+@cli.command(
+    epilog=examples(
+        "conform run",
+        "conform run -k 'loop_enospc and not fio' --kernel debian/bookworm --kernel ../linux -n 2",
+        "conform run -k 'thin_relief[discard-queue]' --repeat 10",
+        "conform run --resume results/latest",
+    )
+)
 @EXPRESSION
 @click.option(
     "--kernel",
@@ -260,7 +267,12 @@ def _run(
     return conclude(recorder.ending(), asked, console, record=record, complete=complete)
 
 
-@cli.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@cli.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog=examples(
+        "conform test", "conform test -e lint,types", "conform test -e unit -- -k record"
+    ),
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def test(*, arguments: tuple[str, ...]) -> int:
     """Pass the project's own tests: tox, with ARGUMENTS."""

@@ -128,11 +128,14 @@ class CaseSession:
         )
         self._library = open_library(self._cases)
         self._rows = known_rows(Path(option.known) if option.known else None)
-        self._jobs: dict[str, Job] = {}
-        for variant in self._library.variants:
-            for kernel in self.kernels:
-                job = Job(variant=variant, kernel=kernel)
-                self._jobs[self.name(job)] = job
+        # Whole rounds one after the other, as ./conform run has them.
+        self._jobs: dict[str, Job] = {
+            self.name(job): job
+            for attempt in range(1, option.repeat + 1)
+            for variant in self._library.variants
+            for kernel in self.kernels
+            for job in (Job(variant=variant, kernel=kernel, attempt=attempt),)
+        }
         self._slot: Slot | None = None
         self._folder: Path | None = None
         self._planned: list[str] = []
@@ -157,8 +160,13 @@ class CaseSession:
         return [job for job in self._jobs.values() if job.variant.case == path.stem]
 
     def name(self, job: Job) -> str:
-        """The id of an item."""
-        return label(job.variant, job.kernel, many_kernels=self.asked.many_kernels)
+        """The id of an item; of a second attempt with `` #2`` after it."""
+        told = label(job.variant, job.kernel, many_kernels=self.asked.many_kernels)
+        return f"{told} #{job.attempt}" if job.attempt > 1 else told
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Put each round after the one before it."""
+        items.sort(key=lambda item: item.job.attempt if isinstance(item, CaseItem) else 1)
 
     # -- running ------------------------------------------------------------------------------
 

@@ -39,11 +39,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--known", metavar="DIR", help="known deviations in place of results/known/")
     group.addoption("--should", action="store_true", help="advisories count like deviations")
+    group.addoption(
+        "--repeat",
+        type=int,
+        default=1,
+        metavar="N",
+        help="each variant N times, each in a fresh guest; how they spread is told",
+    )
     group.addoption("--out", metavar="DIR", help="write to DIR in place of results/runs/<time>/")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Bring in the cases, if they are among what is to be collected."""
+    if config.option.repeat < 1:
+        raise pytest.UsageError(f"--repeat {config.option.repeat}: at least 1")
     own = [Path(name) for name in config.option.cases]
     for folder in own:
         if not folder.is_dir():

@@ -38,6 +38,19 @@ def test_every_command_is_mentioned() -> None:
         assert f"./conform {name}" in README, name
 
 
+def test_every_command_has_examples() -> None:
+    for name, command in cli.commands.items():
+        assert f"conform {name}" in (command.epilog or ""), name
+
+
+def test_every_option_of_pytest_s_is_mentioned() -> None:
+    section = README.partition("## With pytest")[2].partition("## ")[0]
+    source = (ROOT / "conformance" / "plugin.py").read_text()
+    options = re.findall(r'addoption\(\s*"(--[a-z]+)"', source)
+    assert len(options) > 5
+    assert [option for option in options if f"{option}" not in section] == []
+
+
 def test_the_table_of_options_is_the_truth() -> None:
     assert table_options() == options(cli.commands["run"])
 

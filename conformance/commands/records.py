@@ -15,7 +15,7 @@ from conformance.commands.conclude import conclude
 from conformance.compare import ORDER, Change, Incomparable, Pair, compare, told
 from conformance.exits import BROKEN, DEVIATES, Refused
 from conformance.model import as_json
-from conformance.record import RecordError, merge_records, read_record
+from conformance.record import Record, RecordError, merge_records, read_record
 from conformance.report.formats import FORMATS
 from conformance.report.html import comparison
 from conformance.report.junit import document
@@ -80,7 +80,7 @@ def judge(
     return conclude(ending, asked, console(sys.stdout), record=shown(path), complete=True)
 
 
-def _together(endings: Sequence[tuple[Path, Ending]]) -> Ending:
+def together(endings: Sequence[tuple[Path, Ending]]) -> Ending:
     """Several runs as one. Of two results of a variant on a kernel the later run's is taken."""
     if len(endings) == 1:
         return endings[0][1]
@@ -140,7 +140,7 @@ def report(
     library, rows = open_library(cases), known_rows(known)
     counts = Asked(strict=strict, should=should)
     endings = [(path, rejudge(path, library, rows, counts)) for path in map(record_at, records)]
-    ending = _together(endings)
+    ending = together(endings)
     if ending.incomplete and not salvage:
         raise Refused(f"{ending.warnings[0]} (--salvage takes what is whole)")
     asked = _asked(ending, endings[0][0], cases, strict=strict, should=should)
@@ -161,6 +161,7 @@ def _put(text: str, to: Path | None) -> None:
     epilog=examples(
         "conform merge run1 run2 --to all.jsonl.xz",
         "conform merge shard-*/record.jsonl --to all.jsonl --mark-missing",
+        "conform merge killed whole --to both.jsonl --salvage",
     )
 )
 @click.argument("records", type=RECORD, nargs=-1, required=True)
@@ -170,22 +171,34 @@ def _put(text: str, to: Path | None) -> None:
     is_flag=True,
     help="BROKEN is what a missing shard would have had, or the rest of one.",
 )
-def merge(*, records: tuple[Path, ...], to: Path, mark_missing: bool) -> int:
+@click.option("--salvage", is_flag=True, help="Take what is whole of a record that is not.")
+def merge(*, records: tuple[Path, ...], to: Path, mark_missing: bool, salvage: bool) -> int:
     """Make one record of several that were made with the same cases.
 
     A variant that two of them have on one kernel is refused, and so is a shard that is missing or there
-    twice, and a record that is not whole. A name that ends in .xz is compressed.
+    twice, and, without --salvage, a record that is not whole. A name that ends in .xz is compressed.
     """
     try:
-        read = [(path, read_record(path, salvage=mark_missing)) for path in map(record_at, records)]
+        read = [(path, _read(path, salvage, mark_missing)) for path in map(record_at, records)]
         more = missing(read, mark=mark_missing)
         whole = merge_records(read, to, more=more)
     except RecordError as error:
         raise Refused(str(error)) from error
     say(f"{to}: {whole} variants of {len(records)} records")
+    problems = [problem for _, record in read for problem in record.problems]
+    for problem in problems:
+        say(problem)
     if more:
         say(f"{len(more)} of them BROKEN: {more[0].verdict.reasons[0]}")
-    return BROKEN if more else 0
+    return BROKEN if more or problems else 0
+
+
+def _read(path: Path, salvage: bool, mark_missing: bool) -> Record:
+    try:
+        return read_record(path, salvage=salvage or mark_missing)
+    except RecordError as error:
+        hint = "" if salvage else " (--salvage takes what is whole)"
+        raise RecordError(f"{error}{hint}") from error
 
 
 @click.command(

@@ -22,6 +22,7 @@ from conformance.session import PUBLISHED, open_library
     epilog=examples(
         "conform reproduce 'loop_enospc_short_write[1M-off]'",
         "conform reproduce loop_memcg_seed_script --to seed.sh",
+        "conform reproduce 'loop_memcg_nested[direct]' --arm parent",
     )
 )
 @click.argument("case", metavar="CASE[variant]")
@@ -31,8 +32,9 @@ from conformance.session import PUBLISHED, open_library
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write here, as a program, instead of to standard output.",
 )
+@click.option("--arm", default="", metavar="NAME", help="Of a case that compares several, which.")
 @options(CASES)
-def reproduce(*, case: str, to: Path | None, cases: tuple[Path, ...]) -> int:
+def reproduce(*, case: str, to: Path | None, arm: str, cases: tuple[Path, ...]) -> int:
     """Print one shell script that shows what a variant shows, to be posted or run anywhere.
 
     It needs root, a virtual machine to be thrown away, coreutils, util-linux and mkfs; it ends with
@@ -45,7 +47,7 @@ def reproduce(*, case: str, to: Path | None, cases: tuple[Path, ...]) -> int:
         raise Refused(str(error)) from error
     mine = [verdict for verdict in verdicts if verdict.values == variant.values]
     try:
-        text = script(variant, seen=tuple(_seen(mine)))
+        text = script(variant, arm=arm, seen=tuple(told(mine)))
     except Inexpressible as error:
         raise Refused(f"{variant.id} cannot be a plain script: {error}") from error
     if to is None:
@@ -57,7 +59,8 @@ def reproduce(*, case: str, to: Path | None, cases: tuple[Path, ...]) -> int:
     return 0
 
 
-def _seen(verdicts: Sequence[Verdict]) -> Iterator[str]:
+def told(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """Lines for a script's head: where its variant was seen to fail, and to pass."""
     for status in (Status.FAIL, Status.PASS):
         releases = [v.release for v in verdicts if v.status is status]
         if releases:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from conformance.reproduce.device_functions import FUNCTIONS as MORE
+
 
 @dataclass(frozen=True, kw_only=True)
 class Function:
@@ -17,7 +19,7 @@ class Function:
     calls: tuple[str, ...] = ()
 
 
-FUNCTIONS = {
+_CORE = {
     "say": Function(
         text="""\
 say() { printf '%s\\n' "$*"; }
@@ -54,6 +56,11 @@ step() { current=$1; say "$1"; number=$((number + 1)); echo "reproduce $$ step $
         text="""\
 # enter CGROUP: the process that calls it goes there; with no name it stays where it is.
 enter() { if [ -n "$1" ]; then echo 0 >"$groups/$1/cgroup.procs"; fi; }
+"""
+    ),
+    "within": Function(
+        calls=("enter",),
+        text="""\
 # within CGROUP COMMAND...: a command there, for no longer than the limit.
 within() {
     (
@@ -62,7 +69,7 @@ within() {
         exec timeout "$limit" "$@"
     )
 }
-"""
+""",
     ),
     "oom": Function(
         calls=("step", "deviates", "say"),
@@ -90,7 +97,7 @@ oom() {
     ),
     "ledger": Function(
         text="""\
-# $work/acknowledged: OFFSET LENGTH GENERATION of what was written and synced without an error.
+# $ledger: OFFSET LENGTH GENERATION of what was written to a device and synced without an error.
 # forget OFFSET LENGTH: a new write begins there, and nothing is promised of what was there before.
 forget() {
     : >"$work/rest"
@@ -105,8 +112,8 @@ forget() {
             if [ "$start" -lt $(($1 + $2)) ]; then start=$(($1 + $2)); fi
             echo "$start $((off + len - start)) $gen" >>"$work/rest"
         fi
-    done <"$work/acknowledged"
-    mv "$work/rest" "$work/acknowledged"
+    done <"$ledger"
+    mv "$work/rest" "$ledger"
 }
 # covered OFFSET LENGTH: whether all of that is acknowledged, and has its space.
 covered() {
@@ -116,13 +123,13 @@ covered() {
         if [ "$start" -lt "$1" ]; then start=$1; fi
         if [ "$stop" -gt $(($1 + $2)) ]; then stop=$(($1 + $2)); fi
         if [ "$stop" -gt "$start" ]; then sum=$((sum + stop - start)); fi
-    done <"$work/acknowledged"
+    done <"$ledger"
     [ "$sum" -ge "$2" ]
 }
 """
     ),
     "write": Function(
-        calls=("ledger", "enter", "oom", "step", "deviates", "unable", "say", "gauge"),
+        calls=("ledger", "within", "oom", "step", "deviates", "unable", "say", "gauge"),
         text="""\
 # write STEP ROLE DEVICE FLAGS OFFSET LENGTH REQUEST GENERATION SYNC_EVERY CGROUP KILL
 # dd writes data that is known, and a sync follows every SYNC_EVERY bytes, unless dd's FLAGS sync.
@@ -131,11 +138,14 @@ write() {
     step "$1"
     role=$2 target=$3 flags=$4 at=$5 end=$(($5 + $6)) request=$7 generation=$8 every=$9
     shift 9
-    cgroup=$1 kill=$2 first=$at data=$work/data.$generation
+    cgroup=$1 kill=$2 first=$at data=$work/data.$generation ledger=$work/acknowledged.${target##*/}
+    : >>"$ledger"
     had=no
     if covered "$at" $((end - at)); then had=yes; fi
     # An error of an earlier step that nobody was told of yet is not this one's.
-    if [ "$role" != provoke ]; then sync "$target" 2>/dev/null || say "  (an earlier error is told here)"; fi
+    if [ "$role" != provoke ]; then
+        within '' sync "$target" 2>/dev/null || say "  (an earlier error is told here)"
+    fi
     forget "$at" $((end - at))
     dd if=/dev/urandom of="$data" bs=1M iflag=count_bytes count=$((end - at)) 2>/dev/null
     echo "$at" >"$data.at"
@@ -146,7 +156,7 @@ write() {
     stored=0
     while read -r off len gen; do
         if [ "$gen" = "$generation" ]; then stored=$((stored + len)); fi
-    done <"$work/acknowledged"
+    done <"$ledger"
     say "  $stored of $((end - first)) bytes were acknowledged"
     if [ "$status" = 137 ] && [ -n "$kill" ] && [ -e "$work/killed" ]; then
         rm "$work/killed"
@@ -158,15 +168,23 @@ write() {
     case $role:$status in
     control:0 | provoke:0) ;;
     control:*) unable "the control failed without any shortage" ;;
-    provoke:*) arrived=yes ;;
+    provoke:*)
+        arrived=yes
+        if [ "$resolves" = yes ]; then deviates resolved_by_waiting "$current: ended in an error"; fi
+        ;;
     overwrite:[12])
         if [ $had = yes ]; then deviates overwrite_in_place "$current: failed, and had its space"; fi
+        ;;
+    overwrite:124)
+        if [ $had = yes ]; then deviates overwrite_in_place "$current: waits, and had its space"; fi
         ;;
     recover:[12]) deviates reusable "$current: failed after the relief" ;;
     esac
     if [ "$role" = provoke ]; then gauge; fi
 }
 writer() {
+    # An OOM killer must spare it: so the kernel cannot resolve the shortage by its death.
+    if [ "$spared" = yes ]; then echo -1000 >/proc/self/oom_score_adj; fi
     exec 3<>"$target"
     while [ "$at" -lt "$end" ]; do
         size=$((end - at))
@@ -195,7 +213,7 @@ writer() {
         esac
         if [ "$kill" = first_error ] && [ "$synced" != 0 ]; then die; fi
         if [ "$synced" = 0 ] && [ "${written:-0}" -gt 0 ]; then
-            echo "$at $written $generation" >>"$work/acknowledged"
+            echo "$at $written $generation" >>"$ledger"
         fi
         if [ "$code" != 0 ]; then exit "$code"; fi
         if [ "$synced" != 0 ]; then exit "$synced"; fi
@@ -208,22 +226,23 @@ die() { touch "$work/killed"; sh -c 'kill -9 $PPID'; }
 """,
     ),
     "verify": Function(
-        calls=("step", "say"),
+        calls=("step", "say", "within"),
         text="""\
 # verify STEP DEVICE OFFSET LENGTH FILE...: what was acknowledged reads back, past the page cache of
 # the device and of the files below it.
 verify() {
     step "$1"
-    dev=$2 begin=$3 stop=$(($3 + $4))
+    dev=$2 begin=$3 stop=$(($3 + $4)) ledger=$work/acknowledged.${2##*/}
     shift 4
-    sync "$dev" 2>/dev/null || say "  (an earlier error is told here)"
-    blockdev --flushbufs "$dev"
+    : >>"$ledger"
+    within '' sync "$dev" 2>/dev/null || say "  (an earlier error is told here)"
+    within '' blockdev --flushbufs "$dev"
     for file; do dd if="$file" iflag=nocache count=0 2>/dev/null; done
     while read -r off len gen; do
         if [ $((off + len)) -le "$begin" ] || [ "$off" -ge "$stop" ]; then continue; fi
-        lost=$work/lost.$off.$len.$gen
+        lost=$work/lost.${dev##*/}.$off.$len.$gen
         from=$((off - $(cat "$work/data.$gen.at")))
-        if cmp -n "$len" -i "$from:$off" "$work/data.$gen" "$dev" >"$work/cmp" 2>&1; then
+        if within '' cmp -n "$len" -i "$from:$off" "$work/data.$gen" "$dev" >"$work/cmp" 2>&1; then
             rm -f "$lost"
             continue
         fi
@@ -237,12 +256,12 @@ verify() {
         fi
         echo "of $len bytes acknowledged at $off, $how" >"$lost"
         say "  $(cat "$lost")"
-    done <"$work/acknowledged"
+    done <"$ledger"
 }
 """,
     ),
     "run": Function(
-        calls=("step", "oom", "enter", "deviates", "unable", "gauge"),
+        calls=("step", "oom", "within", "deviates", "unable", "gauge"),
         text="""\
 # run STEP ROLE CGROUP COMMAND...
 run() {
@@ -377,6 +396,9 @@ finish() {
     for one in $bystanders; do
         kill -0 "${one#*:}" 2>/dev/null || deviates bystanders_unharmed "${one%:*} was killed"
     done
+    if [ -e "$work/harmed" ]; then
+        sort -u "$work/harmed" | sed 's/^/bystanders_unharmed: /' >>"$work/deviations"
+    fi
     for lost in "$work"/lost.*; do
         [ -e "$lost" ] || continue
         printf 'acknowledged_readable: %s\\n' "$(cat "$lost")" >>"$work/deviations"
@@ -402,6 +424,8 @@ finish() {
     ),
 }
 
+FUNCTIONS = _CORE | {name: Function(text=text, calls=calls) for name, (calls, text) in MORE.items()}
+
 
 def chosen(names: Iterable[str]) -> list[str]:
     """The texts of some functions with those that they stand on, in the order of the table."""
@@ -412,4 +436,6 @@ def chosen(names: Iterable[str]) -> list[str]:
         if name not in wanted and name in FUNCTIONS:
             wanted.add(name)
             todo += FUNCTIONS[name].calls
+    if "patience" in wanted:
+        wanted.discard("within")  # another of that name
     return [function.text for name, function in FUNCTIONS.items() if name in wanted]

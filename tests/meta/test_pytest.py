@@ -216,3 +216,33 @@ def test_other_tests_keep_their_place_in_pytest_s_junit_file(user: User, tmp_pat
     assert [case.get("name") for case in suites["pytest"].iter("testcase")] == [
         "test_fake_not", "test_fake_well"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [(), ("-n", "2")])
+def test_each_variant_runs_as_often_as_is_asked_for(user: User, words: tuple[str, ...]) -> None:
+    """As ``./conform run --repeat`` does: whole rounds, one testcase, and what wavers is a failure."""
+    user.has("fake_a_wavers", "fake_b_passes")
+    junit = user.cases.parent / "junit.xml"
+    done = user.pytest("--repeat", "3", "--junitxml", str(junit), *words)
+    assert done.returncode == 1, done.stdout
+    assert outcomes(done) == {"passed": 5, "failed": 1}
+    assert "FAILED fake_a_wavers #2 - " in done.stdout
+    entries = user.record().entries
+    assert sorted(entry.attempt for entry in entries) == [1, 1, 2, 2, 3, 3]
+    root = etree.parse(junit).getroot()
+    assert sorted(case.get("name") for case in root.iter("testcase")) == [
+        "fake_a_wavers",
+        "fake_b_passes",
+    ]
+    [case] = [one for one in root.iter("testcase") if one.get("name") == "fake_a_wavers"]
+    assert [child.tag for child in case if child.tag in ("failure", "flakyFailure")] == [
+        "failure",
+        "flakyFailure",
+    ]
+
+
+def test_no_repetition_is_refused(user: User) -> None:
+    user.has("fake_a_passes")
+    done = user.pytest("--repeat", "0")
+    assert done.returncode == 4
+    assert "--repeat 0: at least 1" in done.stderr

@@ -147,6 +147,23 @@ def test_a_record_that_is_cut_is_compared_only_if_asked(
     assert "1 same" in capsys.readouterr().out
 
 
+def test_a_record_that_is_cut_is_merged_only_if_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = a_run(tmp_path / "cut", Status.PASS) / "record.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    to = tmp_path / "m.jsonl"
+    assert main(["merge", str(path), "--to", str(to)]) == REFUSED
+    err = capsys.readouterr().err
+    assert "no footer" in err
+    assert "(--salvage takes what is whole)" in err
+    assert err.count("\n") == 1
+    assert not to.exists()
+    assert main(["merge", str(path), "--to", str(to), "--salvage"]) == BROKEN
+    assert "no footer" in capsys.readouterr().err
+    assert main(["judge", str(to)]) == 0
+
+
 def test_the_nearest_case_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "-k", "loop_enopsc_short_write"]) == NOTHING
     assert "did you mean loop_enospc_short_write" in capsys.readouterr().err

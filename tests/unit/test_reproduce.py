@@ -16,7 +16,7 @@ from conformance.exits import REFUSED
 from conformance.model import Variant
 from conformance.reproduce import Inexpressible, script
 from conformance.reproduce.functions import FUNCTIONS, chosen
-from conformance.reproduce.script import MKFS, MOUNT, QUOTA_OPTION
+from conformance.reproduce.rig import CHECK, MKFS, MKFS_ENV, MOUNT, QUOTA_OPTION
 from conformance.session import open_library
 
 LIBRARY = open_library(())
@@ -42,7 +42,17 @@ def one(name: str) -> str:
 
 
 def test_most_of_what_it_is_for_can_be_made() -> None:
-    families = {"loop_enospc": 30, "loop_memcg": 10, "loop_quota": 20, "post_kill_reuse": 20}
+    families = {
+        "loop_enospc": 30,
+        "loop_memcg": 30,
+        "loop_quota": 20,
+        "post_kill_reuse": 20,
+        "fs_on_loop_data": 30,
+        "dm_thin": 30,
+        "dm_snapshot": 16,
+        "md_raid": 12,
+        "zram": 4,
+    }
     for family, least in families.items():
         assert len([v for v, _ in MADE if v.family == family]) >= least, family
 
@@ -60,11 +70,11 @@ def test_shellcheck_has_nothing_to_say(tmp_path: Path) -> None:
     # Enough of them to hold every function.
     held: set[str] = set()
     for variant, text in MADE:
-        functions = {name for name in FUNCTIONS if f"\n{name}() {{" in text}
+        functions = {name for name in FUNCTIONS if FUNCTIONS[name].text in text}
         if functions - held:
             (tmp_path / f"{variant.case}.sh").write_text(text)
             held |= functions
-    assert held == {*FUNCTIONS} - {"ledger"}
+    assert held == {*FUNCTIONS}
     done = subprocess.run(
         ["shellcheck", *sorted(tmp_path.iterdir())], capture_output=True, text=True, check=False
     )
@@ -89,7 +99,9 @@ def test_it_holds_only_what_it_calls() -> None:
     assert "run()" not in text
     assert "reattach()" in text
     everything = chosen(FUNCTIONS)
-    assert len(everything) == len(FUNCTIONS)
+    assert len(everything) == len(FUNCTIONS) - 1  # of two functions of one name, one
+    assert [text for text in everything if "\nwithin()" in text] == [FUNCTIONS["patience"].text]
+    assert "\nwithin()" in text
 
 
 @pytest.mark.parametrize(
@@ -99,10 +111,11 @@ def test_it_holds_only_what_it_calls() -> None:
         ("loop_enospc_memcg_limit[fio_libaio-off]", "fio_libaio"),
         ("loop_equivalence[ext4]", "arms: it compares tmpfs_size, "),
         ("nbd_server_full", "shortage server_space: "),
-        ("loop_memcg_bystanders", "bystander "),
+        ("loop_memcg_bystanders", "bystander sibling: memory"),
+        ("fs_on_loop_metadata_kinds", "the verb metadata"),
+        ("loop_enospc_nfs_straddle", "layer over: an NFS mount"),
         ("loop_reuse_after_setup_killed[direct]", "layer device: a process that keeps"),
         ("loop_reuse_reattached[removed-direct]", "no command removes a loop device"),
-        ("loop_memcg_unkillable_writer", "must spare"),
     ],
 )
 def test_what_cannot_be_made_is_named(name: str, told: str) -> None:
@@ -113,6 +126,24 @@ def test_what_cannot_be_made_is_named(name: str, told: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_case_that_compares_several_has_a_script_of_each() -> None:
+    variant = next(v for v in LIBRARY.variants if v.id == "loop_memcg_nested[direct]")
+    texts = [script(variant, arm=arm.name) for arm in variant.arms]
+    assert len(set(texts)) == len(texts) == 3
+    assert all(
+        f"\n# {variant.id}, arm {a.name}\n" in t for a, t in zip(variant.arms, texts, strict=True)
+    )
+    with pytest.raises(Inexpressible, match="arm x: there is none of that name: own, parent"):
+        script(variant, arm="x")
+
+
+def test_what_waits_for_ever_is_left_behind_and_has_a_limit_of_its_own() -> None:
+    text = one("thin_queue_for_ever[direct]")
+    assert "is left behind: 124" in text
+    assert "\nlimit=32\nwrite fill provoke" in text
+    assert "\nlimit=240\nwrite overwrite" in text
+
+
 def test_every_refusal_names_a_part() -> None:
     words = ("arms", "layer ", "shortage ", "step ", "bystander ", "requires ")
     assert REFUSED_WITH
@@ -121,6 +152,9 @@ def test_every_refusal_names_a_part() -> None:
 
 def test_filesystems_are_made_as_the_guest_s_program_makes_them() -> None:
     assert {name: kind.mkfs for name, kind in KINDS.items()} == MKFS
+    assert {name: kind.check for name, kind in KINDS.items()} == CHECK
+    env = {name: tuple(f"{word}={value}" for word, value in k.env) for name, k in KINDS.items()}
+    assert {name: words for name, words in env.items() if words} == MKFS_ENV
     assert {name: kind.mount for name, kind in KINDS.items() if kind.mount} == MOUNT
     assert {n: dict(kind.quota) for n, kind in KINDS.items() if kind.quota} == QUOTA_OPTION
 
@@ -130,7 +164,7 @@ def test_filesystems_are_made_as_the_guest_s_program_makes_them() -> None:
 
 def in_shell(folder: Path, lines: list[str]) -> str:
     functions = "".join(chosen(["ledger", "say"]))
-    text = "\n".join([f"work={folder}", functions, *lines])
+    text = "\n".join([f"work={folder}", "ledger=$work/acknowledged", functions, *lines])
     done = subprocess.run(["sh", "-u"], input=text, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     return done.stdout
@@ -140,14 +174,14 @@ def test_the_ledger_forgets_what_is_written_over(tmp_path: Path) -> None:
     """Against a model: one generation for each byte."""
     rng = random.Random(7)
     held: dict[int, int] = {}
-    lines = [': >"$work/acknowledged"']
+    lines = [': >"$ledger"']
     for generation in range(1, 40):
         start, length = rng.randrange(60), rng.randrange(1, 20)
         lines.append(f"forget {start} {length}")
         for at in range(start, start + length):
             held.pop(at, None)
         if rng.random() < 0.7:
-            lines.append(f'echo "{start} {length} {generation}" >>"$work/acknowledged"')
+            lines.append(f'echo "{start} {length} {generation}" >>"$ledger"')
             held |= dict.fromkeys(range(start, start + length), generation)
         start, length = rng.randrange(60), rng.randrange(1, 6)
         whole = all(at in held for at in range(start, start + length))

@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import base64
-import re
 from pathlib import Path
 
 import pytest
 
-from conformance.machine.cache import Cache
-from conformance.machine.image import prepare_boot
-from conformance.machine.machines import open_machine
 from conformance.reproduce import script
 from conformance.session import open_library
+from tests.support.scripts import machine_of, run
 
 pytestmark = pytest.mark.vm
-
-LIMIT = 240.0
 
 
 def said(case: str, kernel: str, folder: Path) -> tuple[str, int]:
     """What the script of a variant prints in a fresh guest, and its exit status."""
     variant = next(v for v in open_library(()).variants if v.id == case)
-    # Braces in a command are layers' names to the guest's program; base64 has none.
-    text = base64.b64encode(script(variant).encode()).decode()
-    command = f"echo {text} | base64 -d >/run/x; sh /run/x; echo status $?"
-    cache = Cache.from_environ()
-    machine = open_machine(prepare_boot(kernel, cache=cache), cache=cache)
-    rig = {"layers": [], "cgroups": [], "bystanders": [], "shortage": {"kind": "none"}}
-    step = {"as": "x", "verb": "run", "cgroup": "", "argv": ["sh", "-c", command], "limit": LIMIT}
+    machine = machine_of(kernel)
     try:
-        with machine.guest(workdir=folder) as guest:
-            guest.call("build", {**rig, "run": "0" * 16}, limit=60)
-            seen = guest.call("step", {"step": step}, limit=LIMIT + 60)
+        status, output = run(machine, script(variant), folder)
     finally:
         machine.close()
-    assert isinstance(seen, dict)
-    output = str(seen["submitter"]["output"])
-    status = re.search(r"^status (\d+)$", output, re.MULTILINE)
-    assert status, output
-    return output, int(status[1])
+    return output, status
 
 
 def test_the_short_write(tmp_path: Path) -> None:
