@@ -3,13 +3,12 @@
 Without a part all of them, from every record in results/published/, judged by today's judge and cases:
 ``findings`` (the tables of docs/findings.md, what is generated of each deviation in docs/findings/, and a
 script of each in docs/findings/scripts/), ``catalogue`` (docs/catalogue/), ``durations``
-(results/durations.tsv), ``reproduced`` (docs/reproduce.md) and ``html`` (results/published/report.html.xz).
+(results/durations.tsv), ``reproduced`` (docs/reproduce.md) and ``html`` (results/published/report.html).
 ``tox -e publish`` makes the pictures of the page as well.
 """
 
 from __future__ import annotations
 
-import lzma
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +30,7 @@ from conformance.record import RecordError
 from conformance.report.durations import document as durations
 from conformance.report.findings import claims_table, families_table, refresh, results_table
 from conformance.report.html import document as html
-from conformance.report.result import Asked
+from conformance.report.result import Asked, Result
 from conformance.reproduce import script
 from conformance.reproduce.page import page
 from conformance.reproduce.trials import Outcome, Refusal, Trial, done, read, sees, trials
@@ -51,7 +50,7 @@ SCRIPTS = PAGES / "scripts"
 REPRODUCED = ROOT / "results" / "reproduced.tsv"
 SCRIPTED = ROOT / "docs" / "reproduce.md"
 DURATIONS = ROOT / "results" / "durations.tsv"
-HTML = PUBLISHED / "report.html.xz"
+HTML = PUBLISHED / "report.html"
 
 
 class Records:
@@ -226,9 +225,18 @@ def _reproduced(records: Records) -> str:
 
 def _html(records: Records) -> str:
     ending = records.ending
-    text = html(ending.results, Asked(many_kernels=True), started=ending.started)
-    HTML.write_bytes(lzma.compress(text.encode(), preset=9))
-    return shown(HTML)
+    results = tuple(_compact(result) for result in ending.results)
+    text = html(results, Asked(many_kernels=True), started=ending.started)
+    write_atomically(HTML, text)
+    return f"{shown(HTML)}, {len(text.encode()) >> 10} KiB"
+
+
+def _compact(result: Result) -> Result:
+    """Of what ended well nobody asks for the course and the log here; the records have them."""
+    if result.verdict.status in (Status.FAIL, Status.BROKEN):
+        return result
+    attempts = tuple(attempt.model_copy(update={"story": ()}) for attempt in result.attempts)
+    return result.model_copy(update={"story": (), "attempts": attempts})
 
 
 PARTS: Mapping[str, Callable[[Records], str]] = {

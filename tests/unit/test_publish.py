@@ -1,0 +1,52 @@
+"""What is made of the published records: by name, compact, and refused in one line."""
+
+from __future__ import annotations
+
+import pytest
+
+from conformance import publish
+from conformance.exits import REFUSED
+from conformance.model import Status
+from conformance.publish import PARTS, _compact, main, outcomes
+from conformance.report.story import stories
+from tests.support.results import result, variant
+from tests.support.stories import observed
+
+
+def test_an_unknown_part_is_refused_before_anything_is_made(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["findings", "catalog"]) == REFUSED
+    err = capsys.readouterr().err
+    assert err == "conform: there is no part 'catalog'; did you mean catalogue?\n"
+
+
+def test_parts_share_the_records_and_are_made_in_the_order_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: list[object] = []
+
+    def part(records: object) -> str:
+        given.append(records)
+        return f"part {len(given)}"
+
+    monkeypatch.setattr(publish, "PARTS", dict.fromkeys(PARTS, part))
+    assert main([]) == 0
+    assert len(given) == len(PARTS)
+    assert len({id(one) for one in given}) == 1
+    assert capsys.readouterr().err.startswith("conform: part 1\nconform: part 2\n")
+
+
+@pytest.mark.parametrize(
+    ("status", "kept"), [(s, s in (Status.FAIL, Status.BROKEN)) for s in Status]
+)
+def test_the_page_keeps_the_course_of_what_failed(status: Status, kept: bool) -> None:
+    of = variant("a")
+    one = result(status, of=of).model_copy(update={"story": stories(of, observed(of, "x"))})
+    assert one.story
+    assert bool(_compact(one).story) is kept
+    assert _compact(one).verdict == one.verdict
+
+
+def test_the_kept_outcomes_can_be_read() -> None:
+    assert all(one.variant and one.kernel for one in outcomes())
