@@ -1,27 +1,29 @@
 #!/bin/sh
-# loop_equivalence[xfs], arm memcg
-# The same shortage from four causes gets one class of answer
+# loop_enospc_short_write[64K-off]
+# A request that straddles the end of space is not acknowledged beyond what was stored
 #
-# lkml:20200505062946.GH2005@dread.disaster.area: "Either they are both ENOSPC IO errors, or they
-# are both OOM kill vectors"
+# lkml:20200505062946.GH2005@dread.disaster.area: "it *must* return ENOSPC to the IO submitter to
+# tell it the IO has failed"
+# write(2), RETURN VALUE, fewer bytes written than requested
 #
 # ┌─────────────────────────┐
 # │ device: a loop device   │
 # ├─────────────────────────┤
-# │ image: a file, size 12M │
+# │ image: a file, size 16M │
 # ├─────────────────────────┤
-# │ back: a tmpfs, size 64M │
+# │ back: a tmpfs, size 64M │  ◄ tmpfs_size (size 8M)
 # └─────────────────────────┘
 #
-# Judged: no_oom_kill, submitter_survives, bystanders_unharmed, acknowledged_readable, bounded,
-# kernel_sound.
-# Not judged by this script: no_foreign_data, equivalent.
-# The contrary of no_oom_kill is documented: linux:Documentation/admin-guide/cgroup-v2.rst,
-# memory.max; J. Weiner, lkml:20200505150241.GA58018@cmpxchg.org
-# The contrary of submitter_survives is documented: linux:Documentation/admin-guide/cgroup-v2.rst,
-# memory.max; J. Weiner, lkml:20200505150241.GA58018@cmpxchg.org
-# FAIL was seen on 6.12.117+deb13-cloud-amd64, 6.1.0-56-cloud-amd64, 7.2.13+deb14-cloud-amd64,
-# 7.3.4+deb13-cloud-amd64, 7.3-cloud-amd64.
+# ┌──────────────────────────────────────┐
+# │ pad: a file, size 300K, allocate yes │
+# └──────────────────────────────────────┘  on back, above
+#
+# Judged: error_surfaced, limit_enforced, no_oom_kill, submitter_survives, bystanders_unharmed,
+# acknowledged_readable, overwrite_in_place, bounded, reusable, kernel_sound.
+# Not judged by this script: errno_precise, no_foreign_data, nothing_leaked.
+# FAIL was seen on 6.12.117+deb13-cloud-amd64, 7.2.13+deb14-cloud-amd64, 7.3.4+deb13-cloud-amd64,
+# 7.3-cloud-amd64.
+# PASS was seen on 6.1.0-56-cloud-amd64, 5.10.0-46-cloud-amd64.
 #
 # Run it as root in a throwaway virtual machine. It ends with PASS (exit status 0), FAIL (1), or
 # says why it cannot tell (77).
@@ -259,24 +261,6 @@ reattach() {
     fi
 }
 
-# cgroups PATH...: below $groups, with the controllers that loop I/O is charged by.
-cgroups() {
-    top=/sys/fs/cgroup
-    [ -e $top/cgroup.controllers ] || mount -t cgroup2 none $top || unable "no cgroup v2 at $top"
-    mkdir "$groups"
-    for directory in $top "$groups"; do
-        echo +memory +io >"$directory/cgroup.subtree_control" ||
-            unable "the controllers memory and io cannot be had below $directory"
-    done
-    for path; do
-        mkdir "$groups/$path"
-        if [ "$path" != "${path%/*}" ]; then
-            echo +memory +io >"$groups/${path%/*}/cgroup.subtree_control"
-        fi
-        if [ -e "$groups/$path/memory.swap.max" ]; then echo 0 >"$groups/$path/memory.swap.max"; fi
-    done
-}
-
 # bystander NAME CGROUP: it does no I/O, and must live to the end.
 bystander() {
     (enter "$2" && exec sleep 3600) &
@@ -313,16 +297,14 @@ finish() {
     exit 0
 }
 
-# gauge: the shortage has come where the kernel counts that the limit was met.
+# gauge: the shortage has come where no request fits any more.
 gauge() {
-    hits=$(sed -n 's/^max //p' "$groups/limited"/memory.events)
-    if [ "$hits" -gt "$met" ]; then arrived=yes; fi
+    room=$(($(stat -f -c "%f * %S" "$BACK")))
+    if [ "$room" -lt "${request:-4096}" ]; then arrived=yes; fi
 }
 cleanup() {
     trap - EXIT
     for one in $bystanders; do kill -9 "${one#*:}" 2>/dev/null; done
-    rmdir "$groups/limited" 2>/dev/null
-    rmdir "$groups"
     losetup -d "$DEVICE"
     umount "$BACK"
     rm -rf "$work"
@@ -331,34 +313,34 @@ trap cleanup EXIT
 trap 'exit 77' INT TERM
 
 modprobe -q loop || [ -d /sys/module/loop ] || unable 'no module loop'
-modprobe -q xfs
-grep -qw xfs /proc/filesystems || unable 'no filesystem xfs'
 need dmesg timeout cmp losetup
 
 # -- the rig
 BACK=$work/back && mkdir "$BACK"
 mount -t tmpfs -o size=67108864 none "$BACK" || unable 'no such tmpfs'
+PAD=$BACK/pad
+: >"$PAD"
+fallocate -l 307200 "$PAD" || unable "no such file"
 IMAGE=$BACK/image
 : >"$IMAGE"
-truncate -s 12582912 "$IMAGE" || unable "no such file"
+truncate -s 16777216 "$IMAGE" || unable "no such file"
 DEVICE=$(losetup -f) || unable "no loop device"
 attach "$DEVICE" "$IMAGE" off '' || unable "losetup failed"
-cgroups limited
 bystander outsider ''
 
 # -- the steps
-write control control "$DEVICE" direct, 10485760 1048576 65536 1 0 limited ''
-verify control_read "$DEVICE" 10485760 1048576 "$IMAGE"
+write control control "$DEVICE" direct, 14680064 1048576 65536 1 0 '' ''
+verify control_read "$DEVICE" 14680064 1048576 "$IMAGE"
 step impose
-met=$(sed -n 's/^max //p' "$groups/limited"/memory.events)
-echo 4194304 >"$groups/limited"/memory.max
-write fill provoke "$DEVICE" direct, 0 8388608 65536 2 1048576 limited ''
-verify read_short "$DEVICE" 0 12582912 "$IMAGE"
-write overwrite overwrite "$DEVICE" direct, 0 1048576 65536 3 0 limited ''
+before=$(($(stat -f -c "%b * %S" "$BACK")))
+mount -o remount,size=8388608 "$BACK" || unable "it cannot be made smaller"
+write fill provoke "$DEVICE" direct, 0 12582912 65536 2 1048576 '' ''
+verify read_short "$DEVICE" 0 16777216 "$IMAGE"
+write overwrite overwrite "$DEVICE" direct, 0 1048576 65536 3 0 '' ''
 step relieve
-echo max >"$groups/limited"/memory.max
-verify read_relieved "$DEVICE" 0 12582912 "$IMAGE"
-write again recover "$DEVICE" direct, 8388608 1048576 65536 4 0 limited ''
+mount -o remount,size=$before "$BACK"
+verify read_relieved "$DEVICE" 0 16777216 "$IMAGE"
+write again recover "$DEVICE" direct, 12582912 1048576 65536 4 0 '' ''
 reattach reattach "$DEVICE" "$IMAGE" off ''
-verify read_reattached "$DEVICE" 0 12582912 "$IMAGE"
+verify read_reattached "$DEVICE" 0 16777216 "$IMAGE"
 finish

@@ -1,20 +1,20 @@
 #!/bin/sh
-# raid_all_short[raid5-1.2-last]
+# raid_all_short[raid5-0.90-last]
 # A write to an array that has too few legs with space fails with an error, and the array serves
 # on
 #
 # lkml:20200505062946.GH2005@dread.disaster.area: "it *must* return ENOSPC to the IO submitter to
 # tell it the IO has failed"
 #
-# ┌──────────────────────────────────────────────────────────────────────────────────┐
-# │ device: an md array over leg and other_leg and third, personality raid5, size 6M │
-# ├──────────────────────────────────────────────────────────────────────────────────┤
-# │ leg: a thin device, size 10M                                                     │
-# ├──────────────────────────────────────────────────────────────────────────────────┤
-# │ pool: a thin pool, data 64M                                                      │  ◄ thin_data (leave 3M)
-# ├──────────────────────────────────────────────────────────────────────────────────┤
-# │ disk: the disk                                                                   │
-# └──────────────────────────────────────────────────────────────────────────────────┘
+# ┌─────────────────────────────────────────────────────────────────────────────────────────────────┐
+# │ device: an md array over leg and other_leg and third, personality raid5, size 6M, metadata 0.90 │
+# ├─────────────────────────────────────────────────────────────────────────────────────────────────┤
+# │ leg: a thin device, size 10M                                                                    │
+# ├─────────────────────────────────────────────────────────────────────────────────────────────────┤
+# │ pool: a thin pool, data 64M                                                                     │  ◄ thin_data (leave 3M)
+# ├─────────────────────────────────────────────────────────────────────────────────────────────────┤
+# │ disk: the disk                                                                                  │
+# └─────────────────────────────────────────────────────────────────────────────────────────────────┘
 #
 # ┌───────────────────────────────┐
 # │ spare: a loop device          │
@@ -456,7 +456,7 @@ modprobe -q raid456
 array=100
 while [ -e /sys/block/md$array ]; do array=$((array + 1)); done
 DEVICE=/dev/md$array
-mdadm --create "$DEVICE" --level=raid5 --raid-devices=3 --size=3072 --metadata=1.2 --assume-clean --run --bitmap=none --chunk=64 --data-offset=1024 \
+mdadm --create "$DEVICE" --level=raid5 --raid-devices=3 --size=3072 --metadata=0.90 --assume-clean --run --bitmap=none --chunk=64 \
     "$LEG" "$OTHER_LEG" "$THIRD" >/dev/null 2>&1 || unable "mdadm makes no array"
 bystander outsider ''
 
