@@ -120,7 +120,7 @@ def reproduced_trials() -> tuple[tuple[Trial, ...], tuple[Refusal, ...]]:
 
 
 class Chosen:
-    """For each deviation the script that shows it best: on the most kernels, not by chance, and short."""
+    """For each deviation the script that shows it best: on most kernels, not by chance, whole and short."""
 
     def __init__(self, records: Records, seen: Seen) -> None:
         self._seen = seen
@@ -178,8 +178,10 @@ class Chosen:
         return "a plain script does not see to whom an error belongs, or what is left behind"
 
 
-def _worth(mine: Sequence[Trial]) -> tuple[int, int, int]:
-    return (-len(mine), sum(trial.chance for trial in mine), len(mine[0].text))
+def _worth(mine: Sequence[Trial]) -> tuple[int, int, bool, int, int]:
+    first = mine[0]
+    chance = sum(trial.chance for trial in mine)
+    return (-len(mine), chance, bool(first.arm), -len(first.clauses), len(first.text))
 
 
 def _findings(records: Records) -> str:

@@ -1,0 +1,385 @@
+#!/bin/sh
+# isolation_reader_memcg[other-buffered]
+# A reader is neither failed nor slowed by a writer at the memory limit behind the same device
+#
+# lkml:20200505062946.GH2005@dread.disaster.area: "not trigger an OOM kill that shoots some
+# innocent bystander in the head"
+#
+# ┌─────────────────────────┐
+# │ device: a loop device   │
+# ├─────────────────────────┤
+# │ image: a file, size 24M │
+# ├─────────────────────────┤
+# │ back: a tmpfs, size 64M │
+# └─────────────────────────┘
+#
+# Judged: no_oom_kill, submitter_survives, bystanders_unharmed, acknowledged_readable, bounded,
+# kernel_sound.
+# Not judged by this script: no_foreign_data, independent_progress, attributed, nothing_leaked.
+# The contrary of no_oom_kill is documented: linux:Documentation/admin-guide/cgroup-v2.rst,
+# memory.max; J. Weiner, lkml:20200505150241.GA58018@cmpxchg.org
+# The contrary of submitter_survives is documented: linux:Documentation/admin-guide/cgroup-v2.rst,
+# memory.max; J. Weiner, lkml:20200505150241.GA58018@cmpxchg.org
+# FAIL was seen on 6.1.0-56-cloud-amd64, 6.12.117+deb13-cloud-amd64, 7.2.13+deb14-cloud-amd64,
+# 7.3.4+deb13-cloud-amd64.
+#
+# Run it as root in a throwaway virtual machine. It ends with PASS (exit status 0), FAIL (1), or
+# says why it cannot tell (77).
+# shellcheck disable=SC2317 # functions are called by the trap, and by names in variables
+set -u
+export LC_ALL=C
+[ "$(id -u)" = 0 ] || { echo "CANNOT TELL: this needs root"; exit 77; }
+work=$(mktemp -d) groups=/sys/fs/cgroup/reproduce.$$
+limit=240 number=0 arrived=no own=no bystanders='' current=
+spared=no resolves=no
+: >"$work/synced"
+
+say() { printf '%s\n' "$*"; }
+
+# This cannot be run, or was not shown, here: neither PASS nor FAIL.
+unable() { say "CANNOT TELL: $*"; exit 77; }
+
+# deviates CLAUSE TEXT: the kernel does not do what it should.
+deviates() { say "  $1: $2"; printf '%s: %s\n' "$1" "$2" >>"$work/deviations"; }
+
+need() { for tool; do command -v "$tool" >/dev/null || unable "$tool is not installed"; done; }
+
+# step NAME: what the kernel says from here on is said of this step.
+step() { current=$1; say "$1"; number=$((number + 1)); echo "reproduce $$ step $number: $1" >/dev/kmsg; }
+
+# enter CGROUP: the process that calls it goes there; with no name it stays where it is.
+enter() { if [ -n "$1" ]; then echo 0 >"$groups/$1/cgroup.procs"; fi; }
+
+# within CGROUP COMMAND...: a command there, for no longer than the limit.
+within() {
+    (
+        enter "$1"
+        shift
+        exec timeout "$limit" "$@"
+    )
+}
+
+# oom STEP STATUS: who invoked the OOM killer meanwhile, and whether the step's process was killed.
+# A kernel worker that writes back must report a shortage of storage as an error, not by a kill. That
+# a process which allocates memory for itself is killed is documented, and only told.
+since() { dmesg | sed "1,/reproduce $$ step $number:/d"; }
+oom() {
+    invoker=$(since | sed -n 's/.*\] \(.*\) invoked oom-killer:.*/\1/p' | sort -u | tr '\n' ' ')
+    case $invoker in
+    *kworker* | *loop*) deviates no_oom_kill "$1: the OOM killer was invoked by ${invoker% }" ;;
+    ?*) say "  (the OOM killer was invoked by ${invoker% }, in a call of its own)" ;;
+    esac
+    if [ "$2" = 137 ]; then
+        case $invoker in
+        '' | *kworker* | *loop*) deviates submitter_survives "$1: the process was killed" ;;
+        *) say "  (the process was killed)" && own=yes ;;
+        esac
+    elif [ "$2" = 124 ]; then
+        deviates bounded "$1: did not end within $limit s"
+    fi
+}
+
+# $ledger: OFFSET LENGTH GENERATION of what was written to a device and synced without an error.
+# forget OFFSET LENGTH: a new write begins there, and nothing is promised of what was there before.
+forget() {
+    : >"$work/rest"
+    while read -r off len gen; do
+        if [ "$off" -lt "$1" ]; then
+            stop=$((off + len))
+            if [ "$stop" -gt "$1" ]; then stop=$1; fi
+            echo "$off $((stop - off)) $gen" >>"$work/rest"
+        fi
+        if [ $((off + len)) -gt $(($1 + $2)) ]; then
+            start=$off
+            if [ "$start" -lt $(($1 + $2)) ]; then start=$(($1 + $2)); fi
+            echo "$start $((off + len - start)) $gen" >>"$work/rest"
+        fi
+    done <"$ledger"
+    mv "$work/rest" "$ledger"
+}
+# covered OFFSET LENGTH: whether all of that is acknowledged, and has its space.
+covered() {
+    sum=0
+    while read -r off len gen; do
+        start=$off stop=$((off + len))
+        if [ "$start" -lt "$1" ]; then start=$1; fi
+        if [ "$stop" -gt $(($1 + $2)) ]; then stop=$(($1 + $2)); fi
+        if [ "$stop" -gt "$start" ]; then sum=$((sum + stop - start)); fi
+    done <"$ledger"
+    [ "$sum" -ge "$2" ]
+}
+
+# write STEP ROLE DEVICE FLAGS OFFSET LENGTH REQUEST GENERATION SYNC_EVERY CGROUP KILL
+# dd writes data that is known, and a sync follows every SYNC_EVERY bytes, unless dd's FLAGS sync.
+# KILL: the writer is killed at its first error, in its first sync, or after so many bytes.
+write() {
+    step "$1"
+    role=$2 target=$3 flags=$4 at=$5 end=$(($5 + $6)) request=$7 generation=$8 every=$9
+    shift 9
+    cgroup=$1 kill=$2 first=$at data=$work/data.$generation ledger=$work/acknowledged.${target##*/}
+    : >>"$ledger"
+    had=no
+    if covered "$at" $((end - at)); then had=yes; fi
+    # An error of an earlier step that nobody was told of yet is not this one's.
+    if [ "$role" != provoke ]; then
+        within '' sync "$target" 2>/dev/null || say "  (an earlier error is told here)"
+    fi
+    forget "$at" $((end - at))
+    dd if=/dev/urandom of="$data" bs=1M iflag=count_bytes count=$((end - at)) 2>/dev/null
+    echo "$at" >"$data.at"
+    : >"$work/said"
+    status=0
+    (writer) || status=$?
+    sed -n "s/^dd: /  dd: /p; s/^sync: /  sync: /p" "$work/said"
+    stored=0
+    while read -r off len gen; do
+        if [ "$gen" = "$generation" ]; then stored=$((stored + len)); fi
+    done <"$ledger"
+    say "  $stored of $((end - first)) bytes were acknowledged"
+    if [ "$status" = 137 ] && [ -n "$kill" ] && [ -e "$work/killed" ]; then
+        rm "$work/killed"
+        say "  (the writer was killed by this script)"
+        status=0
+        if [ "$role" = provoke ]; then arrived=yes; fi
+    fi
+    oom "$current" "$status"
+    case $role:$status in
+    control:0 | provoke:0) ;;
+    control:*) unable "the control failed without any shortage" ;;
+    provoke:*)
+        arrived=yes
+        if [ "$resolves" = yes ]; then deviates resolved_by_waiting "$current: ended in an error"; fi
+        ;;
+    overwrite:[12])
+        if [ $had = yes ]; then deviates overwrite_in_place "$current: failed, and had its space"; fi
+        ;;
+    overwrite:124)
+        if [ $had = yes ]; then deviates overwrite_in_place "$current: waits, and had its space"; fi
+        ;;
+    recover:[12]) deviates reusable "$current: failed after the relief" ;;
+    esac
+    if [ "$role" = provoke ]; then gauge; fi
+}
+writer() {
+    # An OOM killer must spare it: so the kernel cannot resolve the shortage by its death.
+    if [ "$spared" = yes ]; then echo -1000 >/proc/self/oom_score_adj; fi
+    exec 3<>"$target"
+    while [ "$at" -lt "$end" ]; do
+        size=$((end - at))
+        if [ "$every" -gt 0 ] && [ "$size" -gt "$every" ]; then size=$every; fi
+        case $kill in
+        [0-9]*) if [ "$size" -gt $((first + kill - at)) ]; then size=$((first + kill - at)); fi ;;
+        esac
+        code=0
+        within "$cgroup" dd if="$data" of="$target" bs="$request" skip=$((at - first)) seek="$at" \
+            count="$size" iflag=skip_bytes,count_bytes oflag="$flags"seek_bytes conv=notrunc \
+            2>"$work/dd" || code=$?
+        cat "$work/dd" >>"$work/said"
+        written=$(sed -n 's/^\([0-9]*\) bytes.*/\1/p' "$work/dd")
+        if [ "$kill" = first_error ] && [ "$code" != 0 ]; then die; fi
+        case $kill in [0-9]*) if [ $((at + size - first)) -ge "$kill" ]; then die; fi ;; esac
+        synced=0
+        if [ "$kill" = first_sync ]; then
+            sync "$target" &
+            sleep 0.05
+            kill -9 $!
+            die
+        fi
+        case $flags in
+        *dsync*) ;;
+        *) within "$cgroup" sync "$target" 2>>"$work/said" || synced=$? ;;
+        esac
+        if [ "$kill" = first_error ] && [ "$synced" != 0 ]; then die; fi
+        if [ "$synced" = 0 ] && [ "${written:-0}" -gt 0 ]; then
+            echo "$at $written $generation" >>"$ledger"
+        fi
+        if [ "$code" != 0 ]; then exit "$code"; fi
+        if [ "$synced" != 0 ]; then exit "$synced"; fi
+        at=$((at + size))
+    done
+}
+# The writer, which has the device open, is killed.
+# shellcheck disable=SC2016 # the inner shell's parent
+die() { touch "$work/killed"; sh -c 'kill -9 $PPID'; }
+
+# verify STEP DEVICE OFFSET LENGTH FILE...: what was acknowledged reads back, past the page cache of
+# the device and of the files below it.
+verify() {
+    step "$1"
+    dev=$2 begin=$3 stop=$(($3 + $4)) ledger=$work/acknowledged.${2##*/}
+    shift 4
+    : >>"$ledger"
+    within '' sync "$dev" 2>/dev/null || say "  (an earlier error is told here)"
+    within '' blockdev --flushbufs "$dev"
+    for file; do dd if="$file" iflag=nocache count=0 2>/dev/null; done
+    while read -r off len gen; do
+        if [ $((off + len)) -le "$begin" ] || [ "$off" -ge "$stop" ]; then continue; fi
+        lost=$work/lost.${dev##*/}.$off.$len.$gen
+        from=$((off - $(cat "$work/data.$gen.at")))
+        if within '' cmp -n "$len" -i "$from:$off" "$work/data.$gen" "$dev" >"$work/cmp" 2>&1; then
+            rm -f "$lost"
+            continue
+        fi
+        at=$(sed -n 's/.* differ: [a-z]* \([0-9]*\),.*/\1/p' "$work/cmp")
+        if [ -z "$at" ]; then
+            how="cannot be read: $(sed 's/^cmp: //' "$work/cmp")"
+        elif cmp -s -n $((len - at + 1)) -i $((off + at - 1)):0 "$dev" /dev/zero; then
+            how="$((len - at + 1)) bytes from byte $((off + at - 1)) on read back as zeros"
+        else
+            how="from byte $((off + at - 1)) on something else reads back"
+        fi
+        echo "of $len bytes acknowledged at $off, $how" >"$lost"
+        say "  $(cat "$lost")"
+    done <"$ledger"
+}
+
+# attach DEVICE FILE DIRECT_IO CGROUP
+attach() {
+    (enter "$4" && exec losetup --direct-io="$3" "$1" "$2") || return 1
+    dio=$(cat "/sys/block/${1#/dev/}/loop/dio")
+    if [ "$dio$3" = 0on ] || [ "$dio$3" = 1off ]; then unable "$1 cannot have direct I/O $3 here"; fi
+}
+
+# reattach STEP DEVICE FILE DIRECT_IO CGROUP
+detached() {
+    tries=0
+    while [ -e "/sys/block/${1#/dev/}/loop/backing_file" ]; do
+        tries=$((tries + 1))
+        if [ $tries -gt 50 ]; then return 1; fi
+        sleep 0.1
+    done
+}
+reattach() {
+    step "$1"
+    shift
+    if ! losetup -d "$1" || ! detached "$1"; then
+        deviates reusable "$current: the device cannot be detached"
+    elif ! attach "$@"; then
+        deviates reusable "$current: the device cannot be attached again"
+    fi
+}
+
+# cgroups PATH...: below $groups, with the controllers that loop I/O is charged by.
+cgroups() {
+    top=/sys/fs/cgroup
+    [ -e $top/cgroup.controllers ] || mount -t cgroup2 none $top || unable "no cgroup v2 at $top"
+    mkdir "$groups"
+    for directory in $top "$groups"; do
+        echo +memory +io >"$directory/cgroup.subtree_control" ||
+            unable "the controllers memory and io cannot be had below $directory"
+    done
+    for path; do
+        mkdir "$groups/$path"
+        if [ "$path" != "${path%/*}" ]; then
+            echo +memory +io >"$groups/${path%/*}/cgroup.subtree_control"
+        fi
+        if [ -e "$groups/$path/memory.swap.max" ]; then echo 0 >"$groups/$path/memory.swap.max"; fi
+    done
+}
+
+# bystander NAME CGROUP: it does no I/O, and must live to the end.
+bystander() {
+    (enter "$2" && exec sleep 3600) &
+    bystanders="$bystanders $1:$!"
+}
+
+# The bystanders, the kernel's own complaints, and the verdict.
+finish() {
+    for one in $bystanders; do
+        kill -0 "${one#*:}" 2>/dev/null || deviates bystanders_unharmed "${one%:*} was killed"
+    done
+    if [ -e "$work/harmed" ]; then
+        sort -u "$work/harmed" | sed 's/^/bystanders_unharmed: /' >>"$work/deviations"
+    fi
+    for lost in "$work"/lost.*; do
+        [ -e "$lost" ] || continue
+        printf 'acknowledged_readable: %s\n' "$(cat "$lost")" >>"$work/deviations"
+    done
+    dmesg | sed "1,/reproduce $$ step 1:/d" >"$work/log"
+    complaints='BUG: |WARNING: |Oops|general protection fault|INFO: task .* blocked for|soft lockup'
+    if grep -E "$complaints" "$work/log" >"$work/complaints"; then
+        deviates kernel_sound "$(head -n 1 "$work/complaints")"
+    fi
+    say
+    if [ -s "$work/deviations" ]; then
+        say "On $(uname -r):"
+        sed 's/^/  /' "$work/deviations"
+        say FAIL
+        exit 1
+    fi
+    [ "$own" = no ] || unable "a process was killed in an allocation of its own, as is documented"
+    [ "$arrived" = yes ] || unable "the shortage never came: nothing failed, and the limit was not met"
+    say "PASS on $(uname -r)"
+    exit 0
+}
+
+# busy NAME CGROUP WRITES DEVICE OFFSET LENGTH REQUEST FLAG: a bystander with I/O of its own, who is
+# promised that all of it succeeds. WRITES: how often he writes before he reads for ever; 0: always.
+busy() {
+    (
+        enter "$2"
+        rounds=0 call=
+        exec 2>/dev/null
+        while :; do
+            rounds=$((rounds + 1))
+            if [ "$3" = 0 ] || [ $rounds -le "$3" ]; then
+                call="write"
+                dd if=/dev/zero of="$4" bs="$7" seek=$(($5 / $7)) count=$(($6 / $7)) oflag="$8" conv=notrunc
+            else
+                call="read"
+                dd if="$4" of=/dev/null bs="$7" skip=$(($5 / $7)) count=$(($6 / $7)) iflag=direct
+            fi || echo "$1: a $call of its own failed with dd's status $?" >>"$work/harmed"
+        done
+    ) &
+    bystanders="$bystanders $1:$!"
+}
+
+# gauge: the shortage has come where the kernel counts that the limit was met.
+gauge() {
+    hits=$(sed -n 's/^max //p' "$groups/limited"/memory.events)
+    if [ "$hits" -gt "$met" ]; then arrived=yes; fi
+}
+cleanup() {
+    trap - EXIT
+    for one in $bystanders; do kill -9 "${one#*:}" 2>/dev/null; done
+    rmdir "$groups/other" 2>/dev/null
+    rmdir "$groups/limited" 2>/dev/null
+    rmdir "$groups"
+    losetup -d "$DEVICE"
+    umount "$BACK"
+    rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 77' INT TERM
+
+modprobe -q loop || [ -d /sys/module/loop ] || unable 'no module loop'
+need dmesg timeout cmp losetup
+
+# -- the rig
+BACK=$work/back && mkdir "$BACK"
+mount -t tmpfs -o size=67108864 none "$BACK" || unable 'no such tmpfs'
+IMAGE=$BACK/image
+: >"$IMAGE"
+truncate -s 25165824 "$IMAGE" || unable "no such file"
+DEVICE=$(losetup -f) || unable "no loop device"
+attach "$DEVICE" "$IMAGE" off '' || unable "losetup failed"
+cgroups limited other
+busy reader other 1 "$DEVICE" 20971520 2097152 65536 direct
+bystander outsider ''
+
+# -- the steps
+write control control "$DEVICE" '' 14680064 1048576 65536 1 0 limited ''
+verify control_read "$DEVICE" 14680064 1048576 "$IMAGE"
+step impose
+met=$(sed -n 's/^max //p' "$groups/limited"/memory.events)
+echo 6291456 >"$groups/limited"/memory.max
+write fill provoke "$DEVICE" '' 0 6291456 65536 2 1048576 limited ''
+verify read_short "$DEVICE" 0 25165824 "$IMAGE"
+write overwrite overwrite "$DEVICE" '' 0 1048576 65536 3 0 limited ''
+step relieve
+echo max >"$groups/limited"/memory.max
+verify read_relieved "$DEVICE" 0 25165824 "$IMAGE"
+write again recover "$DEVICE" '' 12582912 1048576 65536 4 0 limited ''
+reattach reattach "$DEVICE" "$IMAGE" off ''
+verify read_reattached "$DEVICE" 0 25165824 "$IMAGE"
+finish
