@@ -85,6 +85,66 @@ def test_an_empty_file_has_no_rows() -> None:
     assert rows("# nothing known\n") == ()
 
 
+def test_a_file_of_a_mebibyte_is_the_longest() -> None:
+    longest = ROW + "#" * ((1 << 20) - len(ROW))
+    assert len(rows(longest)) == 1
+    with pytest.raises(KnownError, match=r"^known\.yaml:1:1: longer than 1048576 characters"):
+        rows(longest + "#")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[" * 5000, "known.yaml:1:1: nested too deeply"),
+        (ROW.replace("2027-06-01", "2027-13-45"), "known.yaml:1:1: month must be in 1..12"),
+        (ROW.replace("a short", "a \x07 short"), "known.yaml:1:1: unacceptable character"),
+        ("  - 5\n", "known.yaml:1:5: a row is a mapping"),
+        ("- {case: [1]}\n", "known.yaml:1:4: case"),
+        ("- {case: x, kernel: about 6}\n", "known.yaml:1:3: clause"),
+    ],
+    ids=["depth", "no date", "no character", "no mapping", "a key", "no key"],
+)
+def test_each_refusal_says_where_and_why(text: str, told: str) -> None:
+    with pytest.raises(KnownError) as error:
+        rows(text)
+    assert str(error.value).startswith(told)
+
+
+FLOW = (
+    "- {case: c, variant: {request: 1M}, kernel: '> 6', clause: reusable, signature: s, "
+    "reason: r, link: l, review_by: 2027-06-01}\n"
+)
+
+
+def test_a_text_of_one_character_is_a_text() -> None:
+    (row,) = rows(FLOW)
+    assert (row.signature, row.reason, row.link) == ("s", "r", "l")
+
+
+@pytest.mark.parametrize("key", ["signature", "reason", "link"])
+def test_an_empty_text_says_nothing(key: str) -> None:
+    empty = FLOW.replace(f"{key}: {key[0]}", f"{key}: ''")
+    with pytest.raises(KnownError) as error:
+        rows(empty)
+    assert str(error.value).startswith(f"known.yaml:1:{empty.index(key) + 1}: {key}: ")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("{request: 1M}", "{request: {a: b}}", "variant"),
+        ("'> 6'", "six", "kernel"),
+        ("clause: reusable, signature: s", "clause: none, signature: ''", "clause"),
+    ],
+    ids=["below a key", "a range", "the first of two"],
+)
+def test_the_place_is_that_of_the_key(old: str, new: str, key: str) -> None:
+    wrong = FLOW.replace(old, new)
+    with pytest.raises(KnownError) as error:
+        rows(wrong)
+    assert str(error.value).startswith(f"known.yaml:1:{wrong.index(key) + 1}: ")
+
+
 @pytest.mark.parametrize(
     ("release", "text", "inside"),
     [
@@ -97,6 +157,10 @@ def test_an_empty_file_has_no_rows() -> None:
         ("7.3-rc7-amd64", ">= 6.12, < 7.3", False),
         ("5.10.0-33-cloud-amd64", "> 5.10", False),
         ("5.10.0-33-cloud-amd64", "<= 5.10", True),
+        ("6.1-rc3-amd64", "== 6.1.0", True),
+        ("6.1-rc3-amd64", ">= 6.1.1", False),
+        ("6.1.0-56-cloud-amd64", "== 6.1", True),
+        ("6.1.1-amd64", "<= 6.1", False),
     ],
 )
 def test_a_release_lies_in_a_range_by_its_numbers(release: str, text: str, inside: bool) -> None:
@@ -172,6 +236,19 @@ def test_a_row_for_what_is_seen_by_chance_is_not_stale_where_it_is_not_seen() ->
     assert settle(passed, by_chance).disposition is Disposition.NONE
     assert stale([passed], by_chance) == ()
     assert settle(verdict(finding()), by_chance).disposition is Disposition.AS_KNOWN
+
+
+def test_what_depends_on_chance_hides_no_other_row() -> None:
+    both = rows(ROW + "  sometimes: true\n" + ROW)
+    (told,) = stale([verdict(status=Status.PASS)], both)
+    assert told.startswith("known.yaml:10: ")
+
+
+def test_a_stale_row_names_the_first_variant_that_contradicts_it() -> None:
+    first = verdict(status=Status.PASS)
+    later = first.model_copy(update={"kernel": "debian/sid"})
+    (told,) = stale([first, later], rows())
+    assert told.endswith("not seen in [1M-off] on debian/trixie (6.12.117+deb13-cloud-amd64)")
 
 
 def test_a_row_is_stale_although_the_case_fails_for_another_reason() -> None:

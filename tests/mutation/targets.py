@@ -1,0 +1,51 @@
+"""What is mutated, and by which tests its mutants have to be killed: none of them needs a machine."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_ORACLE: Final = ("tests/unit/oracle", "tests/unit/test_calls_script.py")
+_READBACK: Final = ("tests/agent/test_readback.py", "tests/agent/test_pattern.py")
+
+TARGETS: Final[dict[str, tuple[str, ...]]] = {
+    **{
+        f"conformance/oracle/{name}.py": _ORACLE
+        for name in (
+            "clauses/answers",
+            "clauses/data",
+            "clauses/integrity",
+            "clauses/killing",
+            "clauses/progress",
+            "clauses/telling",
+            "clauses/usage",
+            "account",
+            "losses",
+            "answer",
+            "calls",
+            "arrival",
+            "files",
+            "judge",
+            "kernel_log",
+            "later",
+            "oom",
+            "scene",
+            "text",
+            "trial",
+        )
+    },
+    "conformance/known.py": ("tests/unit/test_known.py",),
+    "conformance/planner.py": ("tests/unit/test_planner.py",),
+    "vm/agent/workloads/readback.py": _READBACK,
+    "vm/agent/workloads/pattern.py": _READBACK,
+}
+
+LEFT_OUT: Final = (
+    # What it draws differs from run to run, and so would what it kills.
+    "tests/unit/oracle/test_properties.py",
+    # The suite's own rows, which say nothing of how rows are read.
+    "test_the_suite_s_own_rows_speak_of_cases_that_exist",
+)
+"""Tests that are not run on mutants; a part of their ids."""
+
+ONE_OF_EACH_CASE: Final = ("test_a_conforming_kernel_passes", "test_the_answer_key_never_enters")
+"""Tests that are run for each variant of the library: on mutants one variant of each case does."""
