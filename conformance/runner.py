@@ -173,7 +173,7 @@ def run_variant(
                 machine,
                 folder / arm.name,
                 workdir=workdir,
-                seen=_Arm(arm, machine.speed, limits, clock),
+                seen=_Arm(arm, limits, clock),
                 clock=clock,
             )
             for arm in planned.arms
@@ -267,7 +267,8 @@ def _observe(
     try:
         with machine.guest(workdir=folder) as guest:
             try:
-                seen.drive(guest)
+                # Measured with this very guest.
+                seen.drive(guest, machine.speed)
             except MachineError as error:
                 seen.lose(error, guest)
             whole = seen.finish(
@@ -287,10 +288,10 @@ def _observe(
 class _Arm:
     """What has been seen of an arm so far: grows while the guest lives, and survives its loss."""
 
-    def __init__(self, arm: Arm, speed: float, limits: Limits, clock: Callable[[], float]) -> None:
+    def __init__(self, arm: Arm, limits: Limits, clock: Callable[[], float]) -> None:
         self._arm = arm
         self._limits = limits
-        self._speed = speed
+        self._speed = 1.0
         self._clock = clock
         self._host = HostSide(arm)
         self._at = "launch"
@@ -301,8 +302,9 @@ class _Arm:
         self._problem = ""
         self._seconds: dict[str, float] = {}
 
-    def drive(self, guest: Guest) -> None:
+    def drive(self, guest: Guest, speed: float) -> None:
         """Build the rig, take the steps in order, tear down. Raises MachineError."""
+        self._speed = speed
         self._at = "build"
         try:
             self._built = self._ask(
@@ -346,6 +348,7 @@ class _Arm:
             problem=self._problem,
             console=console,
             qemu_events=events,
+            speed=round(self._speed, 2),
             seconds={**timing, **self._seconds},
             work={**work, **started},
         )

@@ -23,6 +23,8 @@ Progress = Callable[[str], None]
 REFERENCE_BOOT = 3.0
 """Seconds from QEMU's start to the agent's greeting on the reference machine: two idle cores, no
 hardware virtualisation, the default kernel. Limits in the suite are meant for it."""
+REFERENCE_ANSWER = 0.06
+"""Seconds that a clone's agent takes for its first answer there, once the template's state is loaded."""
 _SLOWEST = 20.0
 
 BOOT_LIMIT = 180.0
@@ -92,13 +94,16 @@ class QemuMachine:
         self._start_why = start_why
         self._boot_seconds = boot_seconds
         self._release = release
+        self._answer_seconds: float | None = None
         self._files = _open_boot_files(shape.boot)
         self._close = weakref.finalize(self, _close_all, tuple(self._files.values()))
 
     @property
     def speed(self) -> float:
-        """See ``Machine``. From the boot of the template, or the last boot of a guest."""
-        return speed_of(self._boot_seconds)
+        """See ``Machine``. From the boot of the template, or the last boot of a guest; and from the
+        first answer of the last clone, since the host may have become slower since that boot.
+        """
+        return speed_of(self._boot_seconds, self._answer_seconds)
 
     def describe(self) -> Mapping[str, object]:
         """See ``Machine``."""
@@ -138,6 +143,7 @@ class QemuMachine:
                 lambda fds: self.shape.spec("clone", fds), files, console, prefix=made_from.console
             ) as guest:
                 guest.restore(state, limit=RESTORE_LIMIT * self.speed)
+                self._answer_seconds = guest.timing.get("answer")
                 yield guest
 
     @contextmanager
@@ -283,11 +289,13 @@ def _booted_in(guest: QemuGuest, facts: Mapping[str, object]) -> float:
     return sum(guest.timing.values()) - (warming if isinstance(warming, float) else 0.0)
 
 
-def speed_of(boot_seconds: float | None) -> float:
-    """How many times slower than the reference machine; between 1 and 20. Unknown is 2."""
-    if boot_seconds is None:
-        return 2.0
-    return min(max(1.0, boot_seconds / REFERENCE_BOOT), _SLOWEST)
+def speed_of(boot_seconds: float | None, answer_seconds: float | None = None) -> float:
+    """How many times slower than the reference machine; between 1 and 20. Without a boot it is 2, or
+    what the answer says if that is more.
+    """
+    booted = 2.0 if boot_seconds is None else boot_seconds / REFERENCE_BOOT
+    answered = (answer_seconds or 0.0) / REFERENCE_ANSWER
+    return min(max(1.0, booted, answered), _SLOWEST)
 
 
 def _open_boot_files(boot: BootFiles) -> dict[str, int]:

@@ -186,7 +186,10 @@ class Machine(Protocol):
 
     @property
     def speed(self) -> float:
-        """How many times slower than the reference machine this is, at least 1.0. Multiply limits."""
+        """How many times slower than the reference machine this is, at least 1.0. Multiply limits.
+
+        Measured anew with each guest: ask when the guest is there.
+        """
 
     def guest(self, *, workdir: Path) -> AbstractContextManager[Guest]:
         """A fresh guest; its console goes to a file in ``workdir``, which is made if need be."""

@@ -1,10 +1,10 @@
 """``tox -e mutation [MODULE...]``: the mutants of the judge and the agent, and which of them survive.
 
-``python -m tests.mutation [--again] [MODULE...]``; a part of a module's path is enough, and none means all. The
-exit status is 1 if a survivor is not explained in survivors.toml, or if what is explained there was killed or is no
-mutant any more. What was found is kept in .mutation/: a mutant that was killed is not run again while its
-module is the same, so that a run that was ended goes on, and tests written against survivors are tried on these
-alone. ``--again`` runs all.
+``python -m tests.mutation [--again] [MODULE...]``; a part of a module's path is enough, and none means all.
+The exit status is 1 if a survivor is not explained in survivors.toml, or if what is explained there was
+killed or is no mutant any more. What was found is kept in .mutation/: a mutant that was killed is not run again
+while its module is the same, so that a run that was ended goes on, and tests written against survivors are
+tried on these alone. ``--again`` runs all.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 from tests.mutation.loop import run
 from tests.mutation.mutants import ROOT, Mutant, mutants
@@ -102,7 +101,11 @@ def _run(
 
 def _tell(every: Mapping[str, Sequence[Mutant]], found: Mapping[str, Found]) -> int:
     known = [row for row in explained() if row.survivor.module in every]
-    say("", "| module | mutants | killed | equivalent | not explained |", "| --- | --- | --- | --- | --- |")
+    say(
+        "",
+        "| module | mutants | killed | equivalent | not explained |",
+        "| --- | --- | --- | --- | --- |",
+    )
     wrong = 0
     for module, all_of_it in every.items():
         left = list(found[module].survived.values())

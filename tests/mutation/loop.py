@@ -97,14 +97,11 @@ class Loop:
         cover.start()
         for item in items:
             cover.switch_context(item.nodeid)
-            if _fails(item):
-                self.failed.append(item.nodeid)
-        cover.stop()
-        for item in [] if self.failed else items:
             began = time.process_time()
             if _fails(item):
-                self.failed.append(f"{item.nodeid}, the second time")
+                self.failed.append(item.nodeid)
             cost[item.nodeid] = time.process_time() - began
+        cover.stop()
         data = cover.get_data()
         return {name: data.contexts_by_lineno(file) for name, file in files.items()}, cost
 
@@ -128,7 +125,9 @@ def _in_child(
     if pid == 0:
         os.close(answer)
         with contextlib.suppress(BaseException):
-            _try(mutant, source, module, items, limit, told)
+            _limited(limit)
+            _silent()
+            _try(mutant, source, module, items, told)
         os._exit(KILLED)
     os.close(told)
     with open(answer, "rb") as file:
@@ -140,25 +139,25 @@ def _in_child(
     return (lines[-1][0] if len(lines) > 1 else "(it cannot be imported)"), change
 
 
-def _try(
-    mutant: Mutant,
-    source: str,
-    module: ModuleType,
-    items: list[pytest.Item],
-    limit: int,
-    told: int,
-) -> None:
+def _limited(limit: int) -> None:
     used = int(time.process_time())
     resource.setrlimit(resource.RLIMIT_CPU, (used + limit, used + limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _silent() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
 
+
+def _try(
+    mutant: Mutant, source: str, module: ModuleType, items: list[pytest.Item], told: int
+) -> None:
     def say(*words: str) -> None:
         os.write(told, json.dumps(words).encode() + b"\n")
 
-    mutated = mutant.mutate(source)
+    mutated = mutant.mutate()
     say(*changed_lines(source, mutated))
     swap(module, mutated, classes=not mutant.function)
     for item in items:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import parso
 from cosmic_ray.ast import ast_nodes, get_ast
-from cosmic_ray.mutating import mutate_code
 from cosmic_ray.operators.operator import Operator
 from cosmic_ray.plugins import get_operator
 
@@ -103,17 +102,26 @@ class Mutant:
     first: int  # line
     last: int
     function: str  # the innermost that it is in, with its class; nothing outside of one
+    node: Any = field(repr=False)  # of the module's tree
+    index: int  # of the places that the operator finds in the node
 
     @property
     def name(self) -> str:
         """What it is called where it is told of."""
         return f"{self.module}:{self.first}: {self.operator}[{self.occurrence}]"
 
-    def mutate(self, source: str) -> str:
-        """The module's source with the change."""
-        changed = mutate_code(source, OPERATORS[self.operator], self.occurrence)
-        assert isinstance(changed, str)
-        return changed
+    def mutate(self) -> str:
+        """The module's source with the change. The tree is changed: one mutant for each process.
+
+        As cosmic_ray.mutating does, but for parsing the module anew and walking through all of it.
+        """
+        node, root = self.node, self.node.get_root_node()
+        changed = OPERATORS[self.operator].mutate(node, self.index)
+        if changed is not node:
+            siblings = node.parent.children
+            place = next(n for n, one in enumerate(siblings) if one is node)
+            siblings[place : place + 1] = [] if changed is None else [changed]
+        return str(root.get_code())
 
 
 def mutants(module: str) -> list[Mutant]:
@@ -125,8 +133,12 @@ def mutants(module: str) -> list[Mutant]:
     nodes = list(ast_nodes(get_ast(source)))
     found = []
     for name, operator in OPERATORS.items():
-        places = [place for node in nodes for place in operator.mutation_positions(node)]
-        for occurrence, (start, end) in enumerate(places):
+        places = [
+            (node, index, *place)
+            for node in nodes
+            for index, place in enumerate(operator.mutation_positions(node))
+        ]
+        for occurrence, (node, index, start, end) in enumerate(places):
             if any(begin <= start < until for begin, until in types):
                 continue
             around = [f for begin, until, f in functions if begin <= start < until]
@@ -138,6 +150,8 @@ def mutants(module: str) -> list[Mutant]:
                     first=start[0],
                     last=end[0],
                     function=around[-1] if around else "",
+                    node=node,
+                    index=index,
                 )
             )
     return sorted(found, key=lambda m: (m.first, m.operator, m.occurrence))

@@ -19,7 +19,7 @@ def swap(module: ModuleType, source: str, *, classes: bool) -> None:
     fresh = ModuleType(module.__name__)
     fresh.__file__ = module.__file__
     fresh.__package__ = module.__package__
-    exec(compile(source, module.__file__ or "mutant", "exec"), fresh.__dict__)  # noqa: S102
+    exec(compile(source, module.__file__ or "mutant", "exec"), fresh.__dict__)
     for name, new in vars(fresh).items():
         old = vars(module).get(name, _NOTHING)
         if name.startswith("__") or old is new:

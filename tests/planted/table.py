@@ -1,4 +1,4 @@
-"""Makes docs/detection.md: runs every saboteur, and tells which clauses caught it.
+"""Makes the tables of docs/detection.md: runs every saboteur, and tells which clauses caught it.
 
 ``python -m tests.planted.table``; the exit status is 1 if one was not caught by what it violates, or by more.
 """
@@ -11,23 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from conformance.model import Clause, Status
+from tests.planted import controls
 from tests.planted.menders import MENDERS
+from tests.planted.page import put
 from tests.planted.saboteurs import SABOTEURS, Saboteur
 from tests.planted.trial import Caught, Trials
 
-PAGE = Path(__file__).parents[2] / "docs" / "detection.md"
 HEAD = """\
-# What the judge detects
-
-Each row is one saboteur in a real guest: a server that lies, a process that kills, a device that is taken
-away. Case, plan, agent and judge do not know of it ([tests/planted/](../tests/planted/)). What it violates is
-written down beside it, from the norm; a row is right if the judge names these clauses and no others, beside
-what the same variant shows on that kernel without it. The first clause is what the report's first line names.
-`tox -e planted` asserts all of it, and that no clause is without a saboteur; `python -m tests.planted.table`
-makes this page. A mender is the reverse: with it a variant passes that no kernel passes alone.
-That each clause is caught in a guest of the model, without a kernel, is in
-tests/unit/oracle/test_planted_faults.py.
-
 | saboteur | what it does | variant, kernel | caught by |
 | --- | --- | --- | --- |
 """
@@ -66,12 +56,12 @@ def row(saboteur: Saboteur, caught: Caught) -> str:
 
 def coverage(saboteurs: Iterable[Saboteur]) -> str:
     """Which saboteurs each clause has."""
-    lines = ["\n## By clause\n\n"]
+    lines = []
     every = list(saboteurs)
     for clause in Clause:
         names = [one.name for one in every if clause in one.clauses | one.should]
-        lines.append(f"- `{clause}`: {'; '.join(names) or 'none'}\n")
-    return "".join(lines)
+        lines.append(f"- `{clause}`: {'; '.join(names) or 'none'}")
+    return "\n".join(lines)
 
 
 def say(text: str) -> None:
@@ -93,7 +83,9 @@ def main() -> int:
             if not good:
                 say("\n".join((*caught.failed, *caught.reasons, *caught.observed, "")))
             rows.append(row(saboteur, caught))
-    PAGE.write_text(HEAD + "".join(rows) + coverage(SABOTEURS))
+    put("planted", (HEAD + "".join(rows)).rstrip())
+    put("clauses", coverage(SABOTEURS))
+    put("controls", controls.table())
     return int(wrong > 0)
 
 

@@ -11,8 +11,10 @@ import pytest
 from conformance.library import Library, load_library
 from conformance.model import Verdict
 from conformance.published import all_verdicts
-from conformance.report.findings import refresh
 from tests.planted.controls import CONTROLS, NO_CONTROL, Control, lacking, table
+from tests.planted.page import PAGE, with_table
+from tests.planted.saboteurs import SABOTEURS
+from tests.planted.table import coverage
 
 ROOT = Path(__file__).parents[2]
 BY_FAMILY = {control.family: control for control in CONTROLS}
@@ -52,7 +54,9 @@ def test_what_has_no_control_has_never_passed() -> None:
         (replace(BY_FAMILY["nbd"], family="zram"), "no variant of zram"),
         (
             replace(
-                BY_FAMILY["loop_enospc"], variant="loop_enospc_tmpfs_full[buffered-off]", kernel="debian/forky"
+                BY_FAMILY["loop_enospc"],
+                variant="loop_enospc_tmpfs_full[buffered-off]",
+                kernel="debian/forky",
             ),
             "no PASS without a finding",
         ),
@@ -64,7 +68,14 @@ def test_what_has_no_control_has_never_passed() -> None:
             "no row without a saboteur",
         ),
     ],
-    ids=["no variant", "another family", "another kernel", "a failure", "not planted", "planted elsewhere"],
+    ids=[
+        "no variant",
+        "another family",
+        "another kernel",
+        "a failure",
+        "not planted",
+        "planted elsewhere",
+    ],
 )
 def test_a_control_that_is_none_is_told(wrong: Control, told: str) -> None:
     (line,) = lacking([wrong], library().variants, published())
@@ -72,6 +83,13 @@ def test_a_control_that_is_none_is_told(wrong: Control, told: str) -> None:
 
 
 def test_the_page_shows_the_controls() -> None:
-    page = (ROOT / "docs" / "detection.md").read_text()
-    assert "<!-- begin controls -->" in page
-    assert refresh(page, {"controls": table()}) == page
+    page = PAGE.read_text()
+    assert with_table(page, "controls", table()) == page
+    assert with_table(page, "controls", "another") != page
+    with pytest.raises(KeyError):
+        with_table(page, "nothing", "")
+
+
+def test_the_page_has_the_saboteurs_of_each_clause() -> None:
+    page = PAGE.read_text()
+    assert with_table(page, "clauses", coverage(SABOTEURS)) == page
