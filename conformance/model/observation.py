@@ -235,7 +235,9 @@ class ArmSeen(Value):
     problem: str = ""  # the rig could not be built, or the like
     console: str = ""  # path of the console log, relative to the run's folder
     qemu_events: tuple[dict[str, object], ...] = ()
-    speed: float | None = None  # how many times slower than the reference machine; limits times this
+    speed: float | None = (
+        None  # how many times slower than the reference machine; limits times this
+    )
     seconds: dict[str, float] = {}
     work: dict[str, int] = {}  # what it took, counted and not timed; the names are ``Guest.work``'s
 

@@ -2,9 +2,9 @@
 
 ``python -m tests.mutation [--again] [MODULE...]``; a part of a module's path is enough, and none means all.
 The exit status is 1 if a survivor is not explained in survivors.toml, or if what is explained there was
-killed or is no mutant any more. What was found is kept in .mutation/: a mutant that was killed is not run again
-while its module is the same, so that a run that was ended goes on, and tests written against survivors are
-tried on these alone. ``--again`` runs all.
+killed or is no mutant any more. What was found is kept in .mutation/: a mutant that was killed is not run
+again while its module is the same, so that a run that was ended goes on, and tests written against survivors
+are tried on these alone. ``--again`` runs all.
 """
 
 from __future__ import annotations

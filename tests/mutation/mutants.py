@@ -162,8 +162,8 @@ _Place = tuple[int, int]
 
 def _types(tree: ast.AST) -> Iterator[tuple[_Place, _Place]]:
     for node in ast.walk(tree):
-        for field in ("annotation", "returns"):
-            kind = getattr(node, field, None)
+        for place in ("annotation", "returns"):
+            kind = getattr(node, place, None)
             if isinstance(kind, ast.expr):
                 assert kind.end_lineno is not None
                 assert kind.end_col_offset is not None

@@ -17,9 +17,8 @@ _NOTHING = object()
 def swap(module: ModuleType, source: str, *, classes: bool) -> None:
     """Give a module the code of ``source``. ``classes``: also replace its classes as a whole."""
     fresh = ModuleType(module.__name__)
-    fresh.__file__ = module.__file__
     fresh.__package__ = module.__package__
-    exec(compile(source, module.__file__ or "mutant", "exec"), fresh.__dict__)
+    exec(compile(source, f"<mutant of {module.__name__}>", "exec"), fresh.__dict__)
     for name, new in vars(fresh).items():
         old = vars(module).get(name, _NOTHING)
         if name.startswith("__") or old is new:

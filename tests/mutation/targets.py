@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-# Without test_planted_faults.py: test_words.py judges the same guests, and runs none of them anew; and without
+# Without test_planted_faults.py: test_words.py judges the same guests, and runs none of them anew; without
 # test_properties.py: what it draws differs from run to run, and so would what it kills.
 _ORACLE: Final = (
     "tests/unit/oracle/test_words.py",
