@@ -174,8 +174,9 @@ def _types(tree: ast.AST) -> Iterator[tuple[_Place, _Place]]:
 def _functions(node: ast.AST, within: str) -> Iterator[tuple[_Place, _Place, str]]:
     """Each function's body, outer before inner: where it begins, where it ends, its name."""
     for child in ast.iter_child_nodes(node):
-        named = isinstance(child, ast.FunctionDef | ast.ClassDef)
-        name = f"{within}.{child.name}".lstrip(".") if named else within
+        name = within
+        if isinstance(child, ast.FunctionDef | ast.ClassDef):
+            name = f"{within}.{child.name}".lstrip(".")
         if isinstance(child, ast.FunctionDef):
             assert child.end_lineno is not None
             assert child.end_col_offset is not None
