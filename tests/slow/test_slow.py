@@ -48,14 +48,17 @@ NEVER: Final = ("planted_nbd_server[never_answer]", BOOKWORM)
 def machine(kernel: str) -> QemuMachine:
     cache_of = Cache.from_environ()
     boot = prepare_boot(kernel, cache=cache_of)
-    return open_machine(boot, memory_mib=MEMORY_MIB, cpus=CPUS, cache=cache_of)
+    _opened.append(open_machine(boot, memory_mib=MEMORY_MIB, cpus=CPUS, cache=cache_of))
+    return _opened[-1]
+
+
+_opened: list[QemuMachine] = []
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _closed() -> Iterator[None]:
     with ExitStack() as stack:
-        for kernel in (BOOKWORM, TRIXIE):
-            stack.callback(lambda name=kernel: machine(name).close())
+        stack.callback(lambda: [one.close() for one in _opened])
         yield
 
 
