@@ -146,8 +146,8 @@ def test_memory_is_given_back_once_there_was_none_for_so_long_on_end(
 
     now = [100.0]
     meminfo.write_text(f"MemTotal: 9999 kB\nMemAvailable: {9999:5} kB\n")
-    monkeypatch.setattr(memory.time, "sleep", look)
-    monkeypatch.setattr(memory.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("agent.shortages.memory.time.sleep", look)
+    monkeypatch.setattr("agent.shortages.memory.time.monotonic", lambda: now[0])
     memory._sit_out(Meminfo(str(meminfo)), 2.0, 512 * 1024)
     # 500 KiB did not last; of the four after that the third is two seconds after the first.
     assert list(told) == [100]

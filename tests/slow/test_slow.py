@@ -57,9 +57,10 @@ _opened: list[QemuMachine] = []
 
 @pytest.fixture(scope="module", autouse=True)
 def _closed() -> Iterator[None]:
+    yield
     with ExitStack() as stack:
-        stack.callback(lambda: [one.close() for one in _opened])
-        yield
+        for one in _opened:
+            stack.callback(one.close)
 
 
 def run(variant_id: str, kernel: str, folder: Path) -> Outcome:

@@ -15,11 +15,11 @@ from conformance.exits import Refused
 from conformance.session import DURATIONS, open_library
 from conformance.shards import Durations
 
-CLONE = {"vng_seconds": {"median": 8.0}, "clone_seconds": {"median": 0.09}}
-ONE = {"wall_seconds": 100.0, "guest_seconds": 88.0, "slot_megabytes": 30.0,
+CLONE: dict[str, Any] = {"vng_seconds": {"median": 8.0}, "clone_seconds": {"median": 0.09}}
+ONE: dict[str, Any] = {"wall_seconds": 100.0, "guest_seconds": 88.0, "slot_megabytes": 30.0,
        "qemu_megabytes": {"max": 90.0}}  # fmt: skip
-TWO = {**ONE, "wall_seconds": 52.0, "library_times_the_sample": 5.0, "slot_megabytes": 40.0}
-FOUND = {"clone": CLONE, "one": ONE, "two": TWO}
+TWO: dict[str, Any] = {**ONE, "wall_seconds": 52.0, "library_times_the_sample": 5.0, "slot_megabytes": 40.0}
+FOUND: dict[str, dict[str, Any]] = {"clone": CLONE, "one": ONE, "two": TWO}
 
 
 def test_each_ratio_is_what_it_says() -> None:
