@@ -214,6 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             continue
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         line = json.dumps({"at": at, "part": part, "machine": on, "figures": figures})
+        options.history.parent.mkdir(parents=True, exist_ok=True)
         with options.history.open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
     text = options.history.read_text(encoding="utf-8") if options.history.exists() else ""

@@ -15,8 +15,8 @@ MIB = 1 << 20
 GUEST = 1024 * MIB
 """What a guest is given; ``bench.MEMORY_MIB``, which a test holds it against."""
 BESIDE = 256 * MIB
-"""QEMU's own memory (under emulation 60 to 100 MB, most of it translated code), and the slot's process
-(60 to 70 MB; measured with QEMU 7.2)."""
+"""QEMU's own memory (under emulation at most 110 MB, of which ``qemu.CODE_MIB`` is translated code), and
+the slot's process (40 MB; all measured with QEMU 7.2)."""
 HOST = 512 * MIB
 """For the main process, which holds all results, and for whatever else runs here."""
 

@@ -73,6 +73,7 @@ PAGES = [
     "README.md",
     "CONTRIBUTING.md",
     "docs/here.md",
+    "docs/performance.md",
     "docs/reports.md",
     "docs/scale.md",
     "docs/survival.md",
@@ -100,7 +101,7 @@ def test_every_format_of_a_report_is_told_of() -> None:
 
 
 def test_the_two_commands_are_executable() -> None:
-    for name in ("conform", ".ci/run"):
+    for name in ("conform", ".ci/run", "benchmarks/run"):
         assert (ROOT / name).stat().st_mode & 0o100
     assert "    ./conform run " in README
     assert "    ./conform test " in README

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from benchmarks import work
-from conformance.machine.qemu import Held, parse_smaps
+from conformance.capacity import BESIDE, MIB
+from conformance.machine.qemu import CODE_MIB, Fds, Held, Role, Spec, Version, argv, parse_smaps
 from conformance.runner import add_work
 
 SEEN = {
@@ -52,6 +55,22 @@ def test_guests_follow_one_another() -> None:
     add_work(whole, {"clones": 1, "private": 70, "sent": 5})
     add_work(whole, {"clones": 1, "private": 60, "sent": 6})
     assert whole == {"clones": 2, "private": 70, "sent": 11}
+
+
+def accel_of(role: Role, accel: Literal["kvm", "tcg"]) -> str:
+    fds = Fds(
+        qmp=3, agent=4, console=5, root=6, modules=7, scratch=8, kernel=9, initrd=10, memory=11
+    )
+    version = Version(binary="qemu", number=(7, 2), text="QEMU")
+    words = argv(Spec(version=version, accel=accel, memory_mib=64, cpus=1, role=role, fds=fds))
+    return words[words.index("-accel") + 1]
+
+
+def test_translated_code_is_bounded_where_code_is_translated_and_many_guests_run() -> None:
+    assert accel_of("clone", "tcg") == "tcg,tb-size=64"
+    assert accel_of("template", "tcg") == "tcg"
+    assert accel_of("clone", "kvm") == "kvm"
+    assert CODE_MIB * MIB < BESIDE
 
 
 SMAPS = """\
