@@ -18,7 +18,12 @@ from conformance.shards import Durations
 CLONE: dict[str, Any] = {"vng_seconds": {"median": 8.0}, "clone_seconds": {"median": 0.09}}
 ONE: dict[str, Any] = {"wall_seconds": 100.0, "guest_seconds": 88.0, "slot_megabytes": 30.0,
        "qemu_megabytes": {"max": 90.0}}  # fmt: skip
-TWO: dict[str, Any] = {**ONE, "wall_seconds": 52.0, "library_times_the_sample": 5.0, "slot_megabytes": 40.0}
+TWO: dict[str, Any] = {
+    **ONE,
+    "wall_seconds": 52.0,
+    "library_times_the_sample": 5.0,
+    "slot_megabytes": 40.0,
+}
 FOUND: dict[str, dict[str, Any]] = {"clone": CLONE, "one": ONE, "two": TWO}
 
 
