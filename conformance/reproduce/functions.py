@@ -225,6 +225,17 @@ writer() {
 die() { touch "$work/killed"; sh -c 'kill -9 $PPID'; }
 """,
     ),
+    "readable": Function(
+        calls=("deviates", "within"),
+        text="""\
+# readable STEP DEVICE OFFSET LENGTH: all of that can be read, written or not, past the page cache.
+readable() {
+    within '' dd if="$2" of=/dev/null bs=64K skip="$3" count="$4" \\
+        iflag=direct,skip_bytes,count_bytes 2>"$work/dd" ||
+        deviates reusable "$1: $(head -n 1 "$work/dd")"
+}
+""",
+    ),
     "verify": Function(
         calls=("step", "say", "within"),
         text="""\

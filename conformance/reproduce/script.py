@@ -236,7 +236,12 @@ class _Script:
                 self._rig.used.add("verify")
                 target = self._rig.path(step.target)
                 below = "".join(f' "{self._rig.path(name)}"' for name in self._below(step.target))
-                return f'verify {step.name} "{target}" {step.offset} {step.length}{below}'
+                line = f'verify {step.name} "{target}" {step.offset} {step.length}{below}'
+                if step.role is not Role.REUSE:
+                    return line
+                # Reading needs no space: what was never written can be read too.
+                self._rig.used.add("readable")
+                return f'{line}\nreadable {step.name} "{target}" {step.offset} {step.length}'
             case Run():
                 return self._run(step)
             case Reattach():
