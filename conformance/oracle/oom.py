@@ -17,6 +17,10 @@ from conformance.oracle.scene import Look, Phase, Scene, program
 
 TOOLS = frozenset({"dd", "fio", "python3", "python", "ledger"})
 """Names that a submitter or a child of one goes by."""
+OWN_QUEUES = ("erofs_",)
+"""Workqueues of the guest's own root filesystem, which no device of a case is below: who reads a program of
+it again, when memory is short, is nobody's answer to the submitter.
+"""
 COMM_LENGTH = 15
 """A task's name is cut to this: TASK_COMM_LEN - 1."""
 
@@ -122,7 +126,7 @@ def _invoker(scene: Scene, report: Invocation) -> Invoker:
     if not report.invoker:
         return Invoker.UNKNOWN
     if report.by_kernel_worker:
-        return Invoker.WORKER
+        return Invoker.OTHER if report.workqueue.startswith(OWN_QUEUES) else Invoker.WORKER
     if report.pid in {one.pid for look in scene.looks for one in look.watch.bystanders}:
         return Invoker.OTHER
     submitters = {t.seen.submitter.pid for t in scene.taken if t.seen.submitter is not None}
