@@ -331,6 +331,22 @@ def test_the_finding_names_who_invoked_the_killer_and_shows_the_log(tmp_path: Pa
     assert any("invoked oom-killer" in line for line in kill.evidence)
 
 
+@pytest.mark.parametrize(
+    ("queue", "told"),
+    [
+        ("loop0 loop_workfn [loop]", "invoked-by-kworker"),
+        ("erofs_unzipd z_erofs_decompressqueue_work [erofs]", "invoked-by-other"),
+    ],
+)
+def test_a_worker_of_the_guests_own_root_is_not_the_devices(
+    queue: str, told: str, tmp_path: Path
+) -> None:
+    lines = [line.replace("loop0 loop_workfn [loop]", queue) for line in by_worker(PID)]
+    verdict = verdict_on(MEMCG, {**DIED, (): oom(lines)}, tmp_path)
+    kills = [f for f in verdict.findings if f.clause.value == "no_oom_kill"]
+    assert {f.signature for f in kills} == {told}, verdict.reasons
+
+
 def test_a_lost_range_is_named_in_bytes(tmp_path: Path) -> None:
     verdict = verdict_on(BUFFERED, {("read_short", *AFTER): reading("zero", LOST_AT)}, tmp_path)
     lost = next(f for f in verdict.findings if f.clause.value == "acknowledged_readable")
