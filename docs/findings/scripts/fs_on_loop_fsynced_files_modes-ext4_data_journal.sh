@@ -1,24 +1,26 @@
 #!/bin/sh
-# fs_on_loop_direct_files[ext4]
-# A file written by O_DIRECT and fsynced is whole after the device under it ran short
+# fs_on_loop_fsynced_files_modes[ext4_data_journal]
+# What fsync acknowledged on a device that ran short is there in every mode of the filesystem
 #
-# open(2), O_DIRECT
-# fsync(2)
+# fsync(2), DESCRIPTION, RETURN VALUE
+# linux:Documentation/admin-guide/ext4.rst, errors=, data=, data_err=
+# linux:Documentation/admin-guide/xfs.rst, Error handling
 #
-# ┌─────────────────────────────┐
-# │ fs: a filesystem, type ext4 │
-# ├─────────────────────────────┤
-# │ device: a loop device       │
-# ├─────────────────────────────┤
-# │ image: a file, size 128M    │
-# ├─────────────────────────────┤
-# │ back: a tmpfs, size 256M    │  ◄ hog (leave 6300K)
-# └─────────────────────────────┘
+# ┌───────────────────────────────────────────────────────────────────────────┐
+# │ fs: a filesystem, type ext4, mount options errors=remount-ro,data=journal │
+# ├───────────────────────────────────────────────────────────────────────────┤
+# │ device: a loop device                                                     │
+# ├───────────────────────────────────────────────────────────────────────────┤
+# │ image: a file, size 128M                                                  │
+# ├───────────────────────────────────────────────────────────────────────────┤
+# │ back: a tmpfs, size 256M                                                  │  ◄ hog (leave 6300K)
+# └───────────────────────────────────────────────────────────────────────────┘
 #
 # Judged: no_oom_kill, submitter_survives, bystanders_unharmed, acknowledged_readable, bounded,
 # reusable, filesystem_consistent, kernel_sound.
 # Not judged by this script: no_foreign_data, nothing_leaked.
-# FAIL was seen on 6.1.0-56-cloud-amd64, 6.12.117+deb13-cloud-amd64, 7.2.13+deb14-cloud-amd64,
+# FAIL was seen on 5.10.0-46-cloud-amd64.
+# PASS was seen on 6.1.0-56-cloud-amd64, 6.12.117+deb13-cloud-amd64, 7.2.13+deb14-cloud-amd64,
 # 7.3-cloud-amd64, 7.3.4+deb13-cloud-amd64.
 #
 # Run it as root in a throwaway virtual machine. It ends with PASS (exit status 0), FAIL (1), or
@@ -262,18 +264,21 @@ attach "$DEVICE" "$IMAGE" off '' || unable "losetup failed"
 FS=$work/fs && mkdir "$FS"
 mkfs.ext4 -q -F -m 0 -E nodiscard,lazy_itable_init=1 "$DEVICE" >/dev/null || unable "mkfs.ext4 failed"
 mount_fs() {
-    within '' mount -t ext4 -o noinit_itable "$DEVICE" "$FS"
+    within '' mount -t ext4 -o noinit_itable,errors=remount-ro,data=journal "$DEVICE" "$FS"
 }
 mount_fs || unable 'it cannot be mounted'
 bystander outsider ''
 
 # -- the steps
-files control control "$FS" control 512000 1 direct fsync ''
+files control control "$FS" control 512000 1 '' fsync ''
 verify_files control_read "$FS"
 step impose
 hog "$BACK" 6451200
-files fill provoke "$FS" fill 512000 40 direct fsync ''
+files fill provoke "$FS" fill 512000 40 '' fsync ''
 verify_files read_short "$FS"
+limit=120
+files more reuse "$FS" more 16384 4 '' fsync ''
+limit=240
 filesystem unmount_short short umount "$FS"
 step relieve
 rm "$BACK/hog"
@@ -283,6 +288,6 @@ filesystem unmount_relieved relieved umount "$FS"
 filesystem check relieved e2fsck -fn "$DEVICE"
 filesystem mount_again relieved mount_fs
 verify_files read_relieved "$FS"
-files again recover "$FS" again 512000 2 direct fsync ''
+files again recover "$FS" again 512000 2 '' fsync ''
 verify_files read_again "$FS"
 finish

@@ -1,6 +1,6 @@
 #!/bin/sh
-# isolation_reader_memcg[other-buffered]
-# A reader is neither failed nor slowed by a writer at the memory limit behind the same device
+# isolation_reader_tmpfs_full[buffered]
+# A reader is neither failed nor slowed by a writer whose device's tmpfs is full
 #
 # lkml:20200505062946.GH2005@dread.disaster.area: "not trigger an OOM kill that shoots some
 # innocent bystander in the head"
@@ -10,18 +10,15 @@
 # ├─────────────────────────┤
 # │ image: a file, size 24M │
 # ├─────────────────────────┤
-# │ back: a tmpfs, size 64M │
+# │ back: a tmpfs, size 64M │  ◄ tmpfs_size (size 6M)
 # └─────────────────────────┘
 #
-# Judged: no_oom_kill, submitter_survives, bystanders_unharmed, acknowledged_readable, bounded,
-# kernel_sound.
-# Not judged by this script: no_foreign_data, independent_progress, attributed, nothing_leaked.
-# The contrary of no_oom_kill is documented: linux:Documentation/admin-guide/cgroup-v2.rst,
-# memory.max; J. Weiner, lkml:20200505150241.GA58018@cmpxchg.org
-# The contrary of submitter_survives is documented: linux:Documentation/admin-guide/cgroup-v2.rst,
-# memory.max; J. Weiner, lkml:20200505150241.GA58018@cmpxchg.org
-# FAIL was seen on 6.1.0-56-cloud-amd64, 6.12.117+deb13-cloud-amd64, 7.2.13+deb14-cloud-amd64,
-# 7.3-cloud-amd64, 7.3.4+deb13-cloud-amd64.
+# Judged: error_surfaced, no_oom_kill, submitter_survives, bystanders_unharmed,
+# acknowledged_readable, overwrite_in_place, bounded, reusable, kernel_sound.
+# Not judged by this script: no_foreign_data, independent_progress, nothing_leaked.
+# FAIL was seen on 5.10.0-46-cloud-amd64, 7.3-cloud-amd64.
+# PASS was seen on 6.1.0-56-cloud-amd64, 6.12.117+deb13-cloud-amd64, 7.2.13+deb14-cloud-amd64,
+# 7.3.4+deb13-cloud-amd64.
 #
 # Run it as root in a throwaway virtual machine. It ends with PASS (exit status 0), FAIL (1), or
 # says why it cannot tell (77).
@@ -259,24 +256,6 @@ reattach() {
     fi
 }
 
-# cgroups PATH...: below $groups, with the controllers that loop I/O is charged by.
-cgroups() {
-    top=/sys/fs/cgroup
-    [ -e $top/cgroup.controllers ] || mount -t cgroup2 none $top || unable "no cgroup v2 at $top"
-    mkdir "$groups"
-    for directory in $top "$groups"; do
-        echo +memory +io >"$directory/cgroup.subtree_control" ||
-            unable "the controllers memory and io cannot be had below $directory"
-    done
-    for path; do
-        mkdir "$groups/$path"
-        if [ "$path" != "${path%/*}" ]; then
-            echo +memory +io >"$groups/${path%/*}/cgroup.subtree_control"
-        fi
-        if [ -e "$groups/$path/memory.swap.max" ]; then echo 0 >"$groups/$path/memory.swap.max"; fi
-    done
-}
-
 # bystander NAME CGROUP: it does no I/O, and must live to the end.
 bystander() {
     (enter "$2" && exec sleep 3600) &
@@ -334,17 +313,14 @@ busy() {
     bystanders="$bystanders $1:$!"
 }
 
-# gauge: the shortage has come where the kernel counts that the limit was met.
+# gauge: the shortage has come where no request fits any more.
 gauge() {
-    hits=$(sed -n 's/^max //p' "$groups/limited"/memory.events)
-    if [ "$hits" -gt "$met" ]; then arrived=yes; fi
+    room=$(($(stat -f -c "%f * %S" "$BACK")))
+    if [ "$room" -lt "${request:-4096}" ]; then arrived=yes; fi
 }
 cleanup() {
     trap - EXIT
     for one in $bystanders; do kill -9 "${one#*:}" 2>/dev/null; done
-    rmdir "$groups/other" 2>/dev/null
-    rmdir "$groups/limited" 2>/dev/null
-    rmdir "$groups"
     losetup -d "$DEVICE"
     umount "$BACK"
     rm -rf "$work"
@@ -363,23 +339,22 @@ IMAGE=$BACK/image
 truncate -s 25165824 "$IMAGE" || unable "no such file"
 DEVICE=$(losetup -f) || unable "no loop device"
 attach "$DEVICE" "$IMAGE" off '' || unable "losetup failed"
-cgroups limited other
-busy reader other 1 "$DEVICE" 20971520 2097152 65536 direct
+busy reader '' 1 "$DEVICE" 20971520 2097152 65536 direct
 bystander outsider ''
 
 # -- the steps
-write control control "$DEVICE" '' 14680064 1048576 65536 1 0 limited ''
+write control control "$DEVICE" '' 14680064 1048576 65536 1 0 '' ''
 verify control_read "$DEVICE" 14680064 1048576 "$IMAGE"
 step impose
-met=$(sed -n 's/^max //p' "$groups/limited"/memory.events)
-echo 6291456 >"$groups/limited"/memory.max
-write fill provoke "$DEVICE" '' 0 6291456 65536 2 1048576 limited ''
+before=$(($(stat -f -c "%b * %S" "$BACK")))
+mount -o remount,size=6291456 "$BACK" || unable "it cannot be made smaller"
+write fill provoke "$DEVICE" '' 0 6291456 65536 2 1048576 '' ''
 verify read_short "$DEVICE" 0 25165824 "$IMAGE"
-write overwrite overwrite "$DEVICE" '' 0 1048576 65536 3 0 limited ''
+write overwrite overwrite "$DEVICE" '' 0 1048576 65536 3 0 '' ''
 step relieve
-echo max >"$groups/limited"/memory.max
+mount -o remount,size=$before "$BACK"
 verify read_relieved "$DEVICE" 0 25165824 "$IMAGE"
-write again recover "$DEVICE" '' 12582912 1048576 65536 4 0 limited ''
+write again recover "$DEVICE" '' 12582912 1048576 65536 4 0 '' ''
 reattach reattach "$DEVICE" "$IMAGE" off ''
 verify read_reattached "$DEVICE" 0 25165824 "$IMAGE"
 finish

@@ -1,0 +1,257 @@
+#!/bin/sh
+# zram_fs_fsynced_files[btrfs]
+# A file whose fsync succeeded is whole after the zram device below met its memory limit
+#
+# fsync(2), DESCRIPTION, RETURN VALUE
+# lkml:20200505062946.GH2005@dread.disaster.area: "those errors have to be handled correctly by
+# whatever is submitting the IO"
+#
+# ┌──────────────────────────────────┐
+# │ fs: a filesystem, type btrfs     │
+# ├──────────────────────────────────┤
+# │ device: a zram device, size 128M │  ◄ zram_limit (leave 6M)
+# └──────────────────────────────────┘
+#
+# Judged: limit_enforced, no_oom_kill, submitter_survives, bystanders_unharmed,
+# acknowledged_readable, bounded, reusable, filesystem_consistent, kernel_sound.
+# Not judged by this script: no_foreign_data, nothing_leaked.
+# FAIL was seen on 5.10.0-46-cloud-amd64.
+# PASS was seen on 6.1.0-56-cloud-amd64, 6.12.117+deb13-cloud-amd64, 7.2.13+deb14-cloud-amd64,
+# 7.3-cloud-amd64, 7.3.4+deb13-cloud-amd64.
+#
+# Run it as root in a throwaway virtual machine. It ends with PASS (exit status 0), FAIL (1), or
+# says why it cannot tell (77).
+# shellcheck disable=SC2317 # functions are called by the trap, and by names in variables
+set -u
+export LC_ALL=C
+[ "$(id -u)" = 0 ] || { echo "CANNOT TELL: this needs root"; exit 77; }
+work=$(mktemp -d) groups=/sys/fs/cgroup/reproduce.$$
+limit=240 number=0 arrived=no own=no bystanders='' current=
+: >"$work/synced"
+
+say() { printf '%s\n' "$*"; }
+
+# This cannot be run, or was not shown, here: neither PASS nor FAIL.
+unable() { say "CANNOT TELL: $*"; exit 77; }
+
+# deviates CLAUSE TEXT: the kernel does not do what it should.
+deviates() { say "  $1: $2"; printf '%s: %s\n' "$1" "$2" >>"$work/deviations"; }
+
+need() { for tool; do command -v "$tool" >/dev/null || unable "$tool is not installed"; done; }
+
+# step NAME: what the kernel says from here on is said of this step.
+step() { current=$1; say "$1"; number=$((number + 1)); echo "reproduce $$ step $number: $1" >/dev/kmsg; }
+
+# enter CGROUP: the process that calls it goes there; with no name it stays where it is.
+enter() { if [ -n "$1" ]; then echo 0 >"$groups/$1/cgroup.procs"; fi; }
+
+# oom STEP STATUS: who invoked the OOM killer meanwhile, and whether the step's process was killed.
+# A kernel worker that writes back must report a shortage of storage as an error, not by a kill. That
+# a process which allocates memory for itself is killed is documented, and only told.
+since() { dmesg | sed "1,/reproduce $$ step $number:/d"; }
+oom() {
+    invoker=$(since | sed -n 's/.*\] \(.*\) invoked oom-killer:.*/\1/p' | sort -u | tr '\n' ' ')
+    case $invoker in
+    *kworker* | *loop*) deviates no_oom_kill "$1: the OOM killer was invoked by ${invoker% }" ;;
+    ?*) say "  (the OOM killer was invoked by ${invoker% }, in a call of its own)" ;;
+    esac
+    if [ "$2" = 137 ]; then
+        case $invoker in
+        '' | *kworker* | *loop*) deviates submitter_survives "$1: the process was killed" ;;
+        *) say "  (the process was killed)" && own=yes ;;
+        esac
+    elif [ "$2" = 124 ]; then
+        deviates bounded "$1: did not end within $limit s"
+    fi
+}
+
+# bystander NAME CGROUP: it does no I/O, and must live to the end.
+bystander() {
+    (enter "$2" && exec sleep 3600) &
+    bystanders="$bystanders $1:$!"
+}
+
+# The bystanders, the kernel's own complaints, and the verdict.
+finish() {
+    for one in $bystanders; do
+        kill -0 "${one#*:}" 2>/dev/null || deviates bystanders_unharmed "${one%:*} was killed"
+    done
+    if [ -e "$work/harmed" ]; then
+        sort -u "$work/harmed" | sed 's/^/bystanders_unharmed: /' >>"$work/deviations"
+    fi
+    for lost in "$work"/lost.*; do
+        [ -e "$lost" ] || continue
+        printf 'acknowledged_readable: %s\n' "$(cat "$lost")" >>"$work/deviations"
+    done
+    dmesg | sed "1,/reproduce $$ step 1:/d" >"$work/log"
+    complaints='BUG: |WARNING: |Oops|general protection fault|INFO: task .* blocked for|soft lockup'
+    if grep -E "$complaints" "$work/log" >"$work/complaints"; then
+        deviates kernel_sound "$(head -n 1 "$work/complaints")"
+    fi
+    say
+    if [ -s "$work/deviations" ]; then
+        say "On $(uname -r):"
+        sed 's/^/  /' "$work/deviations"
+        say FAIL
+        exit 1
+    fi
+    [ "$own" = no ] || unable "a process was killed in an allocation of its own, as is documented"
+    [ "$arrived" = yes ] || unable "the shortage never came: nothing failed, and the limit was not met"
+    say "PASS on $(uname -r)"
+    exit 0
+}
+
+# within CGROUP COMMAND...: a command there, for no longer than the limit. One that does not end then,
+# not even by SIGKILL, is left behind: 124.
+within() {
+    (
+        enter "$1"
+        shift
+        exec "$@"
+    ) &
+    child=$! ticks=0 code_=0
+    while read -r line 2>/dev/null <"/proc/$child/stat"; do
+        case ${line##*) } in Z*) break ;; esac
+        ticks=$((ticks + 1))
+        if [ $ticks = $((limit * 10)) ]; then kill -9 $child; fi
+        if [ $ticks -gt $((limit * 10 + 50)) ]; then return 124; fi
+        sleep 0.1
+    done
+    wait $child || code_=$?
+    if [ $ticks -ge $((limit * 10)) ]; then return 124; fi
+    return $code_
+}
+
+# files STEP ROLE FILESYSTEM DIRECTORY SIZE COUNT FLAGS SYNC CGROUP
+# dd writes files of random data, until an error. SYNC: each is fsynced, and its directory; or all of
+# the filesystem once, after the last. $work/synced: FILESYSTEM and NAME of those that were synced
+# without an error, whose content is kept in $work/files.
+files() {
+    step "$1"
+    role=$2 top=$3 directory=$4 size=$5 count=$6 flags=$7 how=$8
+    shift 8
+    cgroup=$1 status=0
+    mkdir -p "$work/files/$directory"
+    : >"$work/written"
+    (filer) >"$work/said" 2>&1 || status=$?
+    sed -n '/^[a-z]*: /s/^/  /p' "$work/said"
+    say "  $(wc -l <"$work/written") of $count files were written"
+    oom "$current" "$status"
+    case $role:$status in
+    control:0 | provoke:0) ;;
+    control:*) unable "the control failed without any shortage" ;;
+    provoke:*) arrived=yes ;;
+    recover:[12]) deviates reusable "$current: failed after the relief" ;;
+    esac
+    if [ "$role" = provoke ]; then gauge; fi
+}
+filer() {
+    within "$cgroup" mkdir "$top/$directory" || exit
+    if [ "$how" = fsync ]; then within "$cgroup" sync "$top" "$top/$directory" || exit; fi
+    number=0 failed=0
+    while [ $number -lt "$count" ]; do
+        name=$directory/f$number end=
+        if [ "$how" = fsync ]; then end=,fsync; fi
+        dd if=/dev/urandom of="$work/files/$name" bs="$size" count=1 2>/dev/null
+        within "$cgroup" dd if="$work/files/$name" of="$top/$name" bs="$size" conv="notrunc$end" \
+            ${flags:+"oflag=$flags"} || failed=$?
+        if [ $failed != 0 ]; then break; fi
+        if [ "$how" = fsync ]; then within "$cgroup" sync "$top/$directory" || exit; fi
+        echo "$top $name" >>"$work/written"
+        if [ "$how" = fsync ]; then echo "$top $name" >>"$work/synced"; fi
+        number=$((number + 1))
+    done
+    case $how in
+    syncfs) within "$cgroup" sync -f "$top" || exit ;;
+    freeze)
+        within "$cgroup" fsfreeze --freeze "$top" || exit
+        within "$cgroup" fsfreeze --unfreeze "$top" || exit
+        ;;
+    esac
+    if [ "$how" != fsync ]; then cat "$work/written" >>"$work/synced"; fi
+    exit $failed
+}
+
+# verify_files STEP FILESYSTEM: every file that was synced is there and whole.
+verify_files() {
+    step "$1"
+    while read -r top name; do
+        if [ "$top" != "$2" ]; then continue; fi
+        lost=$work/lost.files.$(echo "$name" | tr / .)
+        dd if="$top/$name" iflag=nocache count=0 2>/dev/null
+        if within '' cmp "$work/files/$name" "$top/$name" >"$work/cmp" 2>&1; then
+            rm -f "$lost"
+            continue
+        fi
+        echo "$name, whose sync succeeded: $(sed "s,$work,,g; s/^cmp: //" "$work/cmp")" >"$lost"
+        say "  $(cat "$lost")"
+    done <"$work/synced"
+}
+
+# filesystem STEP PHASE COMMAND...: a mount, an unmount or a check. After the relief it must succeed.
+filesystem() {
+    step "$1"
+    phase=$2 status=0
+    shift 2
+    # A function that mounts sees to its own limit.
+    case $1 in mount_*) ;; *) set -- within '' "$@" ;; esac
+    "$@" >"$work/said" 2>&1 || status=$?
+    if [ $status != 0 ]; then tail -n 4 "$work/said" | sed 's/^/  /'; fi
+    oom "$current" $status
+    if [ $status != 0 ] && [ "$phase" = relieved ]; then
+        deviates filesystem_consistent "$current: ended with $status"
+    fi
+}
+
+# gauge: a page takes up to eight pages of memory at once, and gives them back.
+gauge() {
+    if [ $(($(tr -s " " <"/sys/block/zram$zram/mm_stat" | cut -d " " -f 4) + 32768)) -gt "$memory" ]; then arrived=yes; fi
+}
+cleanup() {
+    trap - EXIT
+    for one in $bystanders; do kill -9 "${one#*:}" 2>/dev/null; done
+    umount "$FS"
+    echo 1 >"/sys/block/zram$zram/reset"
+    echo "$zram" >/sys/class/zram-control/hot_remove
+    rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 77' INT TERM
+
+modprobe -q zram || [ -d /sys/module/zram ] || unable 'no module zram'
+modprobe -q btrfs
+grep -qw btrfs /proc/filesystems || unable 'no filesystem btrfs'
+need dmesg timeout cmp mkfs.btrfs btrfs
+
+# -- the rig
+modprobe -q zram num_devices=0
+zram=$(cat /sys/class/zram-control/hot_add) || unable "no zram device"
+DEVICE=/dev/zram$zram
+echo 134217728 >"/sys/block/zram$zram/disksize"
+FS=$work/fs && mkdir "$FS"
+mkfs.btrfs -q -f --nodiscard "$DEVICE" >/dev/null || unable "mkfs.btrfs failed"
+mount_fs() {
+    within '' mount -t btrfs "$DEVICE" "$FS"
+}
+mount_fs || unable 'it cannot be mounted'
+bystander outsider ''
+
+# -- the steps
+files control control "$FS" control 512000 1 '' fsync ''
+verify_files control_read "$FS"
+step impose
+memory=$((6291456 + $(tr -s " " <"/sys/block/zram$zram/mm_stat" | cut -d " " -f 4)))
+echo "$memory" >"/sys/block/zram$zram/mem_limit"
+files fill provoke "$FS" fill 512000 40 '' fsync ''
+verify_files read_short "$FS"
+filesystem unmount_short short umount "$FS"
+step relieve
+echo 0 >"/sys/block/zram$zram/mem_limit"
+filesystem mount_relieved relieved mount_fs
+filesystem unmount_relieved relieved umount "$FS"
+filesystem check relieved btrfs check --readonly "$DEVICE"
+filesystem mount_again relieved mount_fs
+verify_files read_relieved "$FS"
+files again recover "$FS" again 512000 2 '' fsync ''
+verify_files read_again "$FS"
+finish
