@@ -1,12 +1,10 @@
-"""Makes the pictures of docs/reports.md anew: ``python -m tests.browser.pictures``."""
+"""Makes docs/reports.md's pictures, of the published report: ``python -m tests.browser.pictures``."""
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
+from conformance.publish import HTML
 from tests.browser.chromium import Chromium
-from tests.browser.pages import ROOT, page, published
+from tests.browser.pages import ROOT
 
 FOLDER = ROOT / "docs" / "pictures"
 READY = "document.documentElement && document.documentElement.dataset.ready"
@@ -35,8 +33,8 @@ PICTURES = (
 def main() -> None:
     """Write each picture."""
     FOLDER.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, Chromium() as browser:
-        address = page(Path(folder), published())
+    with Chromium() as browser:
+        address = HTML.as_uri()
         for name, (width, height), dark, fragment, act in PICTURES:
             browser.screen(width, height, dark=dark)
             browser.open(f"{address}{fragment}")
