@@ -130,6 +130,11 @@ CONTROLS: Final = (
         why="an honest server: it completes the request with -ENOSPC, and stores nothing of it",
     ),
     Control(
+        family="ram_disk",
+        variant="ram_disk_small_limit[brd-mmap]",
+        why="what a RAM disk keeps is charged to no cgroup, and the page cache that is can be written back",
+    ),
+    Control(
         family="zram",
         variant="zram_full[buffered]",
         why="zram ends the write that met its limit with an error",
@@ -139,7 +144,6 @@ CONTROLS: Final = (
 NO_CONTROL: Final[Mapping[str, str]] = {
     "block_status": "needs CONFIG_BLK_ERROR_INJECTION, which none of Debian's kernels has: it has never run "
     "on one; the conforming guest of the model passes it (tests/unit/oracle/test_planted_faults.py)",
-    "ram_disk": "not in the published records yet",
     "zloop": "needs CONFIG_BLK_DEV_ZONED_LOOP, which none of Debian's kernels has",
 }
 """Families without one, and why."""
