@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 
-from conformance.model import ROLL_UP, Level, Status, Value, Verdict, spread
+from conformance.model import ROLL_UP, Level, Status, Value, Verdict, spread, variant_id
 
 
 class Change(StrEnum):
@@ -46,8 +46,7 @@ class Pair(Value):
     @property
     def name(self) -> str:
         """``case[variant]``."""
-        cell = "-".join(self.values.values())
-        return f"{self.case}[{cell}]" if cell else self.case
+        return variant_id(self.case, self.values)
 
 
 class Incomparable(ValueError):

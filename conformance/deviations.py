@@ -70,15 +70,14 @@ class Seen:
         mine = [row for row in self._rows if row.covers(verdict) and one.has(row)]
         return tuple(f for f in verdict.deviations if any(row.tells_of(f) for row in mine))
 
-    def showing(self, one: Deviation) -> dict[tuple[str, str], list[Verdict]]:
-        """The variants that show a deviation on some kernel, each with all its verdicts."""
+    def showing(self, one: Deviation) -> dict[str, list[Verdict]]:
+        """The variants that show a deviation on some kernel, by name, each with all its verdicts."""
         cases = {row.case for row in self._rows if one.has(row)}
-        found: dict[tuple[str, str], list[Verdict]] = {}
+        found: dict[str, list[Verdict]] = {}
         for verdict in self.verdicts:
             if verdict.case in cases:
-                key = (verdict.case, "-".join(verdict.values.values()))
-                found.setdefault(key, []).append(verdict)
-        return {key: mine for key, mine in found.items() if any(self.of(one, v) for v in mine)}
+                found.setdefault(verdict.variant, []).append(verdict)
+        return {name: mine for name, mine in found.items() if any(self.of(one, v) for v in mine)}
 
 
 def deviations(page: str, text: str) -> tuple[Deviation, ...]:
@@ -110,7 +109,7 @@ def section(one: Deviation, seen: Seen, families: Mapping[str, str], script: str
     shown = seen.showing(one)
     findings = [f for mine in shown.values() for verdict in mine for f in seen.of(one, verdict)]
     clauses = dict.fromkeys(f"`{f.clause.value}`" for f in findings)
-    cases = dict.fromkeys(case for case, _ in shown)
+    cases = dict.fromkeys(mine[0].case for mine in shown.values())
     links = [f"[{case}](../catalogue/{families[case]}.md#{case})" for case in cases]
     counted = _counted(one, seen, shown)
     has = [f"{release} ({n} of {m} variants)" for release, (n, m) in counted.items() if n]
@@ -129,7 +128,7 @@ def _claims(findings: Sequence[Finding]) -> str:
 
 
 def _counted(
-    one: Deviation, seen: Seen, shown: Mapping[tuple[str, str], Sequence[Verdict]]
+    one: Deviation, seen: Seen, shown: Mapping[str, Sequence[Verdict]]
 ) -> dict[str, tuple[int, int]]:
     """By release: how many variants show it, of how many that were judged."""
     counted = {}

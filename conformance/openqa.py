@@ -37,8 +37,7 @@ class Issue(Value):
 
     def tells_of(self, verdict: Verdict, given: Mapping[str, str]) -> bool:
         """Whether the entry is about this variant on this kernel, where ``given`` holds."""
-        cell = "-".join(verdict.values.values())
-        names = {verdict.case, f"{verdict.case}[{cell}]"}
+        names = {verdict.case, verdict.variant}
         if not any(re.fullmatch(self.test, name) for name in names):
             return False
         asked = {**given, _ASKED: verdict.release}

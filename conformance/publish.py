@@ -171,7 +171,7 @@ class Chosen:
     def _why(self, one: Deviation) -> str:
         shown = self._seen.showing(one)
         for refused in self._refused:
-            if (refused.variant.case, "-".join(refused.variant.values.values())) in shown:
+            if refused.variant.id in shown:
                 return f"{refused.part}: {refused.why}"
         if not shown:
             return "no published record has it"

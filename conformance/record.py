@@ -29,6 +29,7 @@ from conformance.model import (
     Value,
     Verdict,
     as_json,
+    variant_id,
 )
 
 V = TypeVar("V", bound=Value)
@@ -90,8 +91,7 @@ class Key(Value):
         return hash((self.case, frozenset(self.values.items()), self.kernel, self.attempt))
 
     def __str__(self) -> str:
-        cell = "-".join(self.values.values())
-        name = f"{self.case}[{cell}] on {self.kernel}" if cell else f"{self.case} on {self.kernel}"
+        name = f"{variant_id(self.case, self.values)} on {self.kernel}"
         return f"{name}, attempt {self.attempt}" if self.attempt > 1 else name
 
 

@@ -152,6 +152,7 @@ class Decoder:
         self._parts: list[bytes] = []
         self._held = 0
         self._seen = 0
+        self._fed = 0
         self._error: WireError | None = None
 
     def begin_call(self) -> None:
@@ -163,8 +164,14 @@ class Decoder:
         """Bytes of an unfinished line."""
         return self._held
 
+    @property
+    def fed(self) -> int:
+        """Bytes so far, of all calls."""
+        return self._fed
+
     def feed(self, data: bytes) -> list[Message]:
         """The messages that ``data`` completes, in order. Raises WireError."""
+        self._fed += len(data)
         if self._error is not None:
             raise self._error
         try:
@@ -241,13 +248,19 @@ class Conversation:
     def __init__(self, nonce: str) -> None:
         self.nonce = nonce
         self._last = 0
+        self._sent = 0
         self._due: int | None = None
+
+    def work(self, decoder: Decoder) -> dict[str, int]:
+        """What went over the wire so far, with ``decoder`` for the way back; named as in ``Guest.work``."""
+        return {"messages": self._last, "sent": self._sent, "received": decoder.fed}
 
     def ask(self, do: str, args: Mapping[str, Any]) -> bytes:
         """The line to send. One request at a time. Raises as ``encode`` does."""
         number = self._last + 1
         line = encode(Request(nonce=self.nonce, id=number, do=do, args=dict(args)))
         self._last = self._due = number
+        self._sent += len(line)
         return line
 
     def take(self, message: Message) -> Answer:

@@ -166,7 +166,6 @@ class FakeGuest:
         self._inbound = wire.Decoder()
         self._outbound = wire.Decoder()
         self._messages: list[wire.Message] = []
-        self._work = {"clones": 1, "messages": 0, "sent": 0, "received": 0}
 
     @property
     def events(self) -> tuple[dict[str, object], ...]:
@@ -191,7 +190,7 @@ class FakeGuest:
     @property
     def work(self) -> Mapping[str, int]:
         """See ``Guest``."""
-        return dict(self._work)
+        return {"clones": 1, **self._conversation.work(self._outbound)}
 
     def call(self, do: str, args: Mapping[str, object], *, limit: float) -> object:
         """See ``Guest``."""
@@ -200,8 +199,6 @@ class FakeGuest:
         if self._closed:
             raise GuestGone("the guest was closed")
         line = self._conversation.ask(do, args)
-        self._work["messages"] += 1
-        self._work["sent"] += len(line)
         self._outbound.begin_call()
         try:
             answer = self._exchange(do, line, limit)
@@ -241,7 +238,6 @@ class FakeGuest:
         if self._ends:
             raise self._gone(do)
         for data in self._guest_side(do, line, limit):
-            self._work["received"] += len(data)
             self._messages += self._outbound.feed(data)
             if self._messages:
                 return self._conversation.take(self._messages.pop(0))

@@ -106,7 +106,7 @@ class QemuGuest:
         self._help: Callable[[], bool] | None = None
         self._disk: tuple[str, disks.PluggedDisk] | None = None
         self._template = None if files.memory is None else os.fstat(files.memory).st_ino
-        self._work = {"messages": 0, "sent": 0, "received": 0}
+        self._memory: dict[str, int] = {}
         with contextlib.ExitStack() as stack:
             ours, theirs = _pair(stack)
             qmp_ours, qmp_theirs = _pair(stack)
@@ -270,7 +270,7 @@ class QemuGuest:
         """See ``Guest``."""
         self._look_at_memory()
         how = "boots" if self._spec.role == "boot" else "clones"
-        return {how: 1, **self._work}
+        return {how: 1, **self._conversation.work(self._decoder), **self._memory}
 
     def call(self, do: str, args: Mapping[str, object], *, limit: float) -> object:
         """See ``Guest``."""
@@ -279,8 +279,6 @@ class QemuGuest:
         if self._closed:
             raise GuestGone("the guest was closed")
         line = self._conversation.ask(do, args)
-        self._work["messages"] += 1
-        self._work["sent"] += len(line)
         self._decoder.begin_call()
         try:
             answer = self._finish(self._answered(line, limit))
@@ -465,7 +463,6 @@ class QemuGuest:
             data = await self._received()
             if not data:
                 raise EOFError
-            self._work["received"] += len(data)
             self._messages += self._decoder.feed(data)
         return self._messages.pop(0)
 
@@ -496,9 +493,9 @@ class QemuGuest:
     def _look_at_memory(self) -> None:
         held = self._process.private_memory(self._template)
         if held is not None:
-            self._work["private"] = held.private
+            self._memory["private"] = held.private
             if self._template is not None:
-                self._work["pages"] = held.copied // PAGE
+                self._memory["pages"] = held.copied // PAGE
 
     def _take_events(self) -> None:
         fresh = [dict(event) for event in self._qmp.events.clear()]

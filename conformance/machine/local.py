@@ -119,7 +119,6 @@ class LocalGuest:
         self._conversation = wire.Conversation(secrets.token_hex(8))
         self._decoder = wire.Decoder()
         self._messages: list[wire.Message] = []
-        self._work = {"messages": 0, "sent": 0, "received": 0}
         self._log: int | None = None
         with contextlib.suppress(OSError):
             self._log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -188,7 +187,7 @@ class LocalGuest:
     @property
     def work(self) -> Mapping[str, int]:
         """See ``Guest``. Nothing is cloned or booted."""
-        return dict(self._work)
+        return self._conversation.work(self._decoder)
 
     def call(self, do: str, args: Mapping[str, object], *, limit: float) -> object:
         """See ``Guest``."""
@@ -198,10 +197,7 @@ class LocalGuest:
         deadline = time.monotonic() + limit
         try:
             self._port.settimeout(limit)
-            line = self._conversation.ask(do, args)
-            self._work["messages"] += 1
-            self._work["sent"] += len(line)
-            self._port.sendall(line)
+            self._port.sendall(self._conversation.ask(do, args))
             answer = self._conversation.take(self._next(deadline))
         except TimeoutError as error:
             lost = GuestHung(f"no answer to {do} within {limit:.1f} s", evidence=self.evidence())
@@ -257,7 +253,6 @@ class LocalGuest:
             data = self._port.recv(_READ)
             if not data:
                 raise EOFError("the agent has closed its end")
-            self._work["received"] += len(data)
             self._messages += self._decoder.feed(data)
         return self._messages.pop(0)
 

@@ -1,6 +1,6 @@
 """The values that flow through the suite. Imports nothing of the rest, and does no I/O."""
 
-from conformance.model.base import BLOCK, Bytes, Value, as_json, format_size, parse_size
+from conformance.model.base import BLOCK, Bytes, Value, as_json, format_size, parse_size, variant_id
 from conformance.model.calls import Call
 from conformance.model.case import (
     Arm,
@@ -242,4 +242,5 @@ __all__ = [
     "format_size",
     "parse_size",
     "spread",
+    "variant_id",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -18,6 +19,12 @@ class Value(BaseModel):
     """A frozen value. Unknown keys are errors: a misspelt key must never be a silent default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+def variant_id(case: str, values: Mapping[str, str]) -> str:
+    """``case[a-b]``: what pytest, the reports and ``-k`` call a variant; no blanks, no slashes."""
+    cell = "-".join(values.values())
+    return f"{case}[{cell}]" if cell else case
 
 
 def parse_size(text: object) -> int:

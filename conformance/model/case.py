@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from conformance.model.base import CgroupPath, Value
+from conformance.model.base import CgroupPath, Value, variant_id
 from conformance.model.layers import AnyLayer, Name
 from conformance.model.shortages import AnyShortage
 from conformance.model.steps import AnyStep, Bystander
@@ -137,9 +137,8 @@ class Variant(Value):
 
     @property
     def id(self) -> str:
-        """``case[a-b]``: what pytest, the reports and ``-k`` call it; no blanks, no slashes."""
-        cell = "-".join(self.values.values())
-        return f"{self.case}[{cell}]" if cell else self.case
+        """See ``variant_id``."""
+        return variant_id(self.case, self.values)
 
 
 class Plan(Value):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from conformance.model.base import Value
+from conformance.model.base import Value, variant_id
 from conformance.model.vocabulary import Clause, Disposition, Level, Status
 
 
@@ -38,6 +38,11 @@ class Verdict(Value):
     notes: tuple[str, ...] = ()  # behaviour recorded without a claim, by surveys
     seconds: dict[str, float] = Field(default={})
     work: dict[str, int] = Field(default={})  # of all its guests; ``private`` of the largest
+
+    @property
+    def variant(self) -> str:
+        """What the variant is called: see ``variant_id``."""
+        return variant_id(self.case, self.values)
 
     @property
     def deviations(self) -> tuple[Finding, ...]:

@@ -53,8 +53,8 @@ def families_table(verdicts: Sequence[Verdict], family: Mapping[str, str]) -> st
 def results_table(verdicts: Sequence[Verdict]) -> str:
     """Variants that fail somewhere down, kernels across; a cell is the status and what deviated."""
     kernels = kernels_of(verdicts)
-    cells = {(_variant(v), v.kernel): v for v in verdicts}
-    rows = sorted({_variant(v) for v in verdicts if v.deviations})
+    cells = {(v.variant, v.kernel): v for v in verdicts}
+    rows = sorted({v.variant for v in verdicts if v.deviations})
     head = ["variant", *(f"{name}<br>{release}" for name, release in kernels)]
     body = [[f"`{row}`", *(_cell(cells.get((row, name))) for name, _ in kernels)] for row in rows]
     return _markdown(head, body)
@@ -129,11 +129,6 @@ def _cell(verdict: Verdict | None) -> str:
     reasons = list(verdict.reasons) if verdict.status is Status.BROKEN else []
     parts = dict.fromkeys([SIGN[verdict.status], *told, *reasons])
     return "<br>".join(part.replace("|", "\\|") for part in parts)
-
-
-def _variant(verdict: Verdict) -> str:
-    cell = "-".join(verdict.values.values())
-    return f"{verdict.case}[{cell}]" if cell else verdict.case
 
 
 def _release_key(release: str) -> tuple[int, ...]:

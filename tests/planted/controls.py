@@ -144,7 +144,7 @@ CONTROLS: Final = (
 NO_CONTROL: Final[Mapping[str, str]] = {
     "block_status": "needs CONFIG_BLK_ERROR_INJECTION, which none of Debian's kernels has: it has never run "
     "on one; the conforming guest of the model passes it (tests/unit/oracle/test_planted_faults.py)",
-    "zloop": "needs CONFIG_BLK_DEV_ZONED_LOOP, which none of Debian's kernels has",
+    "zloop": "needs CONFIG_BLK_DEV_ZONED_LOOP, which none of Debian's cloud kernels has",
 }
 """Families without one, and why."""
 

@@ -81,11 +81,10 @@ def run(variant_id: str, kernel: str, folder: Path) -> Outcome:
 
 def published(variant_id: str, kernel: str) -> Verdict:
     case = variant_id.partition("[")[0]
-    values = variant_id.partition("[")[2].removesuffix("]")
     (found,) = [
         verdict
         for verdict in verdicts_of(ROOT / "results" / "published", case)
-        if verdict.kernel == kernel and "-".join(verdict.values.values()) == values
+        if verdict.kernel == kernel and verdict.variant == variant_id
     ]
     return found
 

@@ -34,9 +34,7 @@ def spreads(entries: Iterable[Entry], rows: Sequence[Known]) -> list[Spread]:
     grouped: dict[tuple[str, str], list[Verdict]] = {}
     for entry in entries:
         verdict = entry.verdict
-        cell = "-".join(verdict.values.values())
-        name = f"{verdict.case}[{cell}]" if cell else verdict.case
-        grouped.setdefault((name, verdict.kernel), []).append(verdict)
+        grouped.setdefault((verdict.variant, verdict.kernel), []).append(verdict)
     return [
         Spread(
             variant=name,

@@ -164,7 +164,7 @@ def test_the_file_is_read_as_it_was_written_and_its_later_line_counts() -> None:
         read("a\tb\n")
 
 
-def test_a_script_gets_three_tries_and_no_more_than_it_needs() -> None:
+def test_a_script_that_cannot_tell_gets_three_tries_and_no_more_than_it_needs() -> None:
     mine = trial(clauses="acknowledged_readable")
     answers = iter([(77, ""), (1, SAID), (0, "")])
     assert attempt(mine.model_copy(update={"may": ("kernel_sound",)}), lambda _: next(answers))[
@@ -175,10 +175,23 @@ def test_a_script_gets_three_tries_and_no_more_than_it_needs() -> None:
 
     def never(text: str) -> tuple[int, str]:
         tries.append(text)
-        return 0, ""
+        return 77, ""
 
-    assert attempt(mine, never)[0] == DISAGREES
+    assert attempt(mine, never)[0] == UNTOLD
     assert len(tries) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "answers"),
+    [(Status.FAIL, [(0, ""), (1, SAID)]), (Status.PASS, [(1, SAID), (0, "")])],
+)
+def test_a_script_that_disagrees_once_is_not_tried_until_it_agrees(
+    status: Status, answers: list[tuple[int, str]]
+) -> None:
+    mine = trial(clauses="acknowledged_readable").model_copy(update={"status": status})
+    said = iter(answers)
+    assert attempt(mine, lambda _: next(said))[0] == DISAGREES
+    assert next(said) == answers[1]
 
 
 def test_the_page_tells_of_agreement_of_none_and_of_what_has_no_script() -> None:

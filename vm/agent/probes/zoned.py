@@ -15,7 +15,7 @@ def _zloop(site: Site) -> str:
         return ""
     return (
         "this kernel has no CONFIG_BLK_DEV_ZONED_LOOP (since Linux 6.16, commit eb0570c7df23, "
-        '"block: new zoned loop block device driver"; no kernel of Debian has it set)'
+        '"block: new zoned loop block device driver"; Debian\'s cloud kernels do not set it)'
     )
 
 
