@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from conformance.bench import MachineEngine
 from conformance.engine import DEFAULT_KERNEL, Bench, Setup
 from conformance.model import Status, Variant
+from conformance.planner import requirements
 from conformance.session import open_library
 
 BOUNDS = Path(__file__).with_name("bounds.json")
@@ -36,8 +37,7 @@ VARIANTS = (
     "fs_on_loop_mkfs_short[ext4]",
     "nbd_server_full[buffered]",
 )
-"""Small ones, each of another kind. In this order: what a kernel can do is probed once, for the first that
-asks."""
+"""Small ones, each of another kind."""
 EXACT = ("clones", "boots", "messages")
 """What is the same each time. Nothing of it is no bound of one: a guest that boots is a regression."""
 SLACK = 1.25
@@ -50,6 +50,8 @@ Work = Mapping[str, int]
 def measure(bench: Bench, variants: Sequence[Variant], folder: Path) -> dict[str, Work]:
     """What each variant took. Raises ValueError if nothing is known of one."""
     seen: dict[str, Work] = {}
+    # What a kernel can do is probed for the first that asks, and may be known from another run.
+    bench.probe(sorted({n for v in variants for n in requirements(v)}), folder=folder / "probe")
     for variant in variants:
         verdict = bench.run(variant, folder=folder).verdict
         if verdict.status in (Status.BROKEN, Status.SKIP):

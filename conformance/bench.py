@@ -9,7 +9,9 @@ from typing import Any
 
 from conformance.engine import Parcel, Piece, Progress, Setup
 from conformance.exits import Refused
+from conformance.hostside import LACKS
 from conformance.machine.cache import Cache
+from conformance.machine.facts import keep_met, met
 from conformance.machine.image import BootFiles, prepare_boot
 from conformance.machine.machines import open_machine
 from conformance.machine.protocol import Machine, MachineError
@@ -31,10 +33,10 @@ _ABOUT = ("release", "kernel_name", "key")
 class MachineBench:
     """A machine, and what its kernel was found to be able to do."""
 
-    def __init__(self, kernel: str, machine: Machine) -> None:
+    def __init__(self, kernel: str, machine: Machine, facts: Facts | None = None) -> None:
         self._kernel = kernel
         self._machine = machine
-        self._facts = Facts()
+        self._facts = facts or Facts()
 
     @property
     def machine(self) -> Machine:
@@ -112,7 +114,22 @@ class MachineEngine:
         machine = open_machine(
             boot, memory_mib=MEMORY_MIB, cpus=CPUS, cache=self._cache, progress=progress
         )
-        return MachineBench(kernel, machine)
+        return MachineBench(kernel, machine, _KeptFacts(machine.shape.key(), self._cache))
+
+
+class _KeptFacts(Facts):
+    """Facts of which those that hold are found in the cache by the next run, too."""
+
+    def __init__(self, template: str, cache: Cache) -> None:
+        super().__init__()
+        self._template, self._cache = template, cache
+        super().learn(dict.fromkeys(met(template, cache=cache), ""))
+
+    def learn(self, found: Mapping[str, str]) -> None:
+        """See ``Facts``. What the host has is asked each time."""
+        super().learn(found)
+        holds = [need for need, why in found.items() if not why and not need.startswith(LACKS)]
+        keep_met(self._template, holds, cache=self._cache)
 
 
 def engine(setup: Setup) -> MachineEngine:

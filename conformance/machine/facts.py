@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
-from conformance.machine.cache import Cache, digest_of
+from conformance.machine.cache import ArtifactError, Cache, digest_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,3 +48,28 @@ def recall(kernel: str, *, cache: Cache) -> Probed | None:
         return None if text is None else Probed(**json.loads(text))
     except (ValueError, TypeError):
         return None  # of another version of this program: it is asked again
+
+
+def _met_note(template: str) -> str:
+    return f"met.{template[:32]}"
+
+
+def keep_met(template: str, needs: Iterable[str], *, cache: Cache) -> None:
+    """Keep which requirements the guests of a template (its key) meet, beside those that were kept.
+
+    They will meet them tomorrow: kernel, image and the guest's program are in the key. What is *not* met is
+    not kept, lest a probe that went wrong once have cases SKIP for ever.
+    """
+    with suppress(ArtifactError, OSError):  # a cache that is read-only or full: it is asked again
+        known = met(template, cache=cache)
+        if more := set(needs) - known:
+            cache.write_note(_met_note(template), json.dumps(sorted(known | more)))
+
+
+def met(template: str, *, cache: Cache) -> frozenset[str]:
+    """The requirements that guests of a template are known to meet."""
+    with suppress(ValueError, OSError):
+        found = json.loads(cache.note(_met_note(template)) or "[]")
+        if isinstance(found, list) and all(isinstance(need, str) for need in found):
+            return frozenset(found)
+    return frozenset()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -128,8 +129,7 @@ def argv(spec: Spec) -> list[str]:
         *_memory(spec),
         # vm: a clone's clock goes on from the template's, until the agent sets it.
         *("-rtc", "base=utc,clock=vm"),
-        *("-kernel", f"/proc/self/fd/{fds.kernel}", "-initrd", f"/proc/self/fd/{fds.initrd}"),
-        *("-append", " ".join(spec.command_line)),
+        *_kernel(spec),
         *("-chardev", f"socket,id=qmp,fd={fds.qmp}", "-mon", "chardev=qmp,mode=control"),
         *("-add-fd", f"fd={fds.console},set=1"),
         *("-chardev", "file,id=console,path=/dev/fdset/1,append=on", "-serial", "chardev:console"),
@@ -176,6 +176,14 @@ def _memory(spec: Spec) -> tuple[str, ...]:
         *("-m", size, "-object", backend),
         *("-machine", f"{MACHINE},memory-backend=memory,vmport=off,dump-guest-core=off"),
     )
+
+
+def _kernel(spec: Spec) -> tuple[str, ...]:
+    # A clone has booted: it would read both into memory of its own, 19 MB, for nobody.
+    if spec.role == "clone":
+        return ()
+    kernel, initrd = (f"/proc/self/fd/{fd}" for fd in (spec.fds.kernel, spec.fds.initrd))
+    return ("-kernel", kernel, "-initrd", initrd, "-append", " ".join(spec.command_line))
 
 
 def _disk(name: str, fd: int, fdset: int, *, read_only: bool) -> tuple[str, ...]:
@@ -231,20 +239,27 @@ class Held:
     copied: int
 
 
+_RANGE_OR_PRIVATE = re.compile(
+    # Range, mode, offset, device, inode; what is clean is in the page cache, for the next one too.
+    r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ (?P<inode>\d+)|^Private_Dirty: +(?P<kib>\d+) kB",
+    re.MULTILINE,
+)
+
+
 def parse_smaps(text: str, inode: int | None) -> Held | None:
     """What the text of /proc/PID/smaps tells, ``copied`` of the file ``inode``; None of a process that
     has ended, whose file is empty.
     """
     private = copied = 0
     mine = False
-    for line in text.splitlines():
-        name, *rest = line.split()
-        if name == "Private_Dirty:":  # what is clean is in the page cache, for the next one too
-            size = int(rest[0]) << 10
+    # The text has thousands of lines: only what matters is looked at one by one.
+    for found in _RANGE_OR_PRIVATE.finditer(text):
+        if found["inode"]:
+            mine = inode is not None and found["inode"] == str(inode)
+        else:
+            size = int(found["kib"]) << 10
             private += size
             copied += size if mine else 0
-        elif not name.endswith(":"):  # the range, and then: mode, offset, device, inode
-            mine = inode is not None and rest[3] == str(inode)
     return Held(private=private, copied=copied) if text else None
 
 
@@ -277,6 +292,10 @@ class Process:
         except OSError as error:
             self._said.close()
             raise LaunchFailed(f"QEMU cannot be started: {error.strerror}") from error
+        # Popen.wait with a limit looks again and again, up to 50 ms apart.
+        self._pidfd = os.pidfd_open(self._process.pid)
+        self._end = select.poll()
+        self._end.register(self._pidfd, select.POLLIN)
 
     @property
     def pid(self) -> int:
@@ -285,9 +304,10 @@ class Process:
 
     def exit_code(self, *, limit: float = 0.0) -> int | None:
         """Its exit code once it has exited (negative: the signal), waiting ``limit`` seconds."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._process.wait(limit) if limit else self._process.poll()
-        return None
+        code = self._process.poll()
+        if code is None and limit and self._end.poll(limit * 1000):
+            code = self._process.wait()
+        return code
 
     def cpu_seconds(self) -> float:
         """The processor time that it has used, however long it had to wait for a processor."""
@@ -317,8 +337,11 @@ class Process:
         if self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(_STOP_LIMIT)
-        self._said.close()
+            if self.exit_code(limit=_STOP_LIMIT) is None:
+                raise subprocess.TimeoutExpired(self.argv, _STOP_LIMIT)
+        if not self._said.closed:
+            self._said.close()
+            os.close(self._pidfd)
 
 
 def open_scratch(directory: Path) -> IO[bytes]:

@@ -28,6 +28,7 @@ class BystanderIo(Value):
     request: Bytes = 65536
     submit: Literal[Submit.DIRECT, Submit.DSYNC] = Submit.DIRECT
     reads: bool = Field(default=False, description="after one round of writes it only reads")
+    pause: float = Field(default=0.1, ge=0, description="seconds between two rounds")
 
 
 class Bystander(Value):

@@ -164,7 +164,13 @@ def _thin_data(
             f'dm_table {name} "{pool_table(pool, most // SECTOR)}" --noflush',
         ),
         "delete": (f'dmsetup message "$dm.{name}" 0 "delete 99"',),
-        "discard": (f"thin_other {name}", f'blkdiscard "{mapped("others")}"', "dm_gone others"),
+        "discard": (
+            f"thin_other {name}",
+            "# The pool commits once a second: so long after the last time, it does at the next change.",
+            "sleep 2",
+            f'blkdiscard "{mapped("others")}"',
+            "dm_gone others",
+        ),
     }
     return Imposed(
         impose=(f"thin_others {name} {pool.chunk} {shortage.leave}",),

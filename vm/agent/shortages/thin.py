@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import time
 from collections.abc import Mapping
 
 from agent.basics import Json, RigError, one_line, poll_until
@@ -19,6 +20,9 @@ LIMIT = 60.0
 """Seconds for somebody else to take what there is."""
 FREED_LIMIT = 10.0
 """Seconds for space that was given back to be counted: the pool commits every second."""
+SETTLED = 1.5
+"""Seconds without a commit after which the pool commits at the next change: COMMIT_PERIOD (dm-thin.c) is one.
+A discard right after a commit might find its two halves in one second, and so in one commit."""
 _HOG = "somebody-else"
 _MOST = 1 << 20
 
@@ -120,6 +124,7 @@ class ThinData(PoolShortage):
         """
         pool, path = self.pool(), self._hog_up()
         mapped = mapped_bytes(_HOG)
+        time.sleep(SETTLED)
         pool.site.must(["blkdiscard", path], LIMIT)
         self._uncounted = (mapped - mapped_bytes(_HOG)) // pool.chunk
         self._hog_down()

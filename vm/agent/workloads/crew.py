@@ -24,8 +24,6 @@ START_LIMIT = 30.0
 """Seconds for a bystander to be where it belongs, on the reference machine."""
 PAUSE_LIMIT = 10.0
 STOP_LIMIT = 5.0
-PAUSE_MS = 100
-"""Between two rounds of a bystander's I/O, so that one processor has time for the others."""
 GENERATION = 0
 
 _AREA = 8192
@@ -242,7 +240,10 @@ class _Life:
         self._fd = -1
         self._reading = False
         self._flags = os.O_RDWR
+        self._pause_ms = 0
         if io is not None:
+            # So that one processor has time for the others.
+            self._pause_ms = int(io["pause"] * 1000)
             # What completes is durable, whichever way it takes.
             self._flags |= os.O_DSYNC | (os.O_DIRECT if io["submit"] == "direct" else 0)
             self._memory = mmap.mmap(-1, io["length"], mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -283,7 +284,7 @@ class _Life:
                 if self._fd >= 0 and self._io is not None:
                     self._round(self._io["offset"])
             idle = wish == _PAUSE or self._io is None
-            if sleep_on(self._bell, 1000 if idle else PAUSE_MS):
+            if sleep_on(self._bell, 1000 if idle else self._pause_ms):
                 os.eventfd_read(self._bell)
 
     def _open(self) -> None:
