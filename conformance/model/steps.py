@@ -61,7 +61,8 @@ class Moment(Value):
     """When in a writer's life something is done."""
 
     after: Literal["first_error", "first_sync"] | Bytes = Field(
-        description="the first error, the start of the first sync, or so many bytes written"
+        description="the first error, the start of the first sync, or so many bytes written: who is "
+        "to be killed then writes no further, but the last request again until it is"
     )
 
 

@@ -54,6 +54,7 @@ class Order:
     mark_bytes: int | None = None  # tell the parent after so many bytes without an error
     mark_error: bool = False  # tell the parent at the first error
     mark_sync: bool = False  # tell the parent when the first sync begins
+    lingers: bool = False  # after so many bytes it writes no further, until it is killed
     unkillable: bool = False
     file_limit: int | None = None  # RLIMIT_FSIZE
 
@@ -79,6 +80,7 @@ def order_of(step: Json, path: str) -> Order:
         mark_bytes=after if isinstance(after, int) else None,
         mark_error=after == "first_error",
         mark_sync=after == "first_sync",
+        lingers=isinstance(after, int) and "kill" in step and step["kill"] is not None,
         unkillable=step.get("unkillable", False),
         file_limit=step.get("file_limit"),
     )
@@ -191,6 +193,10 @@ class Writer:
             ):
                 told = True
                 tell()
+                # The kill takes a moment to come. Meanwhile it is within a write, but of what it has
+                # written already: how far it came is no matter of chance.
+                while order.lingers:
+                    self._do(_WRITE, offset - size, size)
             if failed and not order.go_on:
                 break
         if (unsynced or order.sync_only) and self._syncs:
