@@ -114,10 +114,10 @@ class MachineEngine:
         machine = open_machine(
             boot, memory_mib=MEMORY_MIB, cpus=CPUS, cache=self._cache, progress=progress
         )
-        return MachineBench(kernel, machine, _KeptFacts(machine.shape.key(), self._cache))
+        return MachineBench(kernel, machine, KeptFacts(machine.shape.key(), self._cache))
 
 
-class _KeptFacts(Facts):
+class KeptFacts(Facts):
     """Facts of which those that hold are found in the cache by the next run, too."""
 
     def __init__(self, template: str, cache: Cache) -> None:

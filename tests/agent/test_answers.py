@@ -420,6 +420,7 @@ def test_a_bystander_goes_round_in_its_region_and_ends_when_told(tmp_path: Path)
         "length": 8 * BLOCK,
         "request": 4 * BLOCK,
         "submit": "dsync",
+        "pause": 0.01,
     }
     specs: list[dict[str, Any]] = [{"name": "idle"}, {"name": "busy", "memory": 1 << 20, "io": io}]
     try:

@@ -11,7 +11,7 @@ import pytest
 from agent.basics import BLOCK, Clock
 from agent.workloads import frugal
 from agent.workloads.frugal import RECORD, Results
-from agent.workloads.ledger import Order, Writer, as_op, order_of
+from agent.workloads.ledger import Order, Writer, as_op, order_of, write
 from agent.workloads.pattern import Pattern
 from agent.workloads.readback import Seen, read_region, recogniser
 from hypothesis import given
@@ -165,6 +165,27 @@ def test_an_order_is_the_step_of_a_case() -> None:
         go_on=True,
         mark_error=True,
     )
+
+
+def test_who_is_killed_after_so_many_bytes_has_written_so_many(device: Path) -> None:
+    wanted = order(device, mark_bytes=2 * REQUEST, lingers=True)
+    submitter, problem = write(wanted, PATTERN, Clock.start(), limit=30)
+    assert (problem, submitter["killed_by_rig"]) == ("", True)
+    assert [Op(*op).offset for op in submitter["ops"]] == [0, REQUEST]
+    rest = contents(device)[-1]
+    assert (rest.offset, rest.content) == (2 * REQUEST, "zero")
+
+
+def test_only_a_kill_after_so_many_bytes_is_waited_for() -> None:
+    step = {"submit": "direct", "offset": 0, "length": 8, "request": 1, "generation": 1}
+    waits = {
+        (how, after): order_of({**step, how: {"after": after}}, "x").lingers
+        for how in ("kill", "detach")
+        for after in (4, "first_error", "first_sync")
+    }
+    assert [case for case, lingers in waits.items() if lingers] == [("kill", 4)]
+    # As a step comes: what is not asked for is there, and empty.
+    assert not order_of({**step, "kill": None, "detach": {"after": 4}}, "x").lingers
 
 
 calls = st.tuples(

@@ -132,6 +132,7 @@ def test_a_reader_writes_once_and_only_reads_from_then_on(tmp_path: Path) -> Non
         "request": BLOCK,
         "submit": "dsync",
         "reads": True,
+        "pause": 0.1,
     }
     crew = Crew()
     try:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from conformance.bench import KeptFacts
 from conformance.cli import main
 from conformance.exits import REFUSED
+from conformance.hostside import LACKS
 from conformance.machine.cache import Cache
-from conformance.machine.facts import Probed, keep, recall
+from conformance.machine.facts import Probed, keep, keep_met, met, recall
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +72,26 @@ def test_what_was_found_of_another_release_is_not_mixed_in(tmp_path: Path) -> No
     for path in (tmp_path / "cache" / "notes").iterdir():
         path.write_text('{"of": "a later version"}')
     assert recall("k", cache=cache) is None
+
+
+def test_what_a_template_meets_is_kept_and_nothing_else(tmp_path: Path) -> None:
+    cache = Cache(root=tmp_path / "cache")
+    assert met("a" * 64, cache=cache) == frozenset()
+    KeptFacts("a" * 64, cache).learn({"fs:ext4": "", "module:nbd": "no", f"{LACKS}short_file": ""})
+    keep_met("a" * 64, ["tool:fio"], cache=cache)
+    assert met("a" * 64, cache=cache) == {"fs:ext4", "tool:fio"}
+    assert met("b" * 64, cache=cache) == frozenset()
+    known = KeptFacts("a" * 64, cache)
+    asked = ("fs:ext4", "module:nbd", f"{LACKS}short_file")
+    assert known.missing(asked) == ["module:nbd", f"{LACKS}short_file"]
+    (note,) = (tmp_path / "cache" / "notes").iterdir()
+    for text in ("{}", "[1]", "cut", ""):
+        note.write_text(text)
+        assert met("a" * 64, cache=cache) == frozenset()
+
+
+def test_facts_that_cannot_be_kept_are_asked_again(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("no directory")
+    known = KeptFacts("a" * 64, Cache(root=tmp_path / "cache"))
+    known.learn({"fs:ext4": ""})
+    assert known.missing(("fs:ext4",)) == []

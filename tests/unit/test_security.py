@@ -48,6 +48,10 @@ SHARES = re.compile(
 """What would let a guest reach something, or somebody a guest."""
 
 
+def test_a_clone_reads_no_kernel_of_its_own() -> None:
+    assert [role for role in ROLES if "-kernel" not in words(role)] == ["clone"]
+
+
 def wrong(line: list[str]) -> list[str]:
     """What a command line has that it must not, or lacks."""
     found = [word for word in line if SHARES.search(word)]
