@@ -165,6 +165,8 @@ def _end(workers: Sequence[_Worker], signals: Signals) -> None:
         rounds += not ready
         signals.drain()
         alive = [process for process in alive if process.sentinel not in ready]
+    for worker in workers:
+        worker.process.join()  # its end is all but there; what it used is counted once it is reaped
 
 
 @dataclass(kw_only=True)
