@@ -8,6 +8,7 @@ knows whether they are the whole. Nothing here depends on a machine, a time or a
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,20 +147,40 @@ class Durations:
         return median(alike or self.seconds.values() or [1.0])
 
 
+LONG = 4.0
+"""So many times the median: longer ones wait for a time limit, and leave their processor to others."""
+BESIDE_LONG = 2.0
+"""Seconds of other jobs for each of a long one's."""
+
+
 def longest_first(jobs: Sequence[Job], durations: Durations) -> list[Job]:
     """Kernel by kernel, as they came, and of each the longest first: no slot is left with a long one
     at the end.
+
+    But not all long ones at once. They wait for the most part, and slots that are full of them leave the
+    processors idle: so between them come others, for two slots while a third one waits.
     """
-    kernels = {job.kernel: number for number, job in enumerate(reversed(jobs))}
-    return sorted(
-        jobs,
-        key=lambda job: (
-            -kernels[job.kernel],
-            job.attempt,
-            -durations.of(job),
-            job.variant.id,
-        ),
-    )
+    kernels: dict[str, list[Job]] = {}
+    for job in jobs:
+        kernels.setdefault(job.kernel, []).append(job)
+    return [job for some in kernels.values() for job in _woven(some, durations)]
+
+
+def _woven(jobs: Sequence[Job], durations: Durations) -> list[Job]:
+    spent = {id(job): durations.of(job) for job in jobs}
+    order = sorted(jobs, key=lambda job: (job.attempt, -spent[id(job)], job.variant.id))
+    much = LONG * median(spent.values())
+    rest = deque(job for job in order if spent[id(job)] <= much)
+    woven: list[Job] = []
+    for job in order:
+        if spent[id(job)] <= much:
+            continue
+        woven.append(job)
+        room = BESIDE_LONG * spent[id(job)]
+        while rest and room > 0:
+            woven.append(rest.popleft())
+            room -= spent[id(woven[-1])]
+    return [*woven, *rest]
 
 
 def deal(jobs: Sequence[Job], shard: Shard, durations: Durations) -> list[Job]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,20 @@ def test_longest_first_and_kernel_by_kernel() -> None:
         (job.kernel for job in jobs), key=[job.kernel for job in jobs].index
     )
     assert [spent for kernel, spent in order if kernel == "z"] == [9, 5, 3, 1]
+
+
+def test_who_waits_for_minutes_does_not_fill_the_slots() -> None:
+    jobs, table = jobs_of(90, 80, 40, *(range(10, 4, -1)), *([2] * 300))
+    jobs = [Job(variant=job.variant, kernel="k") for job in jobs]
+    order = [table.of(job) for job in longest_first(jobs, table)]
+    assert sorted(order) == sorted(table.of(job) for job in jobs)
+    long = [place for place, spent in enumerate(order) if spent > 8.0]
+    assert [order[place] for place in long] == [90, 80, 40, 10, 9]
+    # While one takes its time, two slots have others to do.
+    for begin, end in itertools.pairwise(long[:4]):
+        assert 2 * order[begin] <= sum(order[begin + 1 : end]) <= 2 * order[begin] + 8
+    # And who is not long comes as before, the longest first.
+    assert [spent for spent in order if spent <= 8.0] == [8, 7, 6, 5, *([2] * 300)]
 
 
 # -- which part -----------------------------------------------------------------------------------
