@@ -96,7 +96,7 @@ class _Script:
         self._arm = arm
         self._rig = Rig(arm)
         self._relieved = False
-        self._spared = False
+        self._switches = {"spared": False, "goes_on": False}
         self._limit = _seconds(max(step.limit for step in arm.steps))
         if self._waits():
             self._rig.used.add("patience")
@@ -137,7 +137,7 @@ class _Script:
             '[ "$(id -u)" = 0 ] || { echo "CANNOT TELL: this needs root"; exit 77; }',
             "work=$(mktemp -d) groups=/sys/fs/cgroup/reproduce.$$",
             f"limit={limit} number=0 arrived=no own=no bystanders='' current=",
-            *((f"spared=no resolves={resolves}",) if "write" in self._rig.used else ()),
+            *((f"spared=no goes_on=no resolves={resolves}",) if "write" in self._rig.used else ()),
             ': >"$work/synced"',
             "",
             *(f"{text}" for text in chosen(self._rig.used)),
@@ -295,7 +295,7 @@ class _Script:
         flags = "direct" if step.submit is Submit.DIRECT else "''"
         what = f'"{self._rig.path(step.target)}" {step.directory} {step.size} {step.count}'
         how = f"{flags} {step.sync} {shlex.quote(step.cgroup)}"
-        return f"files {step.name} {step.role.value} {what} {how}"
+        return f"files {step.name} {self._role(step)} {what} {how}"
 
     def _filesystem(self, step: Mount | Unmount | Check) -> str:
         layer = self._rig.layers[step.target]
@@ -323,7 +323,6 @@ class _Script:
             (step.depth > 1 or step.order != "sequential", "dd has one request in flight"),
             (step.detach is not None, "the device is detached under the writer"),
             (step.file_limit is not None, "the writer's RLIMIT_FSIZE"),
-            (goes_on and step.kill is None, "a writer that goes on"),
         ]
         for wrong, why in checks:
             if wrong:
@@ -333,7 +332,7 @@ class _Script:
         words = [
             "write",
             step.name,
-            step.role.value,
+            self._role(step),
             f'"{self._rig.path(step.target)}"',
             FLAGS[step.submit],
             str(step.offset),
@@ -344,11 +343,11 @@ class _Script:
             shlex.quote(step.cgroup),
             kill,
         ]
-        line = " ".join(words)
-        if step.unkillable != self._spared:
-            self._spared = step.unkillable
-            return f"spared={'yes' if step.unkillable else 'no'}\n{line}"
-        return line
+        wanted = {"spared": step.unkillable, "goes_on": goes_on and step.kill is None}
+        turned = {name: on for name, on in wanted.items() if on != self._switches[name]}
+        self._switches |= turned
+        turns = " ".join(f"{name}={'yes' if on else 'no'}" for name, on in turned.items())
+        return "\n".join((*([turns] if turns else ()), " ".join(words)))
 
     def _run(self, step: Run) -> str:
         self._rig.used.add("run")
@@ -360,8 +359,16 @@ class _Script:
                 if f"{{{name}}}" in word:
                     filled = '"' + word.replace(f"{{{name}}}", self._rig.path(name)) + '"'
             words.append(filled)
-        role = step.role.value
-        return f"run {step.name} {role} {shlex.quote(step.cgroup)} {' '.join(words)}"
+        return f"run {step.name} {self._role(step)} {shlex.quote(step.cgroup)} {' '.join(words)}"
+
+    def _role(self, step: Files | Run | Write) -> str:
+        """What is no claim of the case is no deviation in its script either."""
+        needs = {
+            Role.OVERWRITE: Clause.OVERWRITE_IN_PLACE,
+            Role.RECOVER: Clause.REUSABLE,
+        }.get(step.role)
+        claimed = needs is None or needs in self._variant.expect.clauses
+        return (step.role if claimed else Role.OBSERVE).value
 
     def _reattach(self, step: Reattach) -> str:
         layer = self._rig.layers[step.target]
