@@ -144,6 +144,47 @@ def test_what_waits_for_ever_is_left_behind_and_has_a_limit_of_its_own() -> None
     assert "\nlimit=240\nwrite overwrite" in text
 
 
+def test_what_a_case_does_not_claim_is_no_deviation_in_its_script() -> None:
+    disabled = one("snapshot_writer_overflows[buffered-P]")
+    assert "\nwrite overwrite observe " in disabled
+    assert "\nwrite again observe " in disabled
+    claimed = one("loop_enospc_short_write[64K-off]")
+    assert "\nwrite again recover " in claimed
+
+
+def test_a_writer_that_goes_on_does_so_in_that_step_alone() -> None:
+    text = one("isolation_reader_tmpfs_full[dsync]")
+    assert "\ngoes_on=yes\nwrite fill provoke " in text
+    assert "\ngoes_on=no\nwrite overwrite " in text
+
+
+def writers(folder: Path, goes_on: str) -> list[str]:
+    """The shell's writer on four blocks of which the second cannot be written: what it acknowledged."""
+    body = chosen(["write"])
+    writer = next(text for text in body if "writer() {" in text)
+    lines = [
+        f"work={folder} ledger={folder}/ledger data={folder}/data target={folder}/device",
+        f"cgroup='' flags=dsync, kill='' spared=no goes_on={goes_on} generation=1",
+        "first=0 at=0 end=16384 request=4096 every=4096",
+        'within() { shift; case "$*" in *seek=4096*) return 1 ;; esac; "$@"; }',
+        writer[writer.index("writer() {") :],
+        '(writer) || echo "status $?"',
+    ]
+    for name in ("data", "device"):
+        (folder / name).write_bytes(bytes(16384))
+    (folder / "ledger").write_text("")
+    done = subprocess.run(
+        ["sh", "-u"], input="\n".join(lines), capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("status 1\n", "")
+    return [line.split()[0] for line in (folder / "ledger").read_text().splitlines()]
+
+
+def test_a_writer_goes_on_past_an_error_or_stops_at_it(tmp_path: Path) -> None:
+    assert writers(tmp_path, "no") == ["0"]
+    assert writers(tmp_path, "yes") == ["0", "8192", "12288"]
+
+
 def test_every_refusal_names_a_part() -> None:
     words = ("arms", "layer ", "shortage ", "step ", "bystander ", "requires ")
     assert REFUSED_WITH
