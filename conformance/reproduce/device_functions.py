@@ -261,12 +261,14 @@ take() {
         """\
 # busy NAME CGROUP WRITES DEVICE OFFSET LENGTH REQUEST FLAG: a bystander with I/O of its own, who is
 # promised that all of it succeeds. WRITES: how often he writes before he reads for ever; 0: always.
+# The file "pause" has him close the device once he is through with his round.
 busy() {
     (
         enter "$2"
         rounds=0 call=
         exec 2>/dev/null
         while :; do
+            while [ -e "$work/pause" ]; do sleep 0.1; done
             rounds=$((rounds + 1))
             if [ "$3" = 0 ] || [ $rounds -le "$3" ]; then
                 call="write"

@@ -376,11 +376,17 @@ class _Script:
             raise Inexpressible(f"step {step.name}", "no command removes a loop device")
         if isinstance(layer, BLOCK) and not isinstance(layer, ZramLayer):
             self._rig.used.add("again")
-            return f"again {step.name} {layer.name}"
+            return self._paused(f"again {step.name} {layer.name}")
         if not isinstance(layer, LoopLayer):
             raise Inexpressible(f"step {step.name}", f"attaching {layer.SORT} again")
         self._rig.used.add("reattach")
-        return f"reattach {step.name} {self._rig.attached(layer)}"
+        return self._paused(f"reattach {step.name} {self._rig.attached(layer)}")
+
+    def _paused(self, line: str) -> str:
+        """Bystanders close their device before it goes, as the suite's do."""
+        if "busy" not in self._rig.used:
+            return line
+        return f'touch "$work/pause"\nsleep 1\n{line}\nrm "$work/pause"'
 
 
 def _seconds(limit: float) -> int:
