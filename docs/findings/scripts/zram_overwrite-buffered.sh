@@ -24,7 +24,7 @@ export LC_ALL=C
 [ "$(id -u)" = 0 ] || { echo "CANNOT TELL: this needs root"; exit 77; }
 work=$(mktemp -d) groups=/sys/fs/cgroup/reproduce.$$
 limit=240 number=0 arrived=no own=no bystanders='' current=
-spared=no resolves=no
+spared=no goes_on=no resolves=no
 : >"$work/synced"
 
 say() { printf '%s\n' "$*"; }
@@ -157,6 +157,7 @@ writer() {
     # An OOM killer must spare it: so the kernel cannot resolve the shortage by its death.
     if [ "$spared" = yes ]; then echo -1000 >/proc/self/oom_score_adj; fi
     exec 3<>"$target"
+    failed=0
     while [ "$at" -lt "$end" ]; do
         size=$((end - at))
         if [ "$every" -gt 0 ] && [ "$size" -gt "$every" ]; then size=$every; fi
@@ -186,10 +187,14 @@ writer() {
         if [ "$synced" = 0 ] && [ "${written:-0}" -gt 0 ]; then
             echo "$at $written $generation" >>"$ledger"
         fi
-        if [ "$code" != 0 ]; then exit "$code"; fi
-        if [ "$synced" != 0 ]; then exit "$synced"; fi
+        if [ "$code" = 0 ]; then code=$synced; fi
+        if [ "$code" != 0 ]; then
+            failed=$code
+            if [ "$goes_on" = no ] || [ "$code" -gt 2 ]; then exit "$code"; fi
+        fi
         at=$((at + size))
     done
+    exit "$failed"
 }
 # The writer, which has the device open, is killed.
 # shellcheck disable=SC2016 # the inner shell's parent

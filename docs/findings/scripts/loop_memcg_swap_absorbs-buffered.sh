@@ -1,25 +1,31 @@
 #!/bin/sh
-# thin_relief[discard-queue]
-# A full thin pool gives out space again, however it came by it
+# loop_memcg_swap_absorbs[buffered]
+# While the cgroup may still swap, a write past its memory limit behind the device succeeds
 #
-# lkml:20200505062946.GH2005@dread.disaster.area: "it *must* return ENOSPC to the IO submitter to
-# tell it the IO has failed"
-# linux:Documentation/admin-guide/device-mapper/thin-provisioning.rst, Reloading a pool table:
-# "You may reload a pool's table, indeed this is how the pool is resized if it runs out of space."
+# lkml:20200505062946.GH2005@dread.disaster.area: "and it cannot resolve the issue by blocking,
+# then it *must* return ENOSPC"
+# linux:Documentation/admin-guide/cgroup-v2.rst, memory.max: "If a cgroup's memory usage reaches
+# this limit and can't be reduced, the OOM killer is invoked in the cgroup."
 #
-# ┌────────────────────────────────────────────────────────┐
-# │ device: a thin device, size 12M                        │
-# ├────────────────────────────────────────────────────────┤
-# │ pool: a thin pool, data 24M, no space queue, timeout 3 │  ◄ thin_data (leave 3M, relief discard)
-# ├────────────────────────────────────────────────────────┤
-# │ disk: the disk                                         │
-# └────────────────────────────────────────────────────────┘
+# ┌─────────────────────────┐
+# │ device: a loop device   │
+# ├─────────────────────────┤
+# │ image: a file, size 28M │
+# ├─────────────────────────┤
+# │ back: a tmpfs, size 64M │
+# └─────────────────────────┘
 #
-# Judged: error_surfaced, limit_enforced, no_oom_kill, submitter_survives, bystanders_unharmed,
-# acknowledged_readable, overwrite_in_place, bounded, reusable, kernel_sound.
-# Not judged by this script: errno_precise, no_foreign_data, nothing_leaked.
-# FAIL was seen on 5.10.0-46-cloud-amd64, 6.1.0-56-cloud-amd64, 6.12.117+deb13-cloud-amd64,
-# 7.2.13+deb14-cloud-amd64, 7.3-cloud-amd64, 7.3.4+deb13-cloud-amd64.
+# ┌───────────────────┐
+# │ swap: a swap area │
+# ├───────────────────┤
+# │ disk: the disk    │
+# └───────────────────┘
+#
+# Judged: no_oom_kill, submitter_survives, bystanders_unharmed, acknowledged_readable, bounded,
+# reusable, resolved_by_waiting, kernel_sound.
+# Not judged by this script: no_foreign_data, nothing_leaked.
+# FAIL was seen on 6.1.0-56-cloud-amd64, 6.12.117+deb13-cloud-amd64, 7.2.13+deb14-cloud-amd64,
+# 7.3-cloud-amd64, 7.3.4+deb13-cloud-amd64.
 #
 # Run it as root in a throwaway virtual machine. It ends with PASS (exit status 0), FAIL (1), or
 # says why it cannot tell (77).
@@ -29,8 +35,8 @@ set -u
 export LC_ALL=C
 [ "$(id -u)" = 0 ] || { echo "CANNOT TELL: this needs root"; exit 77; }
 work=$(mktemp -d) groups=/sys/fs/cgroup/reproduce.$$
-limit=240 number=0 arrived=no own=no bystanders='' current=
-spared=no resolves=no
+limit=480 number=0 arrived=no own=no bystanders='' current=
+spared=no goes_on=no resolves=yes
 : >"$work/synced"
 
 say() { printf '%s\n' "$*"; }
@@ -48,6 +54,15 @@ step() { current=$1; say "$1"; number=$((number + 1)); echo "reproduce $$ step $
 
 # enter CGROUP: the process that calls it goes there; with no name it stays where it is.
 enter() { if [ -n "$1" ]; then echo 0 >"$groups/$1/cgroup.procs"; fi; }
+
+# within CGROUP COMMAND...: a command there, for no longer than the limit.
+within() {
+    (
+        enter "$1"
+        shift
+        exec timeout "$limit" "$@"
+    )
+}
 
 # oom STEP STATUS: who invoked the OOM killer meanwhile, and whether the step's process was killed.
 # A kernel worker that writes back must report a shortage of storage as an error, not by a kill. That
@@ -154,6 +169,7 @@ writer() {
     # An OOM killer must spare it: so the kernel cannot resolve the shortage by its death.
     if [ "$spared" = yes ]; then echo -1000 >/proc/self/oom_score_adj; fi
     exec 3<>"$target"
+    failed=0
     while [ "$at" -lt "$end" ]; do
         size=$((end - at))
         if [ "$every" -gt 0 ] && [ "$size" -gt "$every" ]; then size=$every; fi
@@ -183,10 +199,14 @@ writer() {
         if [ "$synced" = 0 ] && [ "${written:-0}" -gt 0 ]; then
             echo "$at $written $generation" >>"$ledger"
         fi
-        if [ "$code" != 0 ]; then exit "$code"; fi
-        if [ "$synced" != 0 ]; then exit "$synced"; fi
+        if [ "$code" = 0 ]; then code=$synced; fi
+        if [ "$code" != 0 ]; then
+            failed=$code
+            if [ "$goes_on" = no ] || [ "$code" -gt 2 ]; then exit "$code"; fi
+        fi
         at=$((at + size))
     done
+    exit "$failed"
 }
 # The writer, which has the device open, is killed.
 # shellcheck disable=SC2016 # the inner shell's parent
@@ -221,6 +241,31 @@ verify() {
         echo "of $len bytes acknowledged at $off, $how" >"$lost"
         say "  $(cat "$lost")"
     done <"$ledger"
+}
+
+# attach DEVICE FILE DIRECT_IO CGROUP
+attach() {
+    (enter "$4" && exec losetup --direct-io="$3" "$1" "$2") || return 1
+    dio=$(cat "/sys/block/${1#/dev/}/loop/dio")
+    if [ "$dio$3" = 0on ] || [ "$dio$3" = 1off ]; then unable "$1 cannot have direct I/O $3 here"; fi
+}
+
+# cgroups PATH...: below $groups, with the controllers that loop I/O is charged by.
+cgroups() {
+    top=/sys/fs/cgroup
+    [ -e $top/cgroup.controllers ] || mount -t cgroup2 none $top || unable "no cgroup v2 at $top"
+    mkdir "$groups"
+    for directory in $top "$groups"; do
+        echo +memory +io >"$directory/cgroup.subtree_control" ||
+            unable "the controllers memory and io cannot be had below $directory"
+    done
+    for path; do
+        mkdir "$groups/$path"
+        if [ "$path" != "${path%/*}" ]; then
+            echo +memory +io >"$groups/${path%/*}/cgroup.subtree_control"
+        fi
+        if [ -e "$groups/$path/memory.swap.max" ]; then echo 0 >"$groups/$path/memory.swap.max"; fi
+    done
 }
 
 # bystander NAME CGROUP: it does no I/O, and must live to the end.
@@ -259,101 +304,27 @@ finish() {
     exit 0
 }
 
-# dm NAME TABLE: a device of the device mapper. dm_gone NAME: it is removed.
-dm=reproduce-$$
-# Without udev nobody but dmsetup makes the nodes.
-[ -S /run/udev/control ] || export DM_DISABLE_UDEV=1 MDADM_NO_UDEV=1
-dm() { dmsetup create "$dm.$1" --table "$2"; }
-dm_gone() { dmsetup remove --retry "$dm.$1"; }
-
-# dm_table NAME TABLE [--noflush]: it gets another table.
-dm_table() {
-    dmsetup reload "$dm.$1" --table "$2"
-    # shellcheck disable=SC2086 # no word, or one
-    dmsetup suspend --nolockfs ${3-} "$dm.$1"
-    dmsetup resume "$dm.$1"
-}
-
-# thin POOL: sets thin_used and thin_chunks, thin_mode, and thin_metadata: blocks that are left.
-thin() {
-    # shellcheck disable=SC2046 # words
-    set -- $(dmsetup status --noflush "$dm.$1")
-    if [ $# -lt 8 ]; then return 1; fi
-    # shellcheck disable=SC2034 # not every shortage asks for all of it
-    thin_used=${6%/*} thin_chunks=${6#*/} thin_mode=$8 thin_metadata=$((${5#*/} - ${5%/*}))
-}
-# thin_others POOL CHUNK LEAVE: somebody else's thin device takes all space but that.
-thin_others() {
-    thin "$1" || unable "the pool has no status"
-    thin_taken=$((((thin_chunks - thin_used) - $3 / $2) * $2))
-    dmsetup message "$dm.$1" 0 "create_thin 99"
-    thin_other "$1" || unable "no other thin device"
-    dd if=/dev/zero of="/dev/mapper/$dm.others" bs="$2" count=$((thin_taken / $2)) \
-        oflag=direct conv=fsync 2>/dev/null || unable "the pool cannot be filled"
-    dm_gone others
-}
-thin_other() { dm others "0 $((thin_taken / 512)) thin /dev/mapper/$dm.$1 99"; }
-# thin_serves POOL: it uses what was given back from its next commit on, a second away at most.
-thin_serves() {
-    tries=0
-    until thin "$1" && [ "$thin_mode" = rw ]; do
-        tries=$((tries + 1))
-        if [ "$tries" -gt 100 ]; then break; fi
-        sleep 0.1
-    done
-}
-
-# again STEP NAME: the device is detached and attached again.
-again() {
-    step "$1"
-    if ! "detach_$2"; then
-        deviates reusable "$current: the device cannot be detached"
-    elif ! "attach_$2"; then
-        deviates reusable "$current: the device cannot be attached again"
-    fi
-}
-
-# within CGROUP COMMAND...: a command there, for no longer than the limit. One that does not end then,
-# not even by SIGKILL, is left behind: 124.
-within() {
-    (
-        enter "$1"
-        shift
-        exec "$@"
-    ) &
-    child=$! ticks=0 code_=0
-    while read -r line 2>/dev/null <"/proc/$child/stat"; do
-        case ${line##*) } in Z*) break ;; esac
-        ticks=$((ticks + 1))
-        if [ $ticks = $((limit * 10)) ]; then kill -9 $child; fi
-        if [ $ticks -gt $((limit * 10 + 50)) ]; then return 124; fi
-        sleep 0.1
-    done
-    wait $child || code_=$?
-    if [ $ticks -ge $((limit * 10)) ]; then return 124; fi
-    return $code_
-}
-
-# gauge: the shortage has come where the pool has no chunk left.
+# gauge: the shortage has come where the kernel counts that the limit was met.
 gauge() {
-    if thin pool && [ "$thin_used" = "$thin_chunks" ]; then arrived=yes; fi
+    hits=$(sed -n 's/^max //p' "$groups/limited"/memory.events)
+    if [ "$hits" -gt "$met" ]; then arrived=yes; fi
 }
 cleanup() {
     trap - EXIT
     for one in $bystanders; do kill -9 "${one#*:}" 2>/dev/null; done
-    dm_gone device
-    dm_gone pool
-    dm_gone pool-tdata
-    dm_gone pool-tmeta
-    echo "$timeout_before" >/sys/module/dm_thin_pool/parameters/no_space_timeout
+    rmdir "$groups/limited" 2>/dev/null
+    rmdir "$groups"
+    losetup -d "$DEVICE"
+    umount "$BACK"
+    swapoff "$DISK_"
     if [ -z "${DISK-}" ]; then losetup -d "$DISK_"; fi
     rm -rf "$work"
 }
 trap cleanup EXIT
 trap 'exit 77' INT TERM
 
-modprobe -q dm_thin_pool || [ -d /sys/module/dm_thin_pool ] || unable 'no module dm_thin_pool'
-need dmesg timeout cmp dmsetup blkdiscard losetup
+modprobe -q loop || [ -d /sys/module/loop ] || unable 'no module loop'
+need dmesg timeout cmp losetup mkswap swapon
 
 # -- the rig
 DISK_=${DISK-}
@@ -361,48 +332,32 @@ if [ -z "$DISK_" ]; then
     truncate -s 1G "$work/disk"
     DISK_=$(losetup -f --show "$work/disk") || unable "no loop device"
 fi
-attach_pool() {
-    sectors=$(blockdev --getsz "/dev/mapper/$dm.pool-tdata")
-    dm pool "0 $sectors thin-pool /dev/mapper/$dm.pool-tmeta /dev/mapper/$dm.pool-tdata 128 0"
-}
-detach_pool() {
-    dm_gone pool
-}
-modprobe -q dm-thin-pool
-timeout_before=$(cat /sys/module/dm_thin_pool/parameters/no_space_timeout)
-echo 3 >/sys/module/dm_thin_pool/parameters/no_space_timeout
-dm pool-tmeta "0 2048 linear $DISK_ 0" || unable "no linear device"
-dd if=/dev/zero of="/dev/mapper/$dm.pool-tmeta" bs=4096 count=1 conv=fsync 2>/dev/null
-dm pool-tdata "0 49152 linear $DISK_ 8192" || unable "no linear device"
-attach_pool || unable "a thin pool cannot be made"
-DEVICE="/dev/mapper/$dm.device"
-attach_device() {
-    [ -e "/dev/mapper/$dm.pool" ] || attach_pool || return 1
-    dm device "0 24576 thin /dev/mapper/$dm.pool 1"
-}
-detach_device() {
-    dm_gone device || return 1
-    detach_pool
-}
-dmsetup message "$dm.pool" 0 "create_thin 1" || unable "no thin device"
-attach_device || unable "a thin device cannot be made"
+mkswap "$DISK_" >/dev/null || unable "no swap area"
+swapon "$DISK_" || unable "no swap area"
+BACK=$work/back && mkdir "$BACK"
+mount -t tmpfs -o size=67108864 none "$BACK" || unable 'no such tmpfs'
+IMAGE=$BACK/image
+: >"$IMAGE"
+truncate -s 29360128 "$IMAGE" || unable "no such file"
+DEVICE=$(losetup -f) || unable "no loop device"
+attach "$DEVICE" "$IMAGE" off '' || unable "losetup failed"
+cgroups limited
 bystander outsider ''
 
 # -- the steps
-write control control "$DEVICE" direct, 10485760 1048576 65536 1 0 '' ''
-verify control_read "$DEVICE" 10485760 1048576 "$DISK_"
+limit=240
+write control control "$DEVICE" '' 27262976 1048576 65536 1 0 limited ''
+verify control_read "$DEVICE" 27262976 1048576 "$IMAGE"
 step impose
-thin_others pool 65536 3145728
-write fill provoke "$DEVICE" direct, 0 8388608 65536 2 1048576 '' ''
-verify read_short "$DEVICE" 0 12582912 "$DISK_"
-write overwrite overwrite "$DEVICE" direct, 0 1048576 65536 3 0 '' ''
+echo 268435456 >"$groups/limited"/memory.swap.max
+met=$(sed -n 's/^max //p' "$groups/limited"/memory.events)
+echo 6291456 >"$groups/limited"/memory.max
+limit=480
+write fill provoke "$DEVICE" '' 0 25165824 65536 2 4194304 limited ''
+limit=240
+verify read_short "$DEVICE" 0 8388608 "$IMAGE"
 step relieve
-thin_other pool
-blkdiscard "/dev/mapper/$dm.others"
-dm_gone others
-thin_serves pool
-verify read_relieved "$DEVICE" 0 12582912 "$DISK_"
-write again recover "$DEVICE" direct, 8388608 1048576 65536 4 0 '' ''
-again reattach device
-verify read_reattached "$DEVICE" 0 12582912 "$DISK_"
+echo max >"$groups/limited"/memory.max
+write again recover "$DEVICE" '' 26214400 1048576 65536 3 0 limited ''
+verify read_relieved "$DEVICE" 0 29360128 "$IMAGE"
 finish
