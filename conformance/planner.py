@@ -63,8 +63,20 @@ def plan(variant: Variant, target: Target) -> Plan | NotApplicable:
         case=variant.case,
         values=variant.values,
         kernel=target.kernel,
-        arms=tuple(_with_outsider(arm) for arm in variant.arms),
+        arms=planned_arms(variant),
     )
+
+
+def planned_arms(variant: Variant) -> tuple[Arm, ...]:
+    """What a plan for the variant asks, on any kernel."""
+    return tuple(_with_outsider(arm) for arm in variant.arms)
+
+
+def as_asked(variant: Variant, plan: Plan | NotApplicable | None) -> Variant:
+    """The variant as an old plan asked it: by that alone can be judged what was observed then."""
+    if not isinstance(plan, Plan):
+        return variant
+    return variant.model_copy(update={"arms": plan.arms})
 
 
 def _with_outsider(arm: Arm) -> Arm:

@@ -24,7 +24,7 @@ from conformance.deviations import Deviation, Seen, deviations, fill, section, t
 from conformance.exits import REFUSED, Refused
 from conformance.library import Library
 from conformance.model import Status, Variant, Verdict
-from conformance.oracle import OTHER_STEP
+from conformance.planner import planned_arms
 from conformance.published import all_verdicts
 from conformance.record import RecordError
 from conformance.report.durations import document as durations
@@ -79,8 +79,12 @@ class Records:
         """What today's judge says, but of what a case no longer asks. Raises Refused."""
         if self.ending.incomplete:
             raise Refused("; ".join(self.ending.warnings))
-        found = (result.verdict for result in self.ending.results)
-        return tuple(v for v in found if not any(OTHER_STEP in reason for reason in v.reasons))
+        asked = {variant.id: planned_arms(variant) for variant in self.library.variants}
+        return tuple(
+            result.verdict
+            for result in self.ending.results
+            if planned_arms(result.variant) == asked[result.variant.id]
+        )
 
     def tables(self) -> dict[str, str]:
         """Tables of docs/findings.md, by the name in their markers. Raises Refused."""

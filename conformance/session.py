@@ -18,6 +18,7 @@ from conformance.known import Known, parse_known, settle, stale
 from conformance.library import Library, LibraryErrors, SelectionError, load_library, select
 from conformance.model import Variant, Verdict
 from conformance.oracle import judge
+from conformance.planner import as_asked, planned_arms
 from conformance.record import (
     Cases,
     Entry,
@@ -145,8 +146,9 @@ class Ending:
 def rejudge(
     path: Path, library: Library, rows: Sequence[Known], asked: Asked | None = None
 ) -> Ending:
-    """Judge what a record holds by today's judge, cases and known deviations.
+    """Judge what a record holds by today's judge and known deviations.
 
+    Of a variant whose case asks something else today, by what was asked then, which the record has.
     ``asked`` decides which of several attempts is shown. What was never observed keeps its verdict.
     A record that is cut short is taken as far as it is whole, with a warning. Raises Refused if it is
     no record.
@@ -156,11 +158,10 @@ def rejudge(
     except RecordError as error:
         raise Refused(str(error)) from error
     warnings = list(record.problems)
-    if record.header.cases.sha256 != library.sha256:
-        warnings.append(f"{path}: the cases have changed since; they are judged as they are now")
     variants = {(v.case, tuple(v.values.items())): v for v in library.variants}
     results = []
     missing = 0
+    changed: set[str] = set()
     for entry in record.entries:
         old = entry.verdict
         variant = variants.get((old.case, tuple(old.values.items())))
@@ -170,12 +171,18 @@ def rejudge(
             continue
         verdict = old
         if entry.observation is not None:
+            now, variant = variant, as_asked(variant, entry.plan)
+            if planned_arms(variant) != planned_arms(now):
+                changed.add(variant.id)
             new = judge(variant, entry.observation)
             verdict = new.model_copy(update={"seconds": old.seconds, "work": old.work})
         outcome = Outcome(
             plan=entry.plan, observation=entry.observation, verdict=settle(verdict, rows)
         )
         results.append(result_of(variant, outcome, entry.attempt))
+    if changed:
+        first = f"{len(changed)}, the first {min(changed)}"
+        warnings.append(f"{path}: variants judged by what was asked of them then: {first}")
     # A record's order is that in which slots were done; a report's is that of the plan.
     host = record.header.host
     kernels = [*host.get("kernels", ()), *(entry.verdict.kernel for entry in record.entries)]

@@ -5,7 +5,6 @@ It imports the model and nothing else of the suite, and does no I/O: an old reco
 by the same function that judged it first.
 """
 
-from conformance.oracle.answer import OTHER_STEP
 from conformance.oracle.judge import judge
 
-__all__ = ["OTHER_STEP", "judge"]
+__all__ = ["judge"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
 
 from conformance.model import (
     Arm,
@@ -46,10 +45,6 @@ class Reason:
     fatal: bool = True
 
 
-OTHER_STEP: Final = "is not the one that was asked for there"
-"""Words of the reason for which an old record cannot be judged, whose case asks something else today."""
-
-
 def unanswered(variant: Variant, observation: Observation) -> list[str]:
     """How the observation fails to be one of this variant; nothing if it is one."""
     if observation.case != variant.case or observation.values != variant.values:
@@ -76,7 +71,7 @@ def _unanswered_arm(arm: Arm, seen: ArmSeen) -> Iterator[str]:
         wrong = next(
             (t for i, t in enumerate(taken) if i >= len(asked) or t != asked[i]), taken[-1]
         )
-        yield f"{of}step {wrong[0]} ({wrong[1]}) {OTHER_STEP}"
+        yield f"{of}step {wrong[0]} ({wrong[1]}) is not the one that was asked for there"
     elif len(taken) < len(asked) and not _cut_short(seen):
         yield f"{of}{len(taken)} steps were seen of {len(asked)}, and nobody said why"
     if any(step.problem for step in seen.steps[:-1]):
