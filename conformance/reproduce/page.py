@@ -23,9 +23,10 @@ _HEAD = """\
 
 Each variant that deviates on a published kernel, as the script that `./conform reproduce` makes of it, run in
 a fresh guest on each kernel that the suite judged it on, with nothing of the suite's own writer and judge. A
-script agrees with a FAIL if it ends with FAIL, names a clause that the suite's findings name, and none that
-they do not, and with a PASS if it ends with PASS. `./conform test -e reproduce` runs what has not been run
-yet, or was another script then; what came of it is in [results/reproduced.tsv](../results/reproduced.tsv).
+script agrees with a FAIL if it ends with FAIL, names a clause that the suite's findings name, or a known row
+that tells of chance, and none that neither findings nor rows name; and with a PASS if it ends with PASS.
+`./conform test -e reproduce` runs what has not been run yet, or was another script then; what came of it is
+in [results/reproduced.tsv](../results/reproduced.tsv).
 
 {counts}
 
@@ -33,7 +34,7 @@ yet, or was another script then; what came of it is in [results/reproduced.tsv](
 |---|---|
 | ✗ | both say FAIL |
 | ✓ | both say PASS |
-| ✗? | the suite said FAIL, and that it depends on chance; the script did not meet it in three tries |
+| ✗? | by the known rows it depends on chance, and one of the two did not meet it: the script in three tries |
 | **?** | the script cannot tell, in three tries |
 | **!** | they disagree |
 | … | not run yet |

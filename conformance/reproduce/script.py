@@ -31,6 +31,7 @@ from conformance.model import (
     Run,
     Snapshot,
     Submit,
+    SwapLayer,
     Trim,
     Truncate,
     Unmount,
@@ -237,6 +238,10 @@ class _Script:
                 target = self._rig.path(step.target)
                 below = "".join(f' "{self._rig.path(name)}"' for name in self._below(step.target))
                 line = f'verify {step.name} "{target}" {step.offset} {step.length}{below}'
+                if any(isinstance(layer, SwapLayer) for layer in self._arm.layers):
+                    # What comes back from swap is charged, by the worker that reads it.
+                    self._rig.used.add("oom")
+                    line += f"\noom {step.name} 0"
                 if step.role is not Role.REUSE:
                     return line
                 # Reading needs no space: what was never written can be read too.

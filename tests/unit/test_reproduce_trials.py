@@ -57,7 +57,12 @@ def verdict(variant: Variant, kernel: str, status: Status, *clauses: Clause) -> 
 
 
 def trial(
-    status: Status = Status.FAIL, *, chance: bool = False, clauses: str = "", may: str = ""
+    status: Status = Status.FAIL,
+    *,
+    chance: bool = False,
+    clauses: str = "",
+    may: str = "",
+    by_chance: str = "",
 ) -> Trial:
     return Trial(
         variant=SHORT,
@@ -66,6 +71,7 @@ def trial(
         status=status,
         clauses=tuple(clauses.split()),
         may=tuple(may.split()),
+        by_chance=tuple(by_chance.split()),
         chance=chance,
         text="#!/bin/sh\n",
     )
@@ -103,6 +109,11 @@ def test_what_a_script_violated_is_what_it_names_at_its_end() -> None:
         (trial(clauses="no_oom_kill", chance=True), 0, (), CHANCE),
         (trial(clauses="no_oom_kill", chance=True), 1, ("reusable",), DISAGREES),
         (trial(clauses="no_oom_kill"), 2, (), DISAGREES),
+        (trial(clauses="no_oom_kill", by_chance="bounded"), 1, ("bounded",), AGREES),
+        (trial(clauses="no_oom_kill", may="bounded"), 1, ("bounded",), DISAGREES),
+        (trial(Status.PASS, by_chance="bounded"), 1, ("bounded",), CHANCE),
+        (trial(Status.PASS, by_chance="bounded"), 1, ("bounded", "reusable"), DISAGREES),
+        (trial(Status.PASS, by_chance="bounded"), 1, (), DISAGREES),
         (trial(Status.PASS), 0, (), AGREES),
         (trial(Status.PASS), 1, ("reusable",), DISAGREES),
         (trial(Status.PASS), 77, (), UNTOLD),
@@ -130,6 +141,17 @@ def test_trials_are_of_what_deviates_on_the_kernels_that_judged_it() -> None:
         assert [(one.variant.id, one.kernels) for one in refused] == [(SERVER.id, ("new",))]
     passing, none = trials([SHORT], {SHORT.case: history[SHORT.case][1:]}, [])
     assert (passing, none) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("clause", "may"), [(Clause.BOUNDED, ("kernel_sound",)), (Clause.REUSABLE, ())]
+)
+def test_a_script_waits_until_the_kernel_tells_of_a_blocked_task(
+    clause: Clause, may: tuple[str, ...]
+) -> None:
+    history = {SHORT.case: (verdict(SHORT, "new", Status.FAIL, clause),)}
+    found, _ = trials([SHORT], history, [])
+    assert [one.may for one in found] == [may]
 
 
 def outcome(of: Trial, said: str) -> Outcome:
