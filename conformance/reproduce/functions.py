@@ -276,6 +276,20 @@ verify() {
 }
 """,
     ),
+    "from_swap": Function(
+        calls=("verify", "oom"),
+        text="""\
+# from_swap short|relieved: what came back from swap was charged, by a worker, to a cgroup at its limit
+# perhaps. That it cannot be read then is no loss: it is read again after the relief.
+from_swap() {
+    oom "$current" 0
+    if [ "$1" = relieved ]; then return; fi
+    for lost in "$work"/lost.*; do
+        if [ -e "$lost" ] && grep -q 'cannot be read' "$lost"; then rm "$lost"; fi
+    done
+}
+""",
+    ),
     "run": Function(
         calls=("step", "oom", "within", "deviates", "unable", "gauge"),
         text="""\
@@ -403,6 +417,13 @@ hog() {
     done
 }
 """,
+    ),
+    "huge": Function(
+        text="""\
+# dd's buffer is a huge page, so that a large request is one segment, and may straddle the end of space.
+echo 8 >/proc/sys/vm/nr_hugepages
+export GLIBC_TUNABLES=glibc.malloc.hugetlb=2
+"""
     ),
     "finish": Function(
         calls=("say", "unable", "deviates"),

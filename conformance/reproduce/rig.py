@@ -111,6 +111,12 @@ class Rig:
             case _:
                 yield from self._other(layer, variable)
 
+    def huge_pages(self) -> None:
+        """Have dd's memory from huge pages."""
+        if "huge" not in self.used:
+            self.used.add("huge")
+            self.undo.append("echo 0 >/proc/sys/vm/nr_hugepages")
+
     def _other(self, layer: Layer, variable: str) -> Iterator[str]:
         """A layer that a tool of its own makes."""
         made = device(layer, self.path, self.layers, self._sizes)

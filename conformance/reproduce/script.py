@@ -72,6 +72,9 @@ SHOWN_BY_RUNNING = frozenset(
 )
 """Requirements that need no probe of their own: without them the script cannot tell, and says so."""
 
+_LARGE = 1 << 20
+"""From so many bytes on a request is in one segment only if it is in a huge page, as the suite's is."""
+
 _WIDTH = 96
 _SLOWER = 4
 """How many times longer than on the reference machine a step may take."""
@@ -239,9 +242,8 @@ class _Script:
                 below = "".join(f' "{self._rig.path(name)}"' for name in self._below(step.target))
                 line = f'verify {step.name} "{target}" {step.offset} {step.length}{below}'
                 if any(isinstance(layer, SwapLayer) for layer in self._arm.layers):
-                    # What comes back from swap is charged, by the worker that reads it.
-                    self._rig.used.add("oom")
-                    line += f"\noom {step.name} 0"
+                    self._rig.used.add("from_swap")
+                    line += f"\nfrom_swap {'relieved' if self._relieved else 'short'}"
                 if step.role is not Role.REUSE:
                     return line
                 # Reading needs no space: what was never written can be read too.
@@ -328,12 +330,19 @@ class _Script:
             (step.depth > 1 or step.order != "sequential", "dd has one request in flight"),
             (step.detach is not None, "the device is detached under the writer"),
             (step.file_limit is not None, "the writer's RLIMIT_FSIZE"),
+            # Of page cache that is clean there is some to reclaim for it.
+            (
+                step.unkillable and step.submit is not Submit.BUFFERED,
+                "at a limit where nobody can be killed dd faults for its own pages for ever",
+            ),
         ]
         for wrong, why in checks:
             if wrong:
                 raise Inexpressible(f"step {step.name}", why)
         self._rig.used.add("write")
         kill = "''" if step.kill is None else str(step.kill.after)
+        if step.submit is Submit.DIRECT and step.request >= _LARGE:
+            self._rig.huge_pages()
         words = [
             "write",
             step.name,

@@ -116,6 +116,7 @@ def test_it_holds_only_what_it_calls() -> None:
         ("loop_enospc_nfs_straddle", "layer over: an NFS mount"),
         ("loop_reuse_after_setup_killed[direct]", "layer device: a process that keeps"),
         ("loop_reuse_reattached[removed-direct]", "no command removes a loop device"),
+        ("loop_memcg_unkillable_writer[direct-64K]", "dd faults for its own pages for ever"),
     ],
 )
 def test_what_cannot_be_made_is_named(name: str, told: str) -> None:
@@ -156,6 +157,36 @@ def test_a_writer_that_goes_on_does_so_in_that_step_alone() -> None:
     text = one("isolation_reader_tmpfs_full[dsync]")
     assert "\ngoes_on=yes\nwrite fill provoke " in text
     assert "\ngoes_on=no\nwrite overwrite " in text
+
+
+def test_a_large_request_has_a_huge_page_as_the_suite_s_has() -> None:
+    assert "\nexport GLIBC_TUNABLES=" in one("loop_enospc_btrfs_full[direct-1M-off]")
+    assert "GLIBC_TUNABLES" not in one("loop_enospc_short_write[64K-off]")
+
+
+@pytest.mark.parametrize(
+    ("when", "left"), [("short", ["lost.b"]), ("relieved", ["lost.a", "lost.b"])]
+)
+def test_what_cannot_be_read_from_swap_is_forgiven_until_the_relief(
+    tmp_path: Path, when: str, left: list[str]
+) -> None:
+    text = one("loop_memcg_swap_full[buffered]")
+    assert "\nverify read_short " in text
+    assert "\nfrom_swap short\nwrite overwrite " in text
+    assert "\nverify read_relieved " in text
+    assert text.count("\nfrom_swap relieved\n") == 2
+    (tmp_path / "lost.a").write_text("of 4096 bytes acknowledged at 0, cannot be read: EIO\n")
+    (tmp_path / "lost.b").write_text("of 4096 bytes acknowledged at 0, 4096 read back as zeros\n")
+    lines = (f"work={tmp_path} current=read", "oom() { echo $*; }", FUNCTIONS["from_swap"].text)
+    done = subprocess.run(
+        ["sh", "-u"],
+        input="\n".join((*lines, f"from_swap {when}")),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "read 0\n", "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
 def writers(folder: Path, goes_on: str) -> list[str]:
