@@ -100,10 +100,18 @@ class _Script:
         self._arm = arm
         self._rig = Rig(arm)
         self._relieved = False
+        self._stuck = 0
         self._switches = {"spared": False, "goes_on": False}
         self._limit = _seconds(max(step.limit for step in arm.steps))
         if self._waits():
             self._rig.used.add("patience")
+
+    def _waits_for_ever(self) -> bool:
+        """Whether nothing but relief ends the wait for space."""
+        return any(
+            isinstance(x, ThinPoolLayer) and x.no_space == "queue" and not x.timeout
+            for x in self._arm.layers
+        )
 
     def _waits(self) -> bool:
         """Whether something may wait that no signal ends."""
@@ -128,7 +136,7 @@ class _Script:
                     self._relieved = True
                     steps += [f"step {step.name}", *shortage.relieve]
                 case _:
-                    steps += self._limited(step.limit)
+                    steps += self._limited(step)
                     steps.append(self._step(step))
         needs = list(self._needs())
         resolves = "yes" if Clause.RESOLVED_BY_WAITING in self._variant.expect.clauses else "no"
@@ -166,9 +174,14 @@ class _Script:
         ]
         return "\n".join(parts) + "\n"
 
-    def _limited(self, limit: float) -> Iterator[str]:
+    def _limited(self, step: AnyStep) -> Iterator[str]:
         """A line, if this step's limit is not the last one's."""
-        seconds = _seconds(limit)
+        seconds = _seconds(step.limit)
+        if isinstance(step, Write) and step.role is Role.PROVOKE and self._waits_for_ever():
+            self._stuck = seconds
+        elif self._stuck and not self._relieved:
+            # What waits behind the writer waits as long as he does: no use in more patience.
+            seconds = min(seconds, self._stuck)
         if seconds != self._limit:
             self._limit = seconds
             yield f"limit={seconds}"

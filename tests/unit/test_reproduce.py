@@ -141,8 +141,11 @@ def test_a_case_that_compares_several_has_a_script_of_each() -> None:
 def test_what_waits_for_ever_is_left_behind_and_has_a_limit_of_its_own() -> None:
     text = one("thin_queue_for_ever[direct]")
     assert "is left behind: 124" in text
-    assert "\nlimit=32\nwrite fill provoke" in text
-    assert "\nlimit=240\nwrite overwrite" in text
+    stuck, relieved = text[text.index("\nlimit=32\nwrite fill provoke") :].split("\nstep relieve\n")
+    assert "write overwrite" in stuck
+    assert "verify read_short" in stuck
+    assert "\nlimit=" not in stuck[len("\nlimit=32") :]
+    assert "\nlimit=240\nverify read_relieved" in relieved
 
 
 def test_what_a_case_does_not_claim_is_no_deviation_in_its_script() -> None:
