@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 
-from conformance.model import ROLL_UP, Level, Status, Value, Verdict, spread, variant_id
+from conformance.known import Known
+from conformance.model import ROLL_UP, Finding, Level, Status, Value, Verdict, spread, variant_id
 
 
 class Change(StrEnum):
@@ -19,6 +20,9 @@ class Change(StrEnum):
     BROKE = "broke"  # nothing is known of it any more
     CHANGED = "changed"  # a FAIL before and after, by other findings
     FIXED = "fixed"  # a FAIL before, and none now
+    CHANCE = (
+        "chance"  # differs by nothing but what depends on chance on both kernels, by known rows
+    )
     NEW = "new"
     GONE = "gone"
     SKIPPED = "skipped"  # ran before, and is skipped now
@@ -53,10 +57,13 @@ class Incomparable(ValueError):
     """Two runs that have nothing to compare. One line."""
 
 
-def compare(before: Sequence[Verdict], after: Sequence[Verdict]) -> tuple[Pair, ...]:
+def compare(
+    before: Sequence[Verdict], after: Sequence[Verdict], rows: Sequence[Known] = ()
+) -> tuple[Pair, ...]:
     """Every variant of either run, what matters most first.
 
     Of a variant that was run several times, all verdicts are among them, and the worst is compared.
+    ``rows``: the known deviations, some of which say that what they tell of depends on chance.
     Raises Incomparable if no variant is in both.
     """
     by_kernel = len({v.kernel for v in before}) > 1 or len({v.kernel for v in after}) > 1
@@ -64,7 +71,9 @@ def compare(before: Sequence[Verdict], after: Sequence[Verdict]) -> tuple[Pair, 
     if not old.keys() & new.keys():
         kernels = f"{_kernels(before)} and {_kernels(after)}"
         raise Incomparable(f"no variant is in both runs, which are of {kernels}")
-    pairs = [_pair(old.get(key, ()), new.get(key, ())) for key in dict.fromkeys([*old, *new])]
+    sometimes = [row for row in rows if row.sometimes]
+    keys = dict.fromkeys([*old, *new])
+    pairs = [_pair(old.get(key, ()), new.get(key, ()), sometimes) for key in keys]
     return tuple(sorted(pairs, key=lambda pair: ORDER.index(pair.change)))
 
 
@@ -91,7 +100,7 @@ def _kernels(verdicts: Sequence[Verdict]) -> str:
     return ", ".join(dict.fromkeys(verdict.kernel for verdict in verdicts)) or "nothing"
 
 
-def _pair(old: Sequence[Verdict], new: Sequence[Verdict]) -> Pair:
+def _pair(old: Sequence[Verdict], new: Sequence[Verdict], sometimes: Sequence[Known]) -> Pair:
     before, after = _worst(old), _worst(new)
     known = after or before
     assert known is not None
@@ -99,7 +108,7 @@ def _pair(old: Sequence[Verdict], new: Sequence[Verdict]) -> Pair:
         case=known.case,
         values=known.values,
         kernel=known.kernel,
-        change=_change(before, after),
+        change=_change(before, after, sometimes),
         before=before,
         after=after,
         attempts_before=_statuses(old),
@@ -111,11 +120,13 @@ def _statuses(attempts: Sequence[Verdict]) -> tuple[Status, ...]:
     return tuple(verdict.status for verdict in attempts) if len(attempts) > 1 else ()
 
 
-def _change(before: Verdict | None, after: Verdict | None) -> Change:
+def _change(before: Verdict | None, after: Verdict | None, sometimes: Sequence[Known]) -> Change:
     if before is None:
         return Change.NEW
     if after is None:
         return Change.GONE
+    if _by_chance(before, after, sometimes):
+        return Change.CHANCE
     match before.status, after.status:
         case Status.FAIL, Status.FAIL:
             return Change.SAME if ways(before) == ways(after) else Change.CHANGED
@@ -134,6 +145,20 @@ def _change(before: Verdict | None, after: Verdict | None) -> Change:
     return Change.SAME if _advice(before) == _advice(after) else Change.ADVISED
 
 
+def _by_chance(before: Verdict, after: Verdict, sometimes: Sequence[Known]) -> bool:
+    """Whether rows that speak of both kernels tell of all that the two do not share, and of chance."""
+    if not {before.status, after.status} <= {Status.PASS, Status.FAIL}:
+        return False
+    rows = [row for row in sometimes if row.covers(before) and row.covers(after)]
+    differing = [*_apart(before, after), *_apart(after, before)]
+    return bool(differing) and all(any(row.tells_of(f) for row in rows) for f in differing)
+
+
+def _apart(one: Verdict, other: Verdict) -> Iterator[Finding]:
+    shared = ways(other)
+    return (f for f in one.deviations if (f.clause.value, f.signature) not in shared)
+
+
 def _advice(verdict: Verdict) -> frozenset[tuple[str, str]]:
     return frozenset(
         (f.clause.value, f.signature) for f in verdict.findings if f.level is not Level.MUST
@@ -148,7 +173,7 @@ def told(pair: Pair) -> Iterator[str]:
     for when, attempts in (("before", pair.attempts_before), ("after", pair.attempts_after)):
         if len(set(attempts)) > 1:
             yield f"{'':<10} ~ {when}: {spread(attempts)}"
-    if pair.change in (Change.REGRESSED, Change.CHANGED, Change.FIXED):
+    if pair.change in (Change.REGRESSED, Change.CHANGED, Change.FIXED, Change.CHANCE):
         old = ways(pair.before) if pair.before else frozenset()
         new = ways(pair.after) if pair.after else frozenset()
         for clause, signature in sorted(old - new):

@@ -239,7 +239,8 @@ def compare_runs(
     """Say what changed from run BEFORE to run AFTER, both judged by today's judge.
 
     The exit status is 1 if something regressed or deviates in another way, plus 2 if something is
-    BROKEN that was not, or if a record is not whole.
+    BROKEN that was not, or if a record is not whole. What known rows say to depend on chance, on
+    both kernels, is told apart, and is no regression.
     """
     library, rows = open_library(cases), known_rows(known)
     runs = [rejudge(record_at(path), library, rows) for path in (before, after)]
@@ -249,9 +250,8 @@ def compare_runs(
         for warning in run.warnings:
             say(warning)
     try:
-        pairs = compare(
-            *([one.verdict for result in run.results for one in result.each] for run in runs)
-        )
+        old, new = ([one.verdict for result in run.results for one in result.each] for run in runs)
+        pairs = compare(old, new, rows)
     except Incomparable as error:
         raise Refused(str(error)) from error
     shown_pairs = [pair for pair in pairs if every or pair.change is not Change.SAME]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from datetime import date
 
 import pytest
 
 from conformance.compare import Change, Incomparable, compare, told
+from conformance.known import Known
 from conformance.model import Clause, Finding, Level, Status, Verdict
 
 P, F, B, S, R = Status.PASS, Status.FAIL, Status.BROKEN, Status.SKIP, Status.RECORDED
@@ -62,6 +64,52 @@ def test_another_way_to_fail() -> None:
     lines = list(told(pair))
     assert any("- acknowledged_readable: zeros" in line for line in lines)
     assert any("+ acknowledged_readable: foreign" in line for line in lines)
+
+
+def row(signature: str, *, kernel: str = ">= 6.1", sometimes: bool = True) -> Known:
+    return Known(
+        case="loop_full",
+        kernel=kernel,
+        clause=Clause.ACKNOWLEDGED_READABLE,
+        signature=signature,
+        reason="r",
+        link="l",
+        review_by=date(2027, 6, 1),
+        sometimes=sometimes,
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rows", "change"),
+    [
+        (verdict(), verdict(F, "zeros"), [row("zeros")], Change.CHANCE),
+        (verdict(F, "zeros"), verdict(), [row("zeros")], Change.CHANCE),
+        (verdict(F, "zeros"), verdict(F, "foreign"), [row("zeros"), row("f*")], Change.CHANCE),
+        (verdict(F, "zeros"), verdict(F, "zeros"), [row("zeros")], Change.SAME),
+        # Each of the differing ways, on both kernels, by a row that tells of chance.
+        (verdict(F, "zeros"), verdict(F, "foreign"), [row("zeros")], Change.CHANGED),
+        (verdict(), verdict(F, "zeros", "foreign"), [row("zeros")], Change.REGRESSED),
+        (verdict(), verdict(F, "zeros"), [row("zeros", sometimes=False)], Change.REGRESSED),
+        (verdict(), verdict(F, "zeros"), [row("zeros", kernel=">= 7")], Change.REGRESSED),
+        (verdict(F, "zeros"), verdict(), [row("zeros", kernel=">= 7")], Change.FIXED),
+        (verdict(S), verdict(F, "zeros"), [row("zeros")], Change.REGRESSED),
+        (verdict(B), verdict(), [row("zeros")], Change.RUNS),
+        (verdict(F, "zeros"), verdict(B), [row("zeros")], Change.BROKE),
+    ],
+)
+def test_what_depends_on_chance_is_told_apart(
+    old: Verdict, new: Verdict, rows: list[Known], change: Change
+) -> None:
+    [pair] = compare([old], [new], rows)
+    assert pair.change is change
+    if change is Change.CHANCE:
+        assert len(list(told(pair))) > 1
+
+
+def test_a_row_that_speaks_of_one_of_two_kernels_is_no_excuse() -> None:
+    old = verdict(F, "zeros").model_copy(update={"release": "6.1.0"})
+    [pair] = compare([old], [verdict()], [row("zeros", kernel="< 6.12")])
+    assert pair.change is Change.FIXED
 
 
 def test_another_advisory() -> None:

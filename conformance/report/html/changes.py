@@ -14,6 +14,7 @@ MEANS = {
     Change.BROKE: "nothing is known of it any more",
     Change.CHANGED: "fails before and after, in another way",
     Change.FIXED: "failed before, and does not now",
+    Change.CHANCE: "depends on chance by the known deviations, and came out otherwise",
     Change.NEW: "is in the second run only",
     Change.GONE: "is in the first run only",
     Change.SKIPPED: "ran before, and is skipped now",
