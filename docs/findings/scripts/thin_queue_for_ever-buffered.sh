@@ -403,7 +403,6 @@ step impose
 thin_others pool 65536 3145728
 limit=32
 write fill provoke "$DEVICE" '' 0 8388608 65536 2 1048576 '' ''
-limit=240
 write overwrite overwrite "$DEVICE" direct, 0 524288 65536 3 0 '' ''
 verify read_short "$DEVICE" 0 2097152 "$DISK_"
 step relieve
@@ -411,6 +410,7 @@ dm_table pool-tdata "0 98304 linear $DISK_ 8192"
 # Writes that wait in the pool's queue are what it is given space for.
 dm_table pool "0 98304 thin-pool /dev/mapper/$dm.pool-tmeta /dev/mapper/$dm.pool-tdata 128 0" --noflush
 thin_serves pool
+limit=240
 verify read_relieved "$DEVICE" 0 12582912 "$DISK_"
 write again recover "$DEVICE" '' 8388608 1048576 65536 4 0 '' ''
 again reattach device
