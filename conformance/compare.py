@@ -20,9 +20,7 @@ class Change(StrEnum):
     BROKE = "broke"  # nothing is known of it any more
     CHANGED = "changed"  # a FAIL before and after, by other findings
     FIXED = "fixed"  # a FAIL before, and none now
-    CHANCE = (
-        "chance"  # differs by nothing but what depends on chance on both kernels, by known rows
-    )
+    CHANCE = "chance"  # all that differs depends on chance on both kernels, by known rows
     NEW = "new"
     GONE = "gone"
     SKIPPED = "skipped"  # ran before, and is skipped now
