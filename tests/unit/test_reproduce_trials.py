@@ -138,6 +138,8 @@ def test_trials_are_of_what_deviates_on_the_kernels_that_judged_it() -> None:
             ("new", Status.FAIL, sometimes),
             ("old", Status.PASS, False),
         ]
+        by_chance = ("acknowledged_readable",) if sometimes else ()
+        assert {one.by_chance for one in found} == {by_chance}
         assert [(one.variant.id, one.kernels) for one in refused] == [(SERVER.id, ("new",))]
     passing, none = trials([SHORT], {SHORT.case: history[SHORT.case][1:]}, [])
     assert (passing, none) == ((), ())
