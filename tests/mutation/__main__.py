@@ -1,10 +1,12 @@
 """``tox -e mutation [MODULE...]``: the mutants of the judge and the agent, and which of them survive.
 
-``python -m tests.mutation [--again] [MODULE...]``; a part of a module's path is enough, and none means all.
+``python -m tests.mutation [--again] [--by TESTS] [MODULE...]``; a part of a module's path is enough, and
+none means all.
 The exit status is 1 if a survivor is not explained in survivors.toml, or if what is explained there was
 killed or is no mutant any more. What was found is kept in .mutation/: a mutant that was killed is not run
 again while its module is the same, so that a run that was ended goes on, and tests written against survivors
-are tried on these alone. ``--again`` runs all.
+are tried on these alone. ``--again`` runs all; ``--by`` runs no tests but those of a file: quick, and whom it
+does not kill the others may.
 """
 
 from __future__ import annotations
@@ -62,6 +64,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run what is asked for, and tell: the exit status."""
     parser = argparse.ArgumentParser(description="Mutants of the judge and the agent.")
     parser.add_argument("--again", action="store_true", help="those too that were killed before")
+    parser.add_argument("--by", metavar="TESTS", action="append", help="these tests and no others")
     parser.add_argument("modules", nargs="*", help="parts of paths; none means all")
     asked = parser.parse_args(arguments)
     chosen = [
@@ -80,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
             for module in chosen
             if TARGETS[module] == tests
         }
-        problems = _run(mine, tests, found) if any(mine.values()) else []
+        problems = _run(mine, asked.by or tests, found) if any(mine.values()) else []
         if problems:
             say("without a mutant these tests fail:", *problems)
             return 1
