@@ -40,13 +40,15 @@ class Saboteur:
     ``clauses`` are those that it violates, at the level ``must`` or, in ``should``, below it. ``first``
     is the one that the report's first line names. ``broken`` are words of the reason for which there must
     be no verdict. ``mends``: clauses that the kernel alone violates in this variant, and that hold with
-    it; the verdict is PASS. ``conforming``: with the loop.ko that meets the norm (tests/module).
+    it; the verdict is PASS. ``conforming``: with the loop.ko that meets the norm (tests/module), which is
+    6.1's. ``only``: why it is not on all kernels that ``kernels`` could name.
     """
 
     name: str
     does: str
     variant: str
-    kernel: str = BOOKWORM
+    kernels: tuple[str, ...] = (BOOKWORM, TRIXIE)
+    only: str = ""
     acts: tuple[Act, ...] = ()
     clauses: frozenset[Clause] = frozenset()
     should: frozenset[Clause] = frozenset()
@@ -56,6 +58,9 @@ class Saboteur:
     conforming: bool = False
     why: str = ""
 
+
+_UBLK: Final = "bookworm's kernel has no ublk"
+_CONFORMING: Final = "the loop.ko of tests/module is made of 6.1's"
 
 LOOP: Final = "loop_enospc_tmpfs_full[direct-off]"
 MEMCG: Final = "loop_enospc_memcg_limit[direct-off]"
@@ -183,13 +188,15 @@ SABOTEURS: Final = (
         name="nobody (ublk)",
         does="an honest ublk server",
         variant="planted_ublk_server[honest]",
-        kernel=TRIXIE,
+        kernels=(TRIXIE,),
+        only=_UBLK,
     ),
     Saboteur(
         name="wrong errno (ublk)",
         does="the server names EPERM where it has no space",
         variant="planted_ublk_server[wrong_errno]",
-        kernel=TRIXIE,
+        kernels=(TRIXIE,),
+        only=_UBLK,
         should=frozenset({Clause.ERRNO_PRECISE}),
         first=Clause.ERRNO_PRECISE,
     ),
@@ -197,7 +204,8 @@ SABOTEURS: Final = (
         name="ack and drop (ublk)",
         does="the server says that it stored what it had no space for",
         variant="planted_ublk_server[ack_and_drop]",
-        kernel=TRIXIE,
+        kernels=(TRIXIE,),
+        only=_UBLK,
         clauses=frozenset({Clause.ERROR_SURFACED, Clause.ACKNOWLEDGED_READABLE}),
         first=Clause.ERROR_SURFACED,
     ),
@@ -231,7 +239,6 @@ SABOTEURS: Final = (
         name="nobody (loop)",
         does="the kernel alone",
         variant=LOOP,
-        kernel=TRIXIE,
     ),
     Saboteur(
         name="the writer is killed",
@@ -245,7 +252,6 @@ SABOTEURS: Final = (
         name="a bystander is killed",
         does="SIGKILL to a process that has nothing to do with the device",
         variant=LOOP,
-        kernel=TRIXIE,
         acts=(Act(step="fill", script=_KILL_BYSTANDER, after=True),),
         clauses=frozenset({Clause.BYSTANDERS_UNHARMED}),
         first=Clause.BYSTANDERS_UNHARMED,
@@ -254,7 +260,6 @@ SABOTEURS: Final = (
         name="a kernel warning",
         does="the kernel log has a warning in it, while the device is short",
         variant=LOOP,
-        kernel=TRIXIE,
         acts=(Act(step="fill", script=_WARNING, after=True),),
         clauses=frozenset({Clause.KERNEL_SOUND}),
         first=Clause.KERNEL_SOUND,
@@ -263,7 +268,6 @@ SABOTEURS: Final = (
         name="the relief is eaten",
         does="somebody else's file takes what was given, at once",
         variant=LOOP,
-        kernel=TRIXIE,
         acts=(
             Act(
                 step="relieve",
@@ -278,7 +282,6 @@ SABOTEURS: Final = (
         name="no write after relief",
         does="the device is set read-only for the first write after relief",
         variant=LOOP,
-        kernel=TRIXIE,
         acts=(
             Act(step="again", script="blockdev --setro {device}"),
             Act(step="again", script="blockdev --setrw {device}", after=True),
@@ -290,7 +293,6 @@ SABOTEURS: Final = (
         name="the device cannot be let go of",
         does="a process keeps the device open when all is over",
         variant=LOOP,
-        kernel=TRIXIE,
         acts=(
             Act(
                 step="read_reattached",
@@ -305,7 +307,6 @@ SABOTEURS: Final = (
         name="space is lost",
         does="a file that nobody has a name for keeps space of the tmpfs when all is over",
         variant=LOOP,
-        kernel=TRIXIE,
         acts=(
             Act(
                 step="read_reattached",
@@ -322,7 +323,6 @@ SABOTEURS: Final = (
         name="what has space is read-only",
         does="the device is set read-only while what has space is overwritten",
         variant=LOOP,
-        kernel=TRIXIE,
         acts=(
             Act(step="overwrite", script="blockdev --setro {device}"),
             Act(step="overwrite", script="blockdev --setrw {device}", after=True),
@@ -336,7 +336,6 @@ SABOTEURS: Final = (
         name="acknowledged blocks are overwritten",
         does="a process writes zeros over what was acknowledged",
         variant=LOOP,
-        kernel=TRIXIE,
         acts=(
             Act(
                 step="relieve",
@@ -351,7 +350,6 @@ SABOTEURS: Final = (
         name="foreign data",
         does="a process writes where nobody of the case ever wrote",
         variant=LOOP,
-        kernel=TRIXIE,
         acts=(
             Act(
                 step="relieve",
@@ -410,6 +408,8 @@ SABOTEURS: Final = (
         does="a loop driver in which a charge that fails becomes ENOSPC",
         variant=MEMCG,
         conforming=True,
+        kernels=(BOOKWORM,),
+        only=_CONFORMING,
     ),
     Saboteur(
         name="the OOM killer",
@@ -470,6 +470,8 @@ SABOTEURS: Final = (
         # does by itself what is planted here.
         variant="loop_reuse_from_another_cgroup[direct]",
         conforming=True,
+        kernels=(BOOKWORM,),
+        only=_CONFORMING,
         acts=(
             Act(step="new_space_other", script="blockdev --setro {device}"),
             Act(step="new_space_other", script="blockdev --setrw {device}", after=True),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from conformance.model import Clause, Status
@@ -18,7 +18,7 @@ from tests.planted.saboteurs import SABOTEURS, Saboteur
 from tests.planted.trial import Caught, Trials
 
 HEAD = """\
-| saboteur | what it does | variant, kernel | caught by |
+| saboteur | what it does | variant, kernels | caught by |
 | --- | --- | --- | --- |
 """
 
@@ -40,18 +40,22 @@ def right(saboteur: Saboteur, caught: Caught) -> bool:
     )
 
 
-def row(saboteur: Saboteur, caught: Caught) -> str:
-    """One row of the table."""
-    if caught.status is Status.BROKEN:
-        by = f"no verdict: {caught.reasons[0]}"
-    else:
-        told = [*caught.must, *(f"{clause} (should)" for clause in caught.should)]
-        by = ", ".join(f"`{clause}`" for clause in told) or "none"
-    where = f"`{saboteur.variant}`, {saboteur.kernel.removeprefix('debian/')}"
+def row(saboteur: Saboteur, caught: Sequence[Caught]) -> str:
+    """One row of the table: what caught it, on each of its kernels."""
+    by = " or ".join(dict.fromkeys(_by(one) for one in caught))
+    on = " and ".join(kernel.removeprefix("debian/") for kernel in saboteur.kernels)
+    where = f"`{saboteur.variant}`, {on}" + (f": {saboteur.only}" if saboteur.only else "")
     if saboteur.mends:
         by += f"; without it {', '.join(f'`{clause}`' for clause in sorted(saboteur.mends))}"
     why = f" ({saboteur.why})" if saboteur.why else ""
     return f"| {saboteur.name} | {saboteur.does} | {where} | {by}{why} |\n"
+
+
+def _by(caught: Caught) -> str:
+    if caught.status is Status.BROKEN:
+        return f"no verdict: {caught.reasons[0]}"
+    told = [*caught.must, *(f"{clause} (should)" for clause in caught.should)]
+    return ", ".join(f"`{clause}`" for clause in told) or "none"
 
 
 def coverage(saboteurs: Iterable[Saboteur]) -> str:
@@ -76,12 +80,15 @@ def main() -> int:
     rows, wrong = [], 0
     with tempfile.TemporaryDirectory() as folder:
         for number, saboteur in enumerate((*SABOTEURS, *MENDERS)):
-            caught = trials.of(saboteur, Path(folder) / str(number))
-            good = right(saboteur, caught)
-            wrong += not good
-            say(("caught " if good else "WRONG  ") + row(saboteur, caught))
-            if not good:
-                say("\n".join((*caught.failed, *caught.reasons, *caught.observed, "")))
+            caught = []
+            for kernel in saboteur.kernels:
+                one = trials.of(saboteur, kernel, Path(folder) / f"{number}-{Path(kernel).name}")
+                caught.append(one)
+                good = right(saboteur, one)
+                wrong += not good
+                say(f"{'caught' if good else 'WRONG '} {kernel} {saboteur.name}: {_by(one)}\n")
+                if not good:
+                    say("\n".join((*one.failed, *one.reasons, *one.observed, "")))
             rows.append(row(saboteur, caught))
     put("planted", (HEAD + "".join(rows)).rstrip())
     put("clauses", coverage(SABOTEURS))

@@ -23,11 +23,16 @@ def trials() -> Trials:
     return Trials()
 
 
-@pytest.mark.parametrize("saboteur", [*SABOTEURS, *MENDERS], ids=lambda s: s.name)
+EACH = [(saboteur, kernel) for saboteur in (*SABOTEURS, *MENDERS) for kernel in saboteur.kernels]
+
+
+@pytest.mark.parametrize(
+    ("saboteur", "kernel"), EACH, ids=[f"{saboteur.name}@{kernel}" for saboteur, kernel in EACH]
+)
 def test_it_is_caught_by_what_it_violates_and_by_nothing_else(
-    saboteur: Saboteur, trials: Trials, tmp_path: Path
+    saboteur: Saboteur, kernel: str, trials: Trials, tmp_path: Path
 ) -> None:
-    caught: Caught = trials.of(saboteur, tmp_path)
+    caught: Caught = trials.of(saboteur, kernel, tmp_path)
     assert not caught.failed, "the sabotage itself did not work"
     assert right(saboteur, caught), "\n".join((*caught.reasons, *caught.observed))
 

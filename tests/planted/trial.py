@@ -53,15 +53,15 @@ class Trials:
         self._facts: dict[str, Facts] = {}
         self._honest: dict[tuple[str, str, bool], frozenset[tuple[Clause, str]]] = {}
 
-    def of(self, saboteur: Saboteur, folder: Path) -> Caught:
-        """Run it. Raises what opening a machine raises."""
+    def of(self, saboteur: Saboteur, kernel: str, folder: Path) -> Caught:
+        """Run it on a kernel. Raises what opening a machine raises."""
         machine = SabotagedMachine(
-            cast("Machine", self._machine(saboteur)),
+            cast("Machine", self._machine(saboteur, kernel)),
             saboteur,
-            lambda: rewrite.build(self._cache, saboteur.kernel.removeprefix("debian/")),
+            lambda: rewrite.build(self._cache, kernel.removeprefix("debian/")),
         )
-        verdict = self._run(saboteur, cast("Machine", machine), folder)
-        own = self._kernel_s_own(saboteur, folder) if saboteur.acts else frozenset()
+        verdict = self._run(saboteur, kernel, cast("Machine", machine), folder)
+        own = self._kernel_s_own(saboteur, kernel, folder) if saboteur.acts else frozenset()
         counted = frozenset() if saboteur.mends else own
         findings = [f for f in verdict.findings if (f.clause, f.signature) not in counted]
         must = tuple(dict.fromkeys(f.clause for f in findings if f.level == "must"))
@@ -77,26 +77,28 @@ class Trials:
             failed=(*machine.failed, *machine.idle),
         )
 
-    def _kernel_s_own(self, saboteur: Saboteur, folder: Path) -> frozenset[tuple[Clause, str]]:
+    def _kernel_s_own(
+        self, saboteur: Saboteur, kernel: str, folder: Path
+    ) -> frozenset[tuple[Clause, str]]:
         """The findings that the same variant has without sabotage."""
-        key = (saboteur.variant, saboteur.kernel, saboteur.conforming)
+        key = (saboteur.variant, kernel, saboteur.conforming)
         if key not in self._honest:
-            machine = cast("Machine", self._machine(saboteur))
-            verdict = self._run(saboteur, machine, folder / "honest")
+            machine = cast("Machine", self._machine(saboteur, kernel))
+            verdict = self._run(saboteur, kernel, machine, folder / "honest")
             self._honest[key] = frozenset((f.clause, f.signature) for f in verdict.findings)
         return self._honest[key]
 
-    def _run(self, saboteur: Saboteur, machine: Machine, folder: Path) -> Verdict:
+    def _run(self, saboteur: Saboteur, kernel: str, machine: Machine, folder: Path) -> Verdict:
         (variant,) = select(self._library.variants, saboteur.variant)
-        facts = self._facts.setdefault(saboteur.kernel, Facts())
+        facts = self._facts.setdefault(kernel, Facts())
         return run_variant(variant, machine, facts=facts, workdir=folder).verdict
 
-    def _machine(self, saboteur: Saboteur) -> QemuMachine:
-        key = (saboteur.kernel, saboteur.conforming)
+    def _machine(self, saboteur: Saboteur, kernel: str) -> QemuMachine:
+        key = (kernel, saboteur.conforming)
         if key not in self._machines:
             modules = (conforming_loop.build(self._cache),) if saboteur.conforming else ()
             boot = prepare_boot(
-                saboteur.kernel,
+                kernel,
                 cache=self._cache,
                 modules_override=modules,
                 progress=self._progress,
