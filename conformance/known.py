@@ -126,7 +126,7 @@ def _column(item: yaml.Node, name: str) -> int:
     """The column at which a key of a row stands, or the row itself."""
     if isinstance(item, yaml.MappingNode):
         for key, _ in item.value:
-            if key.value == name.split(".", maxsplit=1)[0]:
+            if key.value == name.partition(".")[0]:
                 return int(key.start_mark.column) + 1
     return int(item.start_mark.column) + 1
 

@@ -1,9 +1,10 @@
 """A pytest plugin that runs the collected tests on every mutant of some modules.
 
 The tests are collected and run once, under coverage. Then a process is forked for each mutant, which has all
-that is imported and computed already: it changes one function, and runs the tests that ran those lines, those
-that killed most so far first, until one fails. A process that takes far more processor time than the tests
-do is killed, and so is its mutant: an endless loop is told from a slow machine by the time of the processor.
+that is imported and computed already: it changes one function, and runs the tests that ran those lines (if
+none did, all that ran the module), those that killed most so far first, until one fails. A process that takes
+far more processor time than the tests do is killed, and so is its mutant: an endless loop is told from a slow
+machine by the time of the processor.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from tests.mutation.mutants import ROOT, Mutant, changed_lines
 from tests.mutation.swap import swap
 from tests.mutation.targets import LEFT_OUT, ONE_OF_EACH_CASE
 
-SURVIVED: Final = 0
+SURVIVED: Final = 77
+"""Not 0: with that a mutant may end the process itself."""
 KILLED: Final = 1
 CPU_LIMIT: Final = 20
 """Seconds of processor time of one mutant beyond what the tests take without one."""
@@ -79,6 +81,8 @@ class Loop:
                 if mutant.function:
                     wide = range(mutant.first, mutant.last + 1)
                     names = {test for line in wide for test in covered[name].get(line, ())}
+                    # A line that only a forked child runs is not seen: any test of the module may.
+                    names = names or {test for seen in covered[name].values() for test in seen}
                 order = sorted(names, key=lambda test: (-kills[test], cost[test]))
                 items = [everything[test] for test in order]
                 killer, change = _in_child(mutant, source, module, items, limit)

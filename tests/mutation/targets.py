@@ -17,7 +17,16 @@ _ORACLE: Final = (
     ),
     "tests/unit/test_calls_script.py",
 )
-_READBACK: Final = ("tests/agent/test_readback.py", "tests/agent/test_pattern.py")
+_READBACK: Final = tuple(
+    f"tests/agent/test_{name}.py"
+    for name in (
+        "pattern",
+        "pattern_layout",
+        "readback",
+        "readback_devices",
+        "readback_regions",
+    )
+)
 
 TARGETS: Final[dict[str, tuple[str, ...]]] = {
     **{

@@ -31,7 +31,7 @@ from conformance.model import (
     as_json,
 )
 from conformance.model.layers import BindfsLayer, NfsLayer, OverlayLayer
-from conformance.planner import Target, plan, requirements
+from conformance.planner import Target, as_asked, plan, requirements
 from tests.support.results import variant as any_variant
 
 LIBRARY = load_library(
@@ -181,6 +181,21 @@ def test_an_outsider_stands_by_in_every_arm() -> None:
         found = plan(of, met(of))
         assert isinstance(found, Plan)
         assert found.arms[0].bystanders == wanted
+
+
+def test_what_was_observed_is_judged_by_what_its_plan_asked() -> None:
+    now, then = variant(BACK, IMAGE), variant(BACK)
+    old = plan(then, met(then))
+    assert isinstance(old, Plan)
+    assert as_asked(now, old) == now.model_copy(update={"arms": old.arms})
+
+
+def test_where_nothing_was_asked_a_variant_stays_what_it_is() -> None:
+    of = variant(BACK, IMAGE, DEVICE)
+    none = plan(of, met(of, module__loop="no module loop"))
+    assert isinstance(none, NotApplicable)
+    assert as_asked(of, none) == of
+    assert as_asked(of, None) == of
 
 
 def strings(value: Any) -> set[str]:

@@ -84,6 +84,6 @@ class Pattern:
         begin = place * _STRIDE
         checksum = _SUM.pack(zlib.crc32(head, self._sums[place]))
         whole = head + checksum + self._pool[begin : begin + _BODY]
-        if data != (whole if len(data) == BLOCK else whole[: len(data)]):
+        if data != whole[: len(data)]:
             return None
         return number, generation

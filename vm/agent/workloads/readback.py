@@ -63,7 +63,7 @@ def classify(data: bytes, offset: int, first: int, recognise: Recogniser) -> Ite
         return
     zero = _ZEROS[:BLOCK]
     # One object for a run and not for a block: an emulated guest has many blocks to look at.
-    begun, generation, content = 0, None, ""
+    begun, generation, content = offset, None, ""
     for at in range(0, len(data), BLOCK):
         block = data[at : at + BLOCK]
         if block == zero or not any(block):
@@ -72,10 +72,10 @@ def classify(data: bytes, offset: int, first: int, recognise: Recogniser) -> Ite
             found = recognise(block, first + at // BLOCK)
             now = "foreign" if found is None else "generation"
         if now != content or found != generation:
-            if at:
-                yield Seen(offset + begun, at - begun, content, generation)
-            begun, generation, content = at, found, now
-    yield Seen(offset + begun, len(data) - begun, content, generation)
+            if content:
+                yield Seen(begun, offset + at - begun, content, generation)
+            begun, generation, content = offset + at, found, now
+    yield Seen(begun, offset + len(data) - begun, content, generation)
 
 
 def merge(parts: Iterable[Seen]) -> list[Seen]:
@@ -113,9 +113,9 @@ def read_region(
                 continue
             if got == 0:
                 return
-            if got < size and got >= BLOCK:
+            if got < size:
                 # The rest of the last block may be to be had by another read.
-                got -= got % BLOCK
+                got = got // BLOCK * BLOCK or got
             yield from classify(bytes(view[:got]), at, number, recognise)
             at += got
 
@@ -131,22 +131,21 @@ def _block_by_block(
 ) -> Iterator[Seen]:
     for at in range(0, len(view), BLOCK):
         size = min(BLOCK, len(view) - at)
-        got, code = _twice(fd, view[:size], offset + at)
-        if code:
-            yield Seen(offset + at, size, "unreadable", errno=code)
-        elif got:
+        try:
+            got = _twice(fd, view[:size], offset + at)
+        except OSError as error:
+            yield Seen(offset + at, size, "unreadable", errno=error.errno)
+            continue
+        if got:
             data = bytes(view[:got])
             yield from classify(data, offset + at, number + at // BLOCK, recognise)
 
 
-def _twice(fd: int, view: memoryview, offset: int) -> tuple[int, int]:
-    code = 0
-    for _ in range(2):
-        try:
-            return os.preadv(fd, [view], offset), 0
-        except OSError as error:
-            code = error.errno or 0
-    return 0, code
+def _twice(fd: int, view: memoryview, offset: int) -> int:
+    try:
+        return os.preadv(fd, [view], offset)
+    except OSError:
+        return os.preadv(fd, [view], offset)
 
 
 def forget_caches(paths: Iterable[str]) -> None:
@@ -155,7 +154,7 @@ def forget_caches(paths: Iterable[str]) -> None:
     """
     for path in paths:
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOATIME)
+            fd = os.open(path, os.O_RDONLY)
         except OSError:
             continue
         try:
@@ -206,8 +205,7 @@ def in_child(
     if pid == 0:
         _look(look, answer)
     how = Child.adopt(pid).finish(limit, tick=tick)
-    end = os.lseek(answer, 0, os.SEEK_CUR)
-    text = os.pread(answer, end, 0).decode()
+    text = os.pread(answer, os.fstat(answer).st_size, 0).decode()
     os.close(answer)
     if how["exit_code"] == 0:
         found: Json = json.loads(text)
