@@ -31,7 +31,6 @@ METADATA_REQUEST: Final = 65536
 """The largest single request that a journal, log or tree node is written with, about: the reading
 may stay that far from the limit although a request was refused.
 """
-DD_DEFAULT: Final = 512
 
 
 def room(reading: Reading) -> int | None:
@@ -53,7 +52,7 @@ def request_of(step: AnyStep) -> int:
         case Calls():
             return step.length
         case Run():
-            return max(BLOCK, _dd_request(step.argv))
+            return _dd_request(step.argv)
         case _:
             return METADATA_REQUEST
 
@@ -62,8 +61,8 @@ def _dd_request(argv: tuple[str, ...]) -> int:
     for word in argv:
         found = re.fullmatch(r"o?bs=(\d+[KMGT]?)", word)
         if found:
-            return parse_size(found[1] if not found[1].isdigit() else int(found[1]))
-    return DD_DEFAULT
+            return max(BLOCK, parse_size(found[1]))
+    return BLOCK  # which is more than the 512 bytes that dd takes by itself
 
 
 def arrival_reasons(scene: Scene) -> Iterator[Reason]:
@@ -96,7 +95,7 @@ def _window(scene: Scene, window: Window) -> Iterator[str]:
         yield from _relief(scene, window, window.relieve)
 
 
-def has_arrived(window: Window, reserved: int = 0) -> bool:
+def has_arrived(window: Window, reserved: int) -> bool:
     """Whether the gauge shows that the shortage was met, at any step from the first that provokes.
 
     Later steps count too: what a filesystem keeps back is written at unmount. ``reserved`` is what

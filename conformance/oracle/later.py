@@ -57,8 +57,8 @@ def _asked(taken: Taken) -> bool:
     return any(op.kind == "sync" for op in submitter.ops)
 
 
-def may_be_told_late(scene: Scene, taken: Taken) -> bool:
-    """Whether the first sync of a step may rightly report an error of a step before it."""
+def untold_before(scene: Scene, taken: Taken) -> Taken | None:
+    """The step before a step whose error the first sync of that one may rightly report, or None."""
     target = getattr(taken.step, "target", None)
     for earlier in reversed(scene.taken[: taken.index]):
         step = earlier.step
@@ -67,10 +67,15 @@ def may_be_told_late(scene: Scene, taken: Taken) -> bool:
         if isinstance(step, Run) and target is not None and not written_by(step, target):
             continue
         if leftover(earlier):
-            return True
+            return earlier
         if _asked(earlier):
-            return False
-    return False
+            return None
+    return None
+
+
+def may_be_told_late(scene: Scene, taken: Taken) -> bool:
+    """Whether the first sync of a step may rightly report an error of a step before it."""
+    return untold_before(scene, taken) is not None
 
 
 def excused(scene: Scene, taken: Taken) -> Op | None:

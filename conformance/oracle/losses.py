@@ -9,7 +9,7 @@ from typing import Final
 from conformance.model import BLOCK, Calls, RangeOp, Write
 from conformance.oracle.account import Account, Found, Kind
 from conformance.oracle.scene import Phase, Scene
-from conformance.oracle.text import Range
+from conformance.oracle.text import Range, merge
 
 UNSTORED: Final = frozenset({"zeros", "older"})
 """What stands where a write was never stored."""
@@ -33,13 +33,7 @@ class Loss:
 
 def block_ranges(blocks: Iterable[int]) -> tuple[Range, ...]:
     """Blocks as ranges of bytes, in order."""
-    ranges: list[Range] = []
-    for block in sorted(set(blocks)):
-        if ranges and ranges[-1][1] == block * BLOCK:
-            ranges[-1] = (ranges[-1][0], (block + 1) * BLOCK)
-        else:
-            ranges.append((block * BLOCK, (block + 1) * BLOCK))
-    return tuple(ranges)
+    return merge((block * BLOCK, (block + 1) * BLOCK) for block in blocks)
 
 
 def losses(scene: Scene, account: Account) -> tuple[Loss, ...]:

@@ -15,10 +15,11 @@ from conformance.model import (
     Reading,
     Role,
     Run,
+    Submitter,
     Write,
 )
 from conformance.oracle.arrival import request_of
-from conformance.oracle.later import leftover, may_be_told_late
+from conformance.oracle.later import untold_before
 from conformance.oracle.scene import Phase, Scene, Taken, failed_ops, windows
 from conformance.oracle.text import (
     amount,
@@ -118,8 +119,7 @@ def limit_enforced(trial: Trial) -> Iterator[Finding]:
 
 
 def _told(reading: Reading) -> str:
-    limit = "none" if reading.limit is None else str(reading.limit)
-    return f"{reading.kind}: used {reading.used}, limit {limit}, hits {reading.hits}"
+    return f"{reading.kind}: used {reading.used}, limit {reading.limit}, hits {reading.hits}"
 
 
 def _beyond(act: Act, taken: Taken) -> str:
@@ -131,9 +131,11 @@ def _beyond(act: Act, taken: Taken) -> str:
     limit = f"the limit of {amount(reading.limit)}"
     if reading.used > most:
         return f"{amount(reading.used)} were in use after {taken.name}, against {limit}"
-    stored = max((a.stored.get(taken.index, 0) for a in act.accounts), default=0)
-    if stored > most and answer_of(taken) == "none":
-        return f"{amount(stored)} were stored by {taken.name} without an error, against {limit}"
+    stored = [a.stored[taken.index] for a in act.accounts if taken.index in a.stored]
+    if any(count > most for count in stored) and answer_of(taken) == "none":
+        return (
+            f"{amount(max(stored))} were stored by {taken.name} without an error, against {limit}"
+        )
     return ""
 
 
@@ -145,7 +147,7 @@ def answer_of(taken: Taken) -> str:
     if submitter is not None and (submitter.ended.timed_out or not submitter.ended.killable):
         return "blocked"
     results = [op.result for op in taken.ops] + [op.result for op in taken.seen.file_ops]
-    short = any(op.kind == "write" and 0 <= op.result < op.length for op in taken.ops)
+    short = any(op.kind == "write" and op.result < op.length for op in taken.ops)
     # A tool's status, or a SIGBUS that the norm allows, is an answer too.
     failed = (
         submitter is not None
@@ -178,33 +180,31 @@ def _another_s(trial: Trial, scene: Scene, taken: Taken) -> Iterator[Finding]:
     cgroup = getattr(step, "cgroup", None)
     if submitter is None or cgroup is None or scene.limited(cgroup):
         return
-    name, what = _error(scene, taken)
+    name, what = _error(scene, taken, submitter)
     if not name:
         return
-    late = may_be_told_late(scene, taken)
-    whose = next((t.name for t in reversed(scene.taken[: taken.index]) if leftover(t)), "")
+    late = untold_before(scene, taken)
     yield trial.finding(
         Clause.ATTRIBUTED,
         scene,
         signature=f"{'late-' if late else ''}error-of-another:{name}",
         expected="no error for a submitter whose cgroup is not at its limit",
         observed=f"{what} in step {taken.name}, from {cgroup or 'the root cgroup'}"
-        + (f": an error of {whose}, of which nobody had been told" if late and whose else ""),
+        + (f": an error of {late.name}, of which nobody had been told" if late else ""),
         step=taken.name,
         evidence=[*(op_line(op) for op in failed_ops(taken, scene)), submitter.output[-300:]],
     )
 
 
-def _error(scene: Scene, taken: Taken) -> tuple[str, str]:
+def _error(scene: Scene, taken: Taken, submitter: Submitter) -> tuple[str, str]:
     """The first error that a step's submitter was told: its errno, and in words."""
-    submitter = taken.seen.submitter
     failed = failed_ops(taken, scene)
     if failed:
         return errno_name(failed[0].result), op_line(failed[0])
     bad = [op for op in taken.seen.file_ops if op.result < 0]
     if bad:
         return errno_name(bad[0].result), f"{bad[0].kind} of {bad[0].path} failed"
-    if isinstance(taken.step, Run) and submitter and submitter.ended.exit_code:
+    if isinstance(taken.step, Run) and submitter.ended.exit_code:
         name = printed_errno(submitter.output) or "unknown"
         last = submitter.output.strip().splitlines()
         told = next((line for line in last if printed_errno(line)), "")
