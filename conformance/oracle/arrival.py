@@ -21,6 +21,7 @@ from conformance.model import (
     Reading,
     Role,
     Run,
+    Shortage,
     Write,
     parse_size,
 )
@@ -77,7 +78,8 @@ def arrival_reasons(scene: Scene) -> Iterator[Reason]:
 
 def _window(scene: Scene, window: Window) -> Iterator[str]:
     at_first = window.impose.seen.watch.reading
-    asked = scene.arm.shortage.asked
+    shortage = scene.arm.shortage
+    asked = shortage.asked
     if at_first.limit is None:
         yield f"{window.impose.name} put no limit in force: the gauge shows none"
         return
@@ -85,30 +87,30 @@ def _window(scene: Scene, window: Window) -> Iterator[str]:
     if asked is not None and abs(at_first.limit - asked) > BLOCK:
         yield f"the limit in force is {at_first.limit} bytes, and {asked} was asked for"
         return
-    if not has_arrived(window, scene.arm.shortage.RESERVED):
+    if not has_arrived(window, shortage):
         closest = min(
             (left for r in window.readings if (left := room(r)) is not None), default=None
         )
-        told = "nothing was read" if closest is None else f"{closest} bytes were left at least"
+        unit = "bytes" if shortage.OF_SPACE else "inodes"
+        told = "nothing was read" if closest is None else f"{closest} {unit} were left at least"
         yield f"the shortage was not shown to have arrived: {told}, and no limit was hit"
     if window.relieve is not None:
         yield from _relief(scene, window, window.relieve)
 
 
-def has_arrived(window: Window, reserved: int) -> bool:
+def has_arrived(window: Window, shortage: Shortage) -> bool:
     """Whether the gauge shows that the shortage was met, at any step from the first that provokes.
 
-    Later steps count too: what a filesystem keeps back is written at unmount. ``reserved`` is what
-    the gauge may show as left, in bytes, although a request was refused.
+    Later steps count too: what a filesystem keeps back is written at unmount. Where space runs short less
+    may be left than one request asks for, or than is kept back; of inodes, none.
     """
     begin = window.impose.seen.watch.reading
     provoking = [t.index for t in window.during if t.step.role is Role.PROVOKE]
     first = min(provoking, default=window.impose.index)
-    near = max(
-        (request_of(t.step) for t in window.during if t.step.role is Role.PROVOKE), default=BLOCK
-    )
+    provoked = (request_of(t.step) for t in window.during if t.step.role is Role.PROVOKE)
+    near = max(provoked, default=BLOCK) + shortage.RESERVED if shortage.OF_SPACE else 0
     return any(
-        _met(begin, taken.seen.watch.reading, near + reserved)
+        _met(begin, taken.seen.watch.reading, near)
         for taken in window.during
         if taken.index >= first
     )

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from conformance.model import AnyStep, Hog, NoShortage, Reading, Role, TmpfsSize
+from conformance.model import AnyStep, Hog, Inodes, NoShortage, Reading, Role, TmpfsSize
 from conformance.oracle.answer import Reason
 from conformance.oracle.arrival import arrival_reasons, request_of, room
 from conformance.oracle.scene import scenes
@@ -191,6 +191,15 @@ NOT_ARRIVED: dict[str, tuple[tuple[Act, ...], str]] = {
     ),
     "nothing was done": ((BEGIN,), "nothing was read"),
 }
+
+
+@pytest.mark.parametrize(
+    ("left", "told"), [(0, []), (1, ["1 inodes were left at least"])], ids=["none", "one"]
+)
+def test_of_inodes_none_may_be_left(left: int, told: list[str]) -> None:
+    few = Inodes(kind="inodes", layer="b")
+    found = texts(BEGIN, at(fill(), left), FREED, shortage=few)
+    assert [text.split(": ")[-1].split(",")[0] for text in found] == told
 
 
 @pytest.mark.parametrize("name", NOT_ARRIVED)
