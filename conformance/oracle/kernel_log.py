@@ -25,7 +25,7 @@ _CPU = re.compile(
     r"^CPU: \d+ (?:UID: \d+ )?PID: (?P<pid>\d+) Comm: (?P<comm>.+?) (?:Not t|T)ainted"
 )
 _WORKQUEUE = re.compile(r"^Workqueue: (?P<queue>.+)$")
-_FRAME = re.compile(r"^(?:\? )?(?P<function>[A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+")
+_FRAME = re.compile(r"^(?P<function>[A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+")
 _CONSTRAINT = re.compile(r"^oom-kill:constraint=(?P<constraint>\w+)")
 _FIELD = re.compile(r"(?P<name>oom_memcg|task_memcg|task|pid)=(?P<value>[^,]*)")
 _KILLED = re.compile(
@@ -76,7 +76,7 @@ class Invocation:
     constraint: str = ""
     memcg: str = ""
     killed: tuple[Killed, ...] = ()
-    at: int = 0  # index of its first line
+    at: int  # index of its first line
     lines: tuple[str, ...] = ()  # the telling ones
 
     @property
@@ -87,13 +87,10 @@ class Invocation:
         io_uring worker (``iou-wrk-PID``) is a thread of its process and ends in no ``kthread``.
         """
         return bool(
-            self.invoker
-            and (
-                _WORKER_NAMES.match(self.invoker)
-                or self.workqueue
-                or "kthread" in self.trace
-                or self.where
-            )
+            _WORKER_NAMES.match(self.invoker)
+            or self.workqueue
+            or "kthread" in self.trace
+            or self.where
         )
 
     @property
@@ -116,7 +113,7 @@ class Invocation:
         return told
 
 
-@dataclass(slots=True)
+@dataclass
 class _Open:
     """A report that is being read."""
 
@@ -201,12 +198,12 @@ class _Reader:
             report.in_trace = True
             return
         frame = _FRAME.match(text)
-        if frame and report.in_trace and not text.startswith("? "):
+        if frame and report.in_trace:
             function = frame["function"].partition(".")[0]
             self._trace.append(function)
             if function in WORKER_FUNCTIONS:
                 report.lines.append(text)
-        elif report.in_trace and text.startswith(("memory:", "Mem-Info")):
+        elif text.startswith(("memory:", "Mem-Info")):
             report.in_trace = False
 
     def close(self) -> None:
@@ -240,6 +237,8 @@ class Fault:
     title: str
 
 
+# Of a function's name that part alone which does not differ between builds: name.constprop.0 is a
+# compiler's clone of name.
 _FAULTS: Final = (
     (r"Kernel panic - not syncing: (?P<what>.*)", "panic"),
     (r"(?:watchdog: )?BUG: soft lockup", "soft-lockup"),
@@ -251,7 +250,7 @@ _FAULTS: Final = (
     (r"(?:rcu: )?INFO: rcu\w* .*(?:detected|stall)", "rcu-stall"),
     (r"BUG: workqueue lockup", "workqueue-lockup"),
     (
-        r"BUG: (?P<tool>KASAN|KCSAN|KFENCE|KMSAN): (?P<what>.+?)(?: in (?P<where>[\w.]+).*)?",
+        r"BUG: (?P<tool>KASAN|KCSAN|KFENCE|KMSAN): (?P<what>.+?)(?: in (?P<where>\w+).*)?$",
         "sanitizer",
     ),
     (r"UBSAN: (?P<what>[\w-]+) in (?P<where>[\w./-]+)", "ubsan"),
@@ -262,13 +261,13 @@ _FAULTS: Final = (
     ),
     (r"INFO: (?P<what>possible|inconsistent|trying to register).*", "lockdep"),
     (r"DEBUG_LOCKS_WARN_ON", "lockdep"),
-    (r"WARNING: .*?\bat (?P<where>[\w.]+)\+0x.*", "warning"),
-    (r"WARNING: .*? (?P<where>[\w.]+)\+0x.*", "warning"),
+    (r"WARNING: .*?\bat (?P<where>\w+)[\w.]*\+0x", "warning"),
+    (r"WARNING: .*? (?P<where>\w+)[\w.]*\+0x", "warning"),
     (r"WARNING: (?P<what>.*)", "warning"),
     (r"kernel BUG at (?P<file>\S+?):\d+", "kernel-bug"),
     (r"(?:Oops: )?general protection fault", "general-protection-fault"),
     (r"Oops:? ", "oops"),
-    (r"Unable to handle kernel (?P<what>.*?)(?: at virtual address.*)?", "oops"),
+    (r"Unable to handle kernel (?P<what>.*?)(?: at virtual address.*)?$", "oops"),
     (r"BUG: (?P<what>.*)", "bug"),
     (r"list_(?:add|del) corruption", "list-corruption"),
     (r"refcount_t: (?P<what>.*)", "refcount"),
@@ -277,6 +276,9 @@ FAULTS: Final = tuple((re.compile(f"^(?:{pattern})"), kind) for pattern, kind in
 
 STALLS: Final = frozenset({"rcu-stall", "soft-lockup", "hung-task", "workqueue-lockup"})
 """Faults that a slow machine below the guest can bring about too."""
+
+_PARTICULARS = re.compile(r"(?: in process .*| on CPU.*|,? address:? .*|: .*)$")
+"""As of "unable to handle page fault for address: N", "Bad page state in process dd  pfn:N"."""
 
 _DETAIL: Final = ("tool", "task", "file", "where", "what")
 
@@ -299,14 +301,10 @@ def _signature(kind: str, match: re.Match[str]) -> str:
     parts = [groups[name] for name in _DETAIL if groups.get(name)]
     if kind == "hung-task":
         parts = [task_name(part) for part in parts]
-    if kind == "warning" and groups.get("where"):
-        # A compiler's clones (name.constprop.0) differ between builds.
-        parts = [str(groups["where"]).partition(".")[0]]
     if kind == "sanitizer":
         kind = parts.pop(0).lower()
-    if kind == "bug" and parts:
-        # Such as: "unable to handle page fault for address: N", "Bad page state in process dd  pfn:N"
-        parts = [re.sub(r"(?: in process .*| on CPU.*|,? address:? .*|: .*)$", "", parts[0])]
+    if kind == "bug":
+        parts = [_PARTICULARS.sub("", part) for part in parts]
     words = [kind, *(stable(part.strip()) for part in parts if part)]
     return ":".join(word for word in words if word)[:80]
 
@@ -321,8 +319,8 @@ def task_name(comm: str) -> str:
 TAINTS: Final = "PFSRMBUDAWCIOELKXTN"
 """Letters of the bits of /proc/sys/kernel/tainted: Documentation/admin-guide/tainted-kernels.rst."""
 TAINTED_BY: Final = {
-    "W": ("warning", "lockdep", "refcount", "sanitizer", "kasan", "ubsan"),
-    "D": ("oops", "kernel-bug", "bug", "general-protection-fault", "list-corruption"),
+    "W": ("warning", "lockdep", "refcount", "kasan", "ubsan"),
+    "D": ("oops", "kernel-bug", "bug", "general-protection-fault", "list-corruption", "kasan"),
     "L": ("soft-lockup", "hard-lockup"),
     "B": ("bug", "kasan", "kfence", "kcsan", "kmsan"),
 }

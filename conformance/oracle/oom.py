@@ -7,13 +7,13 @@ run into the same limit, and which of them comes first is chance: that the worke
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 
-from conformance.model import Files, Metadata, Run, Write
+from conformance.model import Files, MemoryEvents, Metadata, Run, Write
 from conformance.oracle.kernel_log import Invocation, invocations
-from conformance.oracle.scene import Look, Phase, Scene, program
+from conformance.oracle.scene import Look, Phase, Scene
 
 TOOLS = frozenset({"dd", "fio", "python3", "python", "ledger"})
 """Names that a submitter or a child of one goes by."""
@@ -79,46 +79,32 @@ def kills(scene: Scene) -> Kills:
     looks = scene.looks
     before = [look for look in looks if look.phase is Phase.BEFORE]
     short = [look for look in looks if look.phase is not Phase.BEFORE]
-    start = before[-1] if before else None
-    grew = []
-    last = start
-    for look in short:
-        if _grown(last, look) > 0:
-            grew.append(look)
-        last = look
+    grown = [(look, _grown(last, look)) for last, look in pairwise((*before[-1:], *short))]
     lines = [(look, line.text) for look, line in scene.kernel_log if look.phase is not Phase.BEFORE]
     told = tuple(
         Kill(look=lines[one.at][0], invoker=_invoker(scene, one), report=one)
         for one in invocations(text for _, text in lines)
     )
     return Kills(
-        counted=sum(_grown(a, b) for a, b in _steps(start, short)),
+        counted=sum(count for _, count in grown),
         logged=tuple(one for one in told if one.report.killed),
         vain=tuple(one for one in told if not one.report.killed and one.invoker is Invoker.WORKER),
-        grew_at=tuple(grew),
+        grew_at=tuple(look for look, count in grown if count),
     )
 
 
 def killed_early(scene: Scene) -> bool:
     """Whether there was an OOM kill between the rig's building and the shortage's imposition."""
     before = [look for look in scene.looks if look.phase is Phase.BEFORE]
-    return any(_grown(a, b) > 0 for a, b in _steps(before[0], before[1:])) if before else False
+    return any(_grown(last, look) for last, look in pairwise(before))
 
 
-def _steps(start: Look | None, looks: Iterable[Look]) -> Iterable[tuple[Look | None, Look]]:
-    last = start
-    for look in looks:
-        yield last, look
-        last = look
-
-
-def _grown(before: Look | None, now: Look) -> int:
+def _grown(before: Look, now: Look) -> int:
     """By how many kills a counter grew. A cgroup's events count those of its children too."""
-    was = before.watch if before else None
-    grown = [now.watch.oom_kill - (was.oom_kill if was else 0)]
+    grown = [now.watch.oom_kill - before.watch.oom_kill]
     for path, events in now.watch.cgroups.items():
-        old = was.cgroups.get(path) if was else None
-        grown.append(events.oom_kill - (old.oom_kill if old else 0))
+        old = before.watch.cgroups.get(path, MemoryEvents())
+        grown.append(events.oom_kill - old.oom_kill)
     return max(0, *grown)
 
 
@@ -142,7 +128,6 @@ def submitter_names(scene: Scene) -> frozenset[str]:
     for taken in scene.taken:
         if isinstance(taken.step, Run):
             names.update(word.rpartition("/")[2][:COMM_LENGTH] for word in taken.step.argv)
-            names.add(program(taken.step.argv)[:COMM_LENGTH])
         elif isinstance(taken.step, Write | Files | Metadata) and taken.seen.submitter:
             names.update(taken.seen.submitter.tool.split()[:1])
     return frozenset(names - {""})

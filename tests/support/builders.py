@@ -266,6 +266,12 @@ class Story:
         """One act, by the name of its step."""
         return next(act for act in self.acts if act.step.name == name)
 
+    def since(self, name: str, **seen: Any) -> Story:
+        """The same story with something else for the watchers to see from one act on."""
+        at = next(n for n, act in enumerate(self.acts) if act.step.name == name)
+        later = (act.watching(**seen) for act in self.acts[at:])
+        return replace(self, acts=(*self.acts[:at], *later))
+
     def with_(self, **changes: Any) -> Story:
         """The same acts under other circumstances."""
         return replace(self, **changes)

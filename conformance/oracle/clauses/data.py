@@ -38,9 +38,6 @@ def acknowledged_readable(trial: Trial) -> Iterator[Finding]:
 
 
 def _lost_blocks(trial: Trial, act: Act, loss: Loss) -> Finding:
-    ranges = loss.ranges
-    verb = "was" if len(ranges) == 1 and ranges[0][1] - ranges[0][0] == 1 else "were"
-    by = " and ".join(dict.fromkeys(one.ack.by for one in loss.found))
     how = READS_AS[loss.kind]
     codes = sorted({one.errno for one in loss.found if one.errno is not None})
     if loss.kind == "unreadable" and codes:
@@ -53,10 +50,14 @@ def _lost_blocks(trial: Trial, act: Act, loss: Loss) -> Finding:
         signature=loss.kind + ("" if loss.lasting else SUFFIX),
         expected="every acknowledged byte reads back"
         + ("" if loss.lasting else " during the shortage too"),
-        observed=f"{spans(ranges)} {verb} acknowledged by {by} and {how}{when}",
+        observed=f"{spans(loss.ranges)} were acknowledged by {_by(loss.found)} and {how}{when}",
         step=act.scene.taken[loss.verify].name,
         evidence=_ops_on(act.scene, loss.found),
     )
+
+
+def _by(found: Sequence[Found]) -> str:
+    return " and ".join(dict.fromkeys(one.ack.by for one in found))
 
 
 def _ops_on(scene: Scene, found: Sequence[Found]) -> list[str]:
@@ -123,7 +124,7 @@ def error_surfaced(trial: Trial) -> Iterator[Finding]:
                 act.scene,
                 signature="lost-in-silence",
                 expected="an error for every write that was not stored, at write, fsync or msync",
-                observed=f"{spans(ranges)} were not stored, and {mine[0].ack.by} succeeded "
+                observed=f"{spans(ranges)} were not stored, and {_by(mine)} succeeded "
                 f"for them in step {taken.name}{others}",
                 step=taken.name,
                 evidence=_ops_on(act.scene, mine),

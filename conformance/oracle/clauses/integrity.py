@@ -19,7 +19,8 @@ SHMEM_SLACK: Final = 1 << 20
 MODULES: Final = frozenset({"E", "O"})
 """Taints of a module that is not signed or not in the tree: the kernel's maker's choice."""
 
-CRASHES: Final = ("bug", "kernel-bug", "general-protection-fault", "list-corruption", "sanitizer")
+CRASHES: Final = ("bug", "kernel-bug", "general-protection-fault", "list-corruption", "kasan")
+"""Reports that an oops may follow. KASAN tells of an access before it is made."""
 
 
 def filesystem_consistent(trial: Trial) -> Iterator[Finding]:
@@ -116,7 +117,7 @@ def early_fault(scene: Scene) -> str:
 
 def _around(look: Look, title: str) -> list[str]:
     lines = [clean(line.text) for line in look.watch.kernel_log]
-    at = lines.index(title) if title in lines else 0
+    at = lines.index(title)
     return lines[at : at + 8]
 
 
@@ -145,11 +146,7 @@ def _panic(trial: Trial, scene: Scene) -> Iterator[Finding]:
 
 def _taint(trial: Trial, scene: Scene, reported: set[str]) -> Iterator[Finding]:
     looks = scene.looks
-    if not looks:
-        return
-    before = [look.watch.taint for look in looks if look.phase is Phase.BEFORE] or [
-        looks[0].watch.taint
-    ]
+    before = [look.watch.taint for look in looks if look.phase is Phase.BEFORE]
     kinds = {signature.partition(":")[0] for signature in reported}
     for look in looks:
         fresh = look.watch.taint & ~looks[0].watch.taint
