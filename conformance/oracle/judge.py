@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from conformance.model import (
+    BLOCK,
     STARRED,
     Calls,
     Clause,
@@ -139,7 +140,7 @@ def _early(act: Act) -> Iterator[Reason]:
             (a.block, a.verify) for a in alien
         ]:
             name = act.scene.taken[verify].name
-            where = span((block * 4096, (block + 1) * 4096))
+            where = span((block * BLOCK, (block + 1) * BLOCK))
             yield Reason(text=f"{of}{name}: {where} did not verify without a shortage")
             break
     if killed_early(act.scene):

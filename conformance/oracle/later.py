@@ -10,7 +10,7 @@ So the first sync after such a leftover may fail, once, although its own writes 
 
 from __future__ import annotations
 
-from conformance.model import SYNCS_ITSELF, Calls, Op, Run, Write
+from conformance.model import SYNCS_ITSELF, Calls, Op, RangeOp, Run, Write
 from conformance.model.calls import TELLS_OF_FILE
 from conformance.oracle.account import cached, written_by
 from conformance.oracle.calls import untold
@@ -44,12 +44,14 @@ def _syncs(step: Run) -> bool:
 
 
 def _asked(taken: Taken) -> bool:
-    """Whether a step synced at all, so that what was left over before it has been told."""
+    """Whether a step that left nothing over synced at all, so that what was left over before it has
+    been told.
+    """
     submitter = taken.seen.submitter
     if submitter is None:
         return False
     if isinstance(taken.step, Run):
-        return _syncs(taken.step) and submitter.ended.exit_code is not None
+        return submitter.ended.exit_code is not None
     if isinstance(taken.step, Write) and taken.step.submit in SYNCS_ITSELF and submitter.ops:
         return True
     if isinstance(taken.step, Calls):
@@ -62,7 +64,7 @@ def untold_before(scene: Scene, taken: Taken) -> Taken | None:
     target = getattr(taken.step, "target", None)
     for earlier in reversed(scene.taken[: taken.index]):
         step = earlier.step
-        if isinstance(step, Write | Calls) and target is not None and step.target != target:
+        if isinstance(step, Write | Calls | RangeOp) and target not in (None, step.target):
             continue
         if isinstance(step, Run) and target is not None and not written_by(step, target):
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -125,14 +126,14 @@ def independent_progress(trial: Trial) -> Iterator[Finding]:
     shortage.
     """
     for act in trial.acts:
-        longest: dict[str, int] = {}
+        longest: Counter[str] = Counter()
         told: set[str] = set()
         for look in act.scene.looks:
             for one in look.watch.bystanders:
                 if look.phase is Phase.BEFORE:
                     longest[one.name] = one.io_stall_us
                     continue
-                most = max(SLOW_US, SLOWER * longest.get(one.name, 0))
+                most = max(SLOW_US, SLOWER * longest[one.name])
                 bound = act.scene.arm.shortage.binds is not None
                 if one.name in told or (bound and act.scene.limited(one.cgroup)):
                     continue
@@ -145,15 +146,13 @@ def independent_progress(trial: Trial) -> Iterator[Finding]:
                         expected="the I/O of who is not short goes on about as before",
                         observed=f"an operation of bystander {one.name} took "
                         f"{one.io_stall_us / 1e6:.1f} s, and none more than "
-                        f"{longest.get(one.name, 0) / 1e6:.3f} s before the shortage",
+                        f"{longest[one.name] / 1e6:.3f} s before the shortage",
                         step=look.where,
                     )
 
 
 def equivalent(trial: Trial) -> Iterator[Finding]:
     """The class of answer is the same for every cause that the case names (NORMS, S10)."""
-    if len(trial.acts) < 2:
-        return
     beyond = {finding.arm for finding in limit_enforced(trial)}
     classes = {act.scene.name: _class(act, past=act.scene.name in beyond) for act in trial.acts}
     if len(set(classes.values())) < 2:
@@ -169,17 +168,14 @@ def equivalent(trial: Trial) -> Iterator[Finding]:
 
 
 def _class(act: Act, *, past: bool) -> str:
-    answers = {
-        answer_of(taken)
-        for taken in act.scene.taken
-        if taken.step.role is Role.PROVOKE and taken.phase is Phase.SHORT
-    }
-    provoked = {t.name for t in act.scene.taken if t.step.role is Role.PROVOKE}
+    provoking = [taken for taken in act.scene.taken if taken.step.role is Role.PROVOKE]
+    answers = {answer_of(taken) for taken in provoking if taken.phase is Phase.SHORT}
+    provoked = {taken.name for taken in provoking}
     if any(kill.look.where in provoked for kill in act.kills.logged) or any(
         look.where in provoked for look in act.kills.grew_at
     ):
         answers.add("kill")
-    indices = {t.index for t in act.scene.taken if t.step.role is Role.PROVOKE}
+    indices = {taken.index for taken in provoking}
     lost = [one for loss in act.losses if loss.lasting for one in loss.found]
     if any(one.ack.step in indices for one in lost):
         answers.add("silent_loss")
