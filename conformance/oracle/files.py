@@ -29,7 +29,7 @@ SYNCS = FILE_SYNCS | WHOLE_SYNCS | {"dirsync"}
 @dataclass(slots=True)
 class _File:
     ok: bool = True  # nothing that was done to it failed
-    synced: bool = False
+    synced: bool = field(init=False)  # since it was changed: the first that is done to it says so
     named: bool = False  # its directory was synced since
 
     def changed(self, op: FileOp) -> None:
@@ -82,15 +82,15 @@ class _Tree:
         self.failed |= {op.path for op in ops if op.kind == "fsync" and op.result < 0}
         if not any(op.kind in SYNCS and op.result == 0 for op in ops):
             return
-        last = max(
-            (i for i, o in enumerate(ops) if o.kind == "dirsync" and o.result == 0), default=-1
-        )
-        if not any(op.kind == "dirsync" for op in ops):
-            last = len(ops)
-        told = (
-            o.path for i, o in enumerate(ops) if o.kind == "fsync" and o.result == 0 and i < last
-        )
-        self.listed[step.directory] = frozenset(told)
+        synced: set[str] = set()
+        named: set[str] = set()
+        for op in ops:
+            if op.kind == "fsync" and op.result == 0:
+                synced.add(op.path)
+            elif op.kind == "dirsync" and op.result == 0:
+                named |= synced
+        by_name = any(op.kind == "dirsync" for op in ops)
+        self.listed[step.directory] = frozenset(named if by_name else synced)
 
     def acknowledged(self, path: str) -> bool:
         one = self.files.get(path)
@@ -144,7 +144,7 @@ def _played(scene: Scene) -> Iterator[tuple[Taken, VerifyFiles, _Tree]]:
 
 def damages(scene: Scene) -> tuple[Damage, ...]:
     """Each acknowledged file that was found other than whole, once: lasting if it lasted."""
-    worst: dict[str, Damage] = {}
+    worst: dict[tuple[str, str], Damage] = {}
     for taken, step, tree in _played(scene):
         for state in taken.seen.files:
             if state.state == "whole" or not tree.acknowledged(state.path):
@@ -152,9 +152,9 @@ def damages(scene: Scene) -> tuple[Damage, ...]:
             one = Damage(
                 verify=taken.index, lasting=_mounted_anew(scene, taken, step.target), state=state
             )
-            known = worst.get(state.path)
+            known = worst.get((step.target, state.path))
             if known is None or (one.lasting and not known.lasting):
-                worst[state.path] = one
+                worst[step.target, state.path] = one
     return tuple(worst.values())
 
 

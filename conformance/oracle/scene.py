@@ -15,6 +15,7 @@ from typing import Final
 from conformance.model import (
     BY_FIO,
     MAY_BE_UNKNOWN,
+    AnyLayer,
     AnyStep,
     Arm,
     ArmSeen,
@@ -153,28 +154,23 @@ class Scene:
 
     def carries_errno(self, target: str) -> bool:
         """Whether ENOSPC can come up through a layer and all that it stands on."""
-        layers = {layer.name: layer for layer in self.arm.layers}
-        waiting, met = [target], set()
-        while waiting:
-            name = waiting.pop()
-            if name in met or name not in layers:
-                continue
-            met.add(name)
-            if not layers[name].CARRIES_ERRNO:
-                return False
-            waiting += [below for _, below in layers[name].supports()]
-        return True
+        return all(layer.CARRIES_ERRNO for layer in self._stack(target).values())
 
     def stands_on(self, target: str, below: str) -> bool:
         """Whether a layer is another, or stands on it, directly or by others."""
+        return below in self._stack(target)
+
+    def _stack(self, target: str) -> dict[str, AnyLayer]:
+        """A layer with all that it stands on, by name. Nothing if the arm has no such layer."""
         layers = {layer.name: layer for layer in self.arm.layers}
-        waiting, met = [target], set()
+        stack: dict[str, AnyLayer] = {}
+        waiting = [target]
         while waiting:
             name = waiting.pop()
-            if name not in met and name in layers:
-                met.add(name)
-                waiting += [other for _, other in layers[name].supports()]
-        return below in met
+            if name in layers and name not in stack:
+                stack[name] = layers[name]
+                waiting += [below for _, below in layers[name].supports()]
+        return stack
 
     def limited(self, cgroup: str) -> bool:
         """Whether the shortage is a limit on this cgroup, its own or one above it."""

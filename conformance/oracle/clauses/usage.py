@@ -22,13 +22,12 @@ from conformance.model import (
 from conformance.oracle.answer import failed_commands
 from conformance.oracle.clauses.killing import death_level
 from conformance.oracle.later import excused, may_be_told_late
-from conformance.oracle.losses import UNSTORED
+from conformance.oracle.losses import UNSTORED, block_ranges
 from conformance.oracle.scene import Phase, Scene, Taken, failed_ops, program
 from conformance.oracle.text import (
     amount,
     errno_name,
     file_op_line,
-    merge,
     op_line,
     plural,
     printed_errno,
@@ -68,21 +67,23 @@ def _overwritten(trial: Trial, act: Act, taken: Taken) -> Iterator[Finding]:
         yield found("killed", text, death_level(act, taken))
     elif ran_over(taken):
         yield found("timed-out", f"{taken.name} did not end within its limit")
-    failed = [op for op in _own_failures(act.scene, taken) if _had_space(act, taken, op)]
-    for name in sorted({f"{op.kind}-failed:{errno_name(op.result)}" for op in failed}):
-        mine = [op for op in failed if f"{op.kind}-failed:{errno_name(op.result)}" == name]
-        text = f"{plural(len(mine), mine[0].kind)} failed, the first: {op_line(mine[0])}"
+    failed: dict[str, list[Op]] = {}
+    for op in _own_failures(act.scene, taken):
+        if _had_space(act, taken, op):
+            failed.setdefault(f"{op.kind}-failed:{errno_name(op.result)}", []).append(op)
+    for name, (first, *more) in sorted(failed.items()):
+        text = f"{plural(1 + len(more), first.kind)} failed, the first: {op_line(first)}"
         yield found(name, text)
-    lost = [loss for loss in act.losses if loss.lasting]
-    mine_lost = [
-        one
-        for loss in lost
+    lost = [
+        one.block
+        for loss in act.losses
+        if loss.lasting
         for one in loss.found
         if one.ack.step == taken.index and one.kind in UNSTORED
     ]
-    if mine_lost:
-        ranges = merge((one.block * BLOCK, (one.block + 1) * BLOCK) for one in mine_lost)
-        yield found("not-stored", f"{spans(ranges)} were rewritten, and do not read back")
+    if lost:
+        text = f"{spans(block_ranges(lost))} were rewritten, and do not read back"
+        yield found("not-stored", text)
 
 
 def _own_failures(scene: Scene, taken: Taken) -> tuple[Op, ...]:
@@ -95,11 +96,7 @@ def _had_space(act: Act, taken: Taken, op: Op) -> bool:
     step = taken.step
     if not isinstance(step, Write | RangeOp):
         return True
-    before = next(
-        (a.before.get(taken.index) for a in act.accounts if a.target == step.target), None
-    )
-    if before is None:
-        return False
+    before = next(a.before[taken.index] for a in act.accounts if a.target == step.target)
     ops = [op] if op.placed else [o for o in taken.ops if o.placed]
     return all(
         block in before
@@ -159,7 +156,7 @@ def _given_back(trial: Trial, act: Act, taken: Taken) -> Iterator[Finding]:
 def _used_after(act: Act, taken: Taken) -> int:
     """By the gauge, or by a late one's word of a step later, if that step gave nothing back itself."""
     used = taken.seen.watch.reading.used
-    following = act.scene.taken[taken.index + 1 : taken.index + 2]
+    following = act.scene.taken[taken.index + 1 :]
     if not act.scene.arm.shortage.LATE_GAUGE or not following:
         return used
     if isinstance(following[0].step, Relieve | Trim | RangeOp):
