@@ -20,6 +20,7 @@ one layer of one arm. The rules are NORMS', "Acknowledged means" and "What the n
 from __future__ import annotations
 
 import errno
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -81,6 +82,7 @@ CALLS: Final = {
     RangeKind.ZONE_RESET: "BLKRESETZONE",
 }
 _END: Final = 1 << 62
+_EVERYWHERE: Final = (0, _END)
 _DATA: Final = frozenset({"generation", "foreign"})
 """Contents of an extent that somebody must have written."""
 
@@ -89,7 +91,7 @@ _DATA: Final = frozenset({"generation", "foreign"})
 class Ack:
     """A block's acknowledgement: of which generation, at which step, by what."""
 
-    order: int  # the write's place among all that were submitted to the layer
+    order: int  # the write's place among all that changed the layer, from 1
     generation: int
     step: int
     by: str
@@ -119,19 +121,18 @@ class Alien:
 
 @dataclass(slots=True)
 class _Block:
+    unspecified: int  # order of the last write that leaves the content open; 0 if none did
     ack: Ack | None = None
     submitted: dict[int, int] = field(default_factory=dict)  # generation -> order of its last write
-    unspecified: int = -1  # order of the last write that leaves the content open
 
     @property
     def open(self) -> bool:
-        return self.unspecified > (self.ack.order if self.ack else -1)
+        return self.unspecified > (self.ack.order if self.ack else 0)
 
-    def may_hold(self, generation: int) -> bool:
-        since = self.ack.order if self.ack else -1
-        return self.submitted.get(generation, -2) >= since
+    def may_hold(self, generation: int | None, ack: Ack) -> bool:
+        return generation in self.submitted and self.submitted[generation] >= ack.order
 
-    def ever_held(self, generation: int) -> bool:
+    def ever_held(self, generation: int | None) -> bool:
         return generation in self.submitted
 
 
@@ -157,18 +158,19 @@ class _Ledger:
         self._zeros = scene.starts_as_zeros(target)
         # What others write there by design is nobody's to judge.
         self._excluded = [
-            (one.io.offset, one.io.offset + one.io.length)
+            _touched(one.io.offset, one.io.offset + one.io.length)
             for one in scene.arm.bystanders
             if one.io is not None and one.io.target == target
         ]
         if any(isinstance(layer, FsLayer) and layer.on == target for layer in scene.arm.layers):
-            self._excluded.append((0, _END))
+            self._excluded.append(_touched(*_EVERYWHERE))
         # What commands wrote, of which the ledger knows nothing, with its place in the order.
-        self._holes: list[tuple[int, Range]] = []
+        self._holes: list[tuple[int, range]] = []
         self._found: list[Found] = []
         self._alien: list[Alien] = []
         self._stored: dict[int, int] = {}
-        self._waiting: list[int] = []  # steps of writes that no verification has followed yet
+        # Writes that no verification has followed yet, with the indices of their steps.
+        self._waiting: list[tuple[int, Write | Calls]] = []
         self._spaced: set[int] = set()  # blocks that the last verification found written
         self._promised: set[int] = set()  # blocks that have space by fallocate's word
         self._before: dict[int, frozenset[int]] = {}
@@ -183,11 +185,11 @@ class _Ledger:
                 self._before[taken.index] = frozenset(self._spaced | self._promised)
                 if taken.seen.submitter is not None:
                     self._write(step, taken.index, taken.seen.submitter)
-                    self._waiting.append(taken.index)
+                    self._waiting.append((taken.index, step))
             elif isinstance(step, Calls) and step.target == self._target:
                 self._before[taken.index] = frozenset(self._spaced)
                 self._calls(step, taken)
-                self._waiting.append(taken.index)
+                self._waiting.append((taken.index, step))
             elif isinstance(step, Verify) and step.target == self._target:
                 self._verify(taken)
             elif isinstance(step, RangeOp) and step.target == self._target:
@@ -215,80 +217,75 @@ class _Ledger:
         self._blocks, self._holes = origin._blocks, origin._holes
         self._excluded += origin._excluded
         self._spaced.clear()
+        self._promised.clear()
 
     # -- what is submitted ----------------------------------------------------------------------
 
     def _write(self, step: Write, index: int, submitter: Submitter) -> None:
         pending: list[tuple[Op, int]] = []
         acks: list[tuple[Op, int]] = []
-        acked_at: dict[int, int] = {}
-        last_failed = -1
-        for place, op in enumerate(submitter.ops):
+        told: set[int] = set()  # orders of what was acknowledged before a sync that failed
+        for op in submitter.ops:
             if op.kind == "write":
                 order = self._submit(op, vague=step.submit in UNSPECIFIED)
-                if step.submit in SYNCS_ITSELF and op.result > 0:
-                    acks.append((op, order))
-                    acked_at[order] = place
-                elif op.result > 0:
-                    pending.append((op, order))
+                (acks if step.submit in SYNCS_ITSELF else pending).append((op, order))
             elif op.kind == "sync":
-                covered = [one for one in pending if one[0].end_us <= op.start_us]
                 if op.result == 0:
-                    acks += covered
-                    acked_at.update({order: place for _, order in covered})
+                    acks += [one for one in pending if one[0].end_us <= op.start_us]
                 else:
-                    last_failed = place
+                    told.update(order for _, order in acks)
                 pending = [one for one in pending if one[0].end_us > op.start_us]
-        ended = submitter.ended
-        died = ended.signal is not None or ended.timed_out
+        died = _died(submitter)
         for op, order in acks:
             ack = Ack(
                 order=order,
                 generation=op.generation,
                 step=index,
                 by=ACKNOWLEDGED_BY[step.submit],
-                told=died or last_failed > acked_at[order],
+                told=died or order in told,
             )
-            for block in _whole(op.offset, op.offset + op.result):
-                self._acknowledge(block, ack)
-                self._spaced.add(block)
+            self._store(_whole(op.offset, op.offset + op.result), ack)
         self._unrecorded(step, submitter)
 
     def _calls(self, step: Calls, taken: Taken) -> None:
         """The calls of a script: every sync of the file speaks for what was written before it."""
         pending: list[tuple[Made, int]] = []
-        acks: list[tuple[Made, int, int, str]] = []
-        last_failed = -1
+        acks: list[tuple[Made, int, str]] = []
+        told: set[int] = set()  # as in ``_write``
         # Of a block device syncfs syncs the filesystem that its node is on.
         whole = {"syncfs"} if self._is_file() else set()
         for one in made(step, taken.seen.file_ops):
             do, result = one.call.do, one.op.result
+            syncs = one.syncs or do in whole
             if do in STORES:
                 offset, length = one.region(step)
-                op = Op("write", offset, length, step.generation, result, 0, 0)
+                times = one.op.start_us, one.op.end_us
+                op = Op("write", offset, length, step.generation, result, *times)
                 order = self._submit(op, vague=one.direct)
-                if one.durable and result > 0:
-                    acks.append((one, order, one.place, f"{one.call.do}() that syncs itself"))
-                elif result > 0:
+                if one.durable:
+                    acks.append((one, order, f"{do}() that syncs itself"))
+                else:
                     pending.append((one, order))
-            elif (one.syncs or do in whole) and result == 0:
-                acks += [(w, order, one.place, f"write() and {do}()") for w, order in pending]
+            elif syncs and result == 0:
+                acks += [(w, order, f"write() and {do}()") for w, order in pending]
                 pending = []
-            elif (one.syncs or do in whole or do == "sync_file_range") and result < 0:
-                last_failed = one.place
+            elif (syncs or do == "sync_file_range") and result < 0:
+                told.update(order for _, order, _ in acks)
                 pending = []
             elif one.forgets:
                 # The report may have gone with the inode, as the norm does not rule out.
                 pending = []
-        ended = taken.seen.submitter.ended if taken.seen.submitter else None
-        died = ended is not None and (ended.signal is not None or ended.timed_out)
-        for one, order, place, by in acks:
+        died = _died(taken.seen.submitter)
+        for one, order, by in acks:
             offset, _ = one.region(step)
-            told = died or last_failed > place
-            ack = Ack(order=order, generation=step.generation, step=taken.index, by=by, told=told)
-            for block in _whole(offset, offset + one.op.result):
-                self._acknowledge(block, ack)
-                self._spaced.add(block)
+            ack = Ack(
+                order=order,
+                generation=step.generation,
+                step=taken.index,
+                by=by,
+                told=died or order in told,
+            )
+            self._store(_whole(offset, offset + one.op.result), ack)
         if died:
             self._order += 1
             for block in _touched(step.offset, step.offset + step.length):
@@ -300,23 +297,24 @@ class _Ledger:
 
     def _submit(self, op: Op, *, vague: bool) -> int:
         self._order += 1
-        start, done, end = op.offset, op.offset + max(0, op.result), op.offset + op.length
+        start, done, end = op.offset, op.offset + op.result, op.offset + op.length
+        asked, begun, stored = _whole(start, end), _touched(start, done), _whole(start, done)
         for block in _touched(start, end):
-            first, last = block * BLOCK, (block + 1) * BLOCK
             kept = self._kept(block)
             kept.submitted[op.generation] = self._order
-            whole = start <= first and last <= done
-            torn = not (start <= first and last <= end)
             # A buffered write that came back short may have left a part of its last block.
-            torn = torn or first < done < last
-            if torn or (vague and not whole):
+            if block not in asked or (block not in stored and (vague or block in begun)):
                 kept.unspecified = self._order
         return self._order
 
+    def _store(self, blocks: range, ack: Ack) -> None:
+        for block in blocks:
+            self._acknowledge(block, ack)
+            self._spaced.add(block)
+
     def _acknowledge(self, block: int, ack: Ack) -> None:
         kept = self._blocks[block]
-        if kept.ack is None or kept.ack.order < ack.order:
-            kept.ack = ack
+        kept.ack = max(kept.ack or ack, ack, key=lambda one: one.order)
 
     def _unrecorded(self, step: Write, submitter: Submitter) -> None:
         """A submitter that did not end by itself may have had requests in flight, and fio may stop
@@ -324,7 +322,7 @@ class _Ledger:
         in a mapping, anything.
         """
         ended = submitter.ended
-        cut = ended.signal is not None or ended.timed_out or ended.exit_code is None
+        cut = _died(submitter) or ended.exit_code is None
         fio = step.submit in FIO
         failed = ended.exit_code != 0 or any(op.result < 0 for op in submitter.ops)
         if not cut and not (fio and failed):
@@ -348,7 +346,7 @@ class _Ledger:
 
     def _range(self, step: RangeOp, index: int, submitter: Submitter) -> None:
         """What a call on a range left, and what its sync makes of it."""
-        died = submitter.ended.signal is not None or submitter.ended.timed_out
+        died = _died(submitter)
         zeroed: list[tuple[Op, int]] = []
         at = step.offset
         for op in submitter.ops:
@@ -359,8 +357,8 @@ class _Ledger:
                     zeroed += [(op, self._order)] if step.op in ZEROES else []
                 elif op.result != -errno.EOPNOTSUPP:  # which leaves all as it was
                     self._erase(op.offset, at)
-            elif op.kind == "sync" and op.result == 0:
-                for done, order in zeroed:
+            elif op.kind == "sync":
+                for done, order in zeroed if op.result == 0 else ():
                     ack = Ack(
                         order=order,
                         generation=ZEROS,
@@ -370,6 +368,7 @@ class _Ledger:
                     )
                     for block in _touched(done.offset, done.offset + done.length):
                         self._acknowledge(block, ack)
+                zeroed = []
         if died:
             # A call may have been in flight.
             self._erase(at, step.offset + step.length)
@@ -396,9 +395,10 @@ class _Ledger:
     def _overwritten(self, start: int, end: int) -> None:
         """From here on a range may hold anything."""
         self._order += 1
-        self._holes.append((self._order, (start, end)))
+        touched = _touched(start, end)
+        self._holes.append((self._order, touched))
         for block, kept in self._blocks.items():
-            if start < (block + 1) * BLOCK and block * BLOCK < end:
+            if block in touched:
                 kept.unspecified = self._order
 
     def _erase(self, start: int, end: int) -> None:
@@ -410,37 +410,31 @@ class _Ledger:
     # -- what is read back ----------------------------------------------------------------------
 
     def _verify(self, taken: Taken) -> None:
-        written: dict[int, int] = {}
+        written: dict[int, int | None] = {}
+        known = sorted(self._blocks)
         for extent in taken.seen.extents:
             blocks = _whole(extent.offset, extent.offset + extent.length)
             if extent.content == "generation":
                 self._spaced.update(blocks)
-                written.update(dict.fromkeys(blocks, extent.generation or 0))
+                written.update(dict.fromkeys(blocks, extent.generation))
             elif extent.content == "zero":
                 self._spaced.difference_update([b for b in self._spaced if b in blocks])
-            for block in blocks if extent.content in _DATA else self._known(blocks):
+            # Of what nobody wrote only data is worth a look: devices are mostly empty.
+            among = slice(bisect_left(known, blocks.start), bisect_left(known, blocks.stop))
+            for block in blocks if extent.content in _DATA else known[among]:
                 self._look(taken.index, block, extent)
-        for index in self._waiting:
-            step = self._scene.taken[index].step
-            if isinstance(step, Write | Calls):
-                mine = _touched(step.offset, step.offset + step.length)
-                count = sum(written.get(block) == step.generation for block in mine)
-                self._stored[index] = count * BLOCK
+        for index, step in self._waiting:
+            mine = _touched(step.offset, step.offset + step.length)
+            count = sum(written.get(block) == step.generation for block in mine)
+            self._stored[index] = count * BLOCK
         self._waiting.clear()
 
-    def _known(self, blocks: range) -> list[int]:
-        """Those that were submitted. Of others only data is worth a look: devices are mostly empty."""
-        if len(blocks) <= len(self._blocks):
-            return [block for block in blocks if block in self._blocks]
-        return sorted(block for block in self._blocks if block in blocks)
-
     def _look(self, verify: int, block: int, extent: Extent) -> None:
-        at = block * BLOCK
-        if self._excluded and any(s < at + BLOCK and at < e for s, e in self._excluded):
+        if any(block in blocks for blocks in self._excluded):
             return
         kept = self._blocks.get(block)
         if kept is None:
-            if self._zeros and extent.content in _DATA and not self._in_hole(at):
+            if self._zeros and not self._hole_order(block):
                 self._add_alien(verify, block, extent)
             return
         if kept.open:
@@ -448,7 +442,7 @@ class _Ledger:
         if extent.content == "foreign":
             if self._zeros or kept.ack is not None:
                 self._add_alien(verify, block, extent)
-        elif extent.content == "generation" and not kept.ever_held(extent.generation or 0):
+        elif extent.content == "generation" and not kept.ever_held(extent.generation):
             self._add_alien(verify, block, extent)
         if kept.ack is not None:
             self._found.append(
@@ -456,26 +450,20 @@ class _Ledger:
                     verify=verify,
                     block=block,
                     ack=kept.ack,
-                    kind=_kind(kept, extent),
+                    kind=_kind(kept, kept.ack, extent),
                     errno=extent.errno,
                 )
             )
 
-    def _in_hole(self, at: int) -> bool:
-        return self._hole_order(at) >= 0
-
-    def _hole_order(self, at: int) -> int:
-        """The place of the last command that wrote the block at ``at``; -1 if none did."""
-        if not self._holes:
-            return -1
-        met = (order for order, (start, end) in self._holes if start < at + BLOCK and at < end)
-        return max(met, default=-1)
+    def _hole_order(self, block: int) -> int:
+        """The place of the last command that wrote a block; 0 if none did."""
+        return max((order for order, blocks in self._holes if block in blocks), default=0)
 
     def _kept(self, block: int) -> _Block:
         """A block's account. What a command left there before may be anything."""
         kept = self._blocks.get(block)
         if kept is None:
-            kept = self._blocks[block] = _Block(unspecified=self._hole_order(block * BLOCK))
+            kept = self._blocks[block] = _Block(unspecified=self._hole_order(block))
         return kept
 
     def _add_alien(self, verify: int, block: int, extent: Extent) -> None:
@@ -484,28 +472,34 @@ class _Ledger:
         )
 
 
-def _kind(kept: _Block, extent: Extent) -> Kind | None:
+def _kind(kept: _Block, ack: Ack, extent: Extent) -> Kind | None:
     match extent.content:
         case "generation":
-            generation = extent.generation or 0
-            if kept.may_hold(generation):
+            if kept.may_hold(extent.generation, ack):
                 return None
-            return "older" if kept.ever_held(generation) else "foreign"
+            return "older" if kept.ever_held(extent.generation) else "foreign"
         case "zero":
-            return None if kept.may_hold(ZEROS) else "zeros"
+            return None if kept.may_hold(ZEROS, ack) else "zeros"
         case "foreign":
             return "foreign"
         case _:
             return "unreadable"
 
 
+def _died(submitter: Submitter | None) -> bool:
+    """Whether a submitter did not end by itself, and so was not told what a sync would have."""
+    if submitter is None:
+        return False
+    return submitter.ended.signal is not None or submitter.ended.timed_out
+
+
 def _whole(start: int, end: int) -> range:
-    """The blocks that lie wholly within."""
-    return range(-(-start // BLOCK), max(-(-start // BLOCK), end // BLOCK))
+    """The blocks that lie wholly within: none if the end is before the start, as after an error."""
+    return range(-(-start // BLOCK), end // BLOCK)
 
 
 def _touched(start: int, end: int) -> range:
-    """The blocks that have a byte within."""
+    """The blocks that have a byte within; none likewise."""
     return range(start // BLOCK, -(-end // BLOCK) if end > start else start // BLOCK)
 
 
@@ -521,8 +515,8 @@ def written_by(step: Run, target: str) -> tuple[Range, ...]:
     if program(step.argv) == "dd":
         if f"of={placeholder}" not in step.argv:
             return ()
-        return _dd_range(dict(_operands(step.argv[1:])))
-    return ((0, _END),)
+        return _dd_range(dict(_operands(step.argv)))
+    return (_EVERYWHERE,)
 
 
 def _operands(words: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -534,19 +528,15 @@ def _operands(words: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 def _dd_range(operands: dict[str, str]) -> tuple[Range, ...]:
     try:
-        block = _size(operands.get("bs") or operands.get("obs") or "512")
-        start = _size(operands.get("seek", "0")) * block
+        block = parse_size(operands.get("bs") or operands.get("obs") or "512")
+        start = parse_size(operands.get("seek", "0")) * block
         count = operands.get("count")
         # count= counts input blocks, which bs= alone makes as large as output blocks.
         known = count is not None and "bs" in operands
-        end = start + _size(count or "0") * block if known else _END
+        end = start + parse_size(count or "0") * block if known else _END
     except ValueError:
-        return ((0, _END),)
+        return (_EVERYWHERE,)
     return ((start, end),) if end > start else ()
-
-
-def _size(text: str) -> int:
-    return parse_size(int(text) if text.isdigit() else text)
 
 
 # -- all layers of an arm -----------------------------------------------------------------------
