@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 
 from conformance.model import (
     Arm,
     ArmSeen,
     Calls,
     Command,
+    Ended,
     FileLayer,
     Files,
     Metadata,
@@ -36,6 +38,9 @@ from conformance.oracle.text import merge, op_line, signal_name
 KERNELS_OWN = frozenset({"panicked", "hung"})
 """Ways to lose a guest that are the kernel's doing, once the shortage is in force."""
 
+BY_COMMANDS = frozenset({"unmount", "mount", "check", "trim", "mkfs", "reattach", "remove_cgroup"})
+"""Steps that are commands, so that an answer without one is none."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
@@ -53,8 +58,7 @@ def unanswered(variant: Variant, observation: Observation) -> list[str]:
     seen = [arm.name for arm in observation.arms]
     if asked != seen:
         return [f"the arms seen are {seen}, and those asked for {asked}"]
-    pairs = zip(variant.arms, observation.arms, strict=True)
-    return [text for arm, one in pairs for text in _unanswered_arm(arm, one)]
+    return list(chain.from_iterable(map(_unanswered_arm, variant.arms, observation.arms)))
 
 
 def _unanswered_arm(arm: Arm, seen: ArmSeen) -> Iterator[str]:
@@ -68,10 +72,8 @@ def _unanswered_arm(arm: Arm, seen: ArmSeen) -> Iterator[str]:
     asked = [(step.name, step.verb) for step in arm.steps]
     taken = [(step.name, step.verb) for step in seen.steps]
     if taken != asked[: len(taken)]:
-        wrong = next(
-            (t for i, t in enumerate(taken) if i >= len(asked) or t != asked[i]), taken[-1]
-        )
-        yield f"{of}step {wrong[0]} ({wrong[1]}) is not the one that was asked for there"
+        name, verb = next(t for t, a in zip_longest(taken, asked) if t != a)
+        yield f"{of}step {name} ({verb}) is not the one that was asked for there"
     elif len(taken) < len(asked) and not _cut_short(seen):
         yield f"{of}{len(taken)} steps were seen of {len(asked)}, and nobody said why"
     if any(step.problem for step in seen.steps[:-1]):
@@ -91,28 +93,26 @@ def rig_reasons(scene: Scene) -> Iterator[Reason]:
         yield Reason(text=f"{of}{scene.seen.problem}", fatal=not scene.imposed)
     yield from _lost(scene)
     for taken in scene.taken:
-        if taken.seen.problem:
-            text = f"{of}step {taken.name}: {taken.seen.problem}"
-            yield Reason(text=text, fatal=taken.phase is Phase.BEFORE or not scene.imposed)
-            continue
-        unread = _reader_ended(taken)
-        if unread:
-            # The kernel kept the reader, not the rig: `bounded` tells of it.
-            yield Reason(text=f"{of}step {taken.name}: {unread}", fatal=taken.phase is Phase.BEFORE)
-            continue
-        yield from (
-            Reason(text=f"{of}step {taken.name}: {text}") for text in _incomplete(taken, scene)
-        )
-        if taken.must_work:
-            what = taken.step.role.value
-            yield from (
-                Reason(text=f"{of}{what} step {taken.name}: {text}")
-                for text in _not_working(taken, scene)
-            )
+        yield from _of_step(taken, scene)
     down = scene.seen.torn_down
     if down is not None and down.problem:
         yield Reason(text=f"{of}tear-down: {down.problem}", fatal=False)
     yield from _bystanders(scene)
+
+
+def _of_step(taken: Taken, scene: Scene) -> Iterator[Reason]:
+    of = f"arm {scene.name}: step {taken.name}: "
+    if taken.seen.problem:
+        # No step was taken after this one.
+        yield Reason(text=f"{of}{taken.seen.problem}", fatal=not scene.imposed)
+    elif unread := _reader_ended(taken):
+        # The kernel kept the reader, not the rig: `bounded` tells of it.
+        yield Reason(text=f"{of}{unread}", fatal=taken.phase is Phase.BEFORE)
+    else:
+        yield from (Reason(text=f"{of}{text}") for text in _incomplete(taken, scene))
+        if taken.must_work:
+            of = f"arm {scene.name}: {taken.step.role.value} step {taken.name}: "
+            yield from (Reason(text=f"{of}{text}") for text in _not_working(taken, scene))
 
 
 def _reader_ended(taken: Taken) -> str:
@@ -177,11 +177,8 @@ def _incomplete(taken: Taken, scene: Scene) -> Iterator[str]:
             yield "a file was classified twice"
         case _:
             pass
-    commands = taken.step.verb in (
-        *("unmount", "mount", "check", "trim", "mkfs", "reattach", "remove_cgroup"),
-    )
     detached = isinstance(taken.step, Write) and taken.step.detach is not None
-    if (commands or detached) and not taken.seen.commands:
+    if (taken.step.verb in BY_COMMANDS or detached) and not taken.seen.commands:
         yield "no command was seen"
 
 
@@ -307,28 +304,30 @@ def _not_working(taken: Taken, scene: Scene) -> Iterator[str]:
     """What failed in a step that has to work: nothing was short yet, or it is the rig's own."""
     submitter = taken.seen.submitter
     if submitter is not None:
-        ended = submitter.ended
-        if ended.timed_out:
-            yield "it ran over its limit"
-        elif ended.signal is not None:
-            yield f"its process was ended by {signal_name(ended.signal)}"
-        elif ended.exit_code:
-            yield f"its process ended with status {ended.exit_code}"
+        yield from _bad_end(submitter.ended)
     failed = failed_ops(taken, scene)
     if failed:
-        yield f"{op_line(failed[0])}"
+        yield op_line(failed[0])
     if submitter is not None and not failed and _short(submitter):
         yield "a write was short"
     bad = [op for op in taken.seen.file_ops if op.result < 0]
     if bad:
         yield f"{bad[0].kind} {bad[0].path} failed"
-    yield from (
-        f"{program(one.argv)} failed: {one.output[-200:].strip() or one.ended.exit_code}"
-        for one in failed_commands(taken.seen.commands)
-    )
+    for one in failed_commands(taken.seen.commands):
+        said = one.output[-200:].strip() or ", ".join(_bad_end(one.ended))
+        yield f"{program(one.argv)} failed: {said}"
     wrong = [one for one in taken.seen.files if one.state != "whole"]
     if wrong:
         yield f"file {wrong[0].path} is {wrong[0].state}"
+
+
+def _bad_end(ended: Ended) -> Iterator[str]:
+    if ended.timed_out:
+        yield "it ran over its limit"
+    elif ended.signal is not None:
+        yield f"its process was ended by {signal_name(ended.signal)}"
+    elif ended.exit_code:
+        yield f"its process ended with status {ended.exit_code}"
 
 
 def failed_commands(commands: Iterable[Command]) -> tuple[Command, ...]:

@@ -35,9 +35,9 @@ class Made:
     place: int
     call: Call
     op: FileOp
-    direct: bool = False  # on a descriptor under O_DIRECT
-    durable: bool = False  # a write that syncs itself
-    forgets: bool = False  # an eviction while nobody has the file open: its inode may go
+    direct: bool  # a write on a descriptor under O_DIRECT
+    durable: bool  # a write that syncs itself
+    forgets: bool  # an eviction while nobody has the file open: its inode may go
 
     @property
     def syncs(self) -> bool:
@@ -58,7 +58,7 @@ def made(step: Calls, ops: tuple[FileOp, ...]) -> tuple[Made, ...]:
     for place, (call, op) in enumerate(zip(step.script, ops, strict=False)):
         if call.do == "open" and op.result >= 0:
             flags[call.fd] = call.how
-        elif call.do in GIVES_ANOTHER:
+        elif call.do in GIVES_ANOTHER and op.result >= 0:
             flags[call.to] = flags.get(call.fd, ())
         mine = flags.get(call.fd, ())
         if call.do == "close":
@@ -83,11 +83,13 @@ def shut_down(step: Calls, ops: tuple[FileOp, ...]) -> bool:
 
 def untold(step: Calls, ops: tuple[FileOp, ...]) -> bool:
     """Whether a script leaves writes in the page cache whose fate nobody was told."""
-    cached = [m for m in made(step, ops) if m.call.do in STORES and not m.direct]
-    if not cached:
-        return False
-    asked = [m.place for m in made(step, ops) if m.call.do in TELLS_OF_FILE]
-    return not cached[-1].durable and max(asked, default=-1) < cached[-1].place
+    waiting = False
+    for one in made(step, ops):
+        if one.call.do in STORES:
+            waiting = waiting or not (one.direct or one.durable)
+        elif one.call.do in TELLS_OF_FILE:
+            waiting = False
+    return waiting
 
 
 def lost_writes(scene: Scene, taken: Taken) -> frozenset[int]:
@@ -107,23 +109,25 @@ def lost_writes(scene: Scene, taken: Taken) -> frozenset[int]:
         if one.call.do not in STORES:
             continue
         offset, length = one.region(step)
-        length = one.op.result if one.op.result > 0 else length
-        blocks = range(offset // BLOCK, (offset + length) // BLOCK)
-        if any(block not in found for block in blocks):
+        length = one.op.result if one.op.result >= 0 else length
+        if any(all(block not in kept for kept in found) for block in _blocks(offset, length)):
             lost.add(one.place)
     return frozenset(lost)
 
 
-def _found(scene: Scene, taken: Taken, step: Calls) -> set[int] | None:
+def _blocks(offset: int, length: int) -> range:
+    return range(offset // BLOCK, (offset + length) // BLOCK)
+
+
+def _found(scene: Scene, taken: Taken, step: Calls) -> list[range] | None:
     """The blocks that hold the step's generation at the next verification of its target."""
-    for later in scene.taken[taken.index + 1 :]:
+    for later in scene.taken[taken.index :]:
         if isinstance(later.step, Verify) and later.step.target == step.target:
-            return {
-                block
+            return [
+                _blocks(extent.offset, extent.length)
                 for extent in later.seen.extents
                 if extent.content == "generation" and extent.generation == step.generation
-                for block in range(extent.offset // BLOCK, (extent.offset + extent.length) // BLOCK)
-            }
+            ]
     return None
 
 
@@ -146,18 +150,22 @@ class _Account:
 
     cursors: dict[int, _Cursor] = field(default_factory=dict)
     unseen: bool = False  # there is an error that nobody was told of
-    forgotten: bool = False  # and it may have gone with the inode
+    perhaps: bool = False  # there may be one: if it was recorded, and has not gone with the inode
 
     def opened(self, description: int) -> None:
-        self.cursors[description] = _Cursor(
-            late=self.unseen and not self.forgotten, allowed=self.unseen and self.forgotten
-        )
+        self.cursors[description] = _Cursor(late=self.unseen, allowed=self.perhaps)
+
+    def forgotten(self) -> None:
+        self.unseen, self.perhaps = False, self.unseen or self.perhaps
+
+    def reported(self) -> None:
+        self.unseen = self.perhaps = False
 
     def recorded(self, *, certain: bool) -> None:
         for cursor in self.cursors.values():
             cursor.due = cursor.due or certain
             cursor.allowed = cursor.allowed or not certain
-        self.unseen, self.forgotten = True, not certain
+        self.unseen, self.perhaps = certain, not certain
 
     def asked(self, description: int, *, error: bool, weak: bool = False) -> Wrong | None:
         """A call that reports from this account: what is wrong with its answer. After a ``weak``
@@ -168,7 +176,7 @@ class _Account:
             expected = cursor.due or cursor.late or cursor.allowed
             told_before = cursor.told
             self.cursors[description] = _Cursor(told=True)
-            self.unseen = False
+            self.reported()
             return None if expected else "told-again" if told_before else "told-stranger"
         if cursor.due or cursor.late:
             owed: Wrong = "not-told" if cursor.due else "late-opener-not-told"
@@ -195,10 +203,9 @@ class _Owed:
         # A filesystem that has shut itself down answers every call with an error, and a write to it
         # may have failed before anything was recorded.
         self._down = shut_down(step, ops)
-        self._names: dict[str, int] = {}
+        self._names: dict[str, int] = {}  # of descriptors: where their description was opened
         self._file = _Account()
         self._whole = _Account()
-        self._next = 0
 
     def play(self) -> Iterator[Misreport]:
         for one in self._made:
@@ -210,15 +217,17 @@ class _Owed:
         call, worked = one.call, one.op.result >= 0
         if call.do == "open":
             if worked:
-                self._opened(call.fd)
+                self._names[call.fd] = one.place
+                self._file.opened(one.place)
+                self._whole.opened(one.place)
         elif one.forgets:
-            self._file.forgotten = True
+            self._file.forgotten()
         elif call.fd in self._names:
             description = self._names[call.fd]
             if call.do in GIVES_ANOTHER and worked:
                 self._names[call.to] = description
             elif call.do == "close":
-                self._closed(call.fd)
+                del self._names[call.fd]
             elif call.do in STORES:
                 self._stored(one, description)
             elif call.do in TELLS_OF_FILE:
@@ -227,18 +236,6 @@ class _Owed:
             elif call.do == "syncfs":
                 return self._whole.asked(description, error=not worked)
         return None
-
-    def _opened(self, name: str) -> None:
-        self._names[name] = self._next
-        self._file.opened(self._next)
-        self._whole.opened(self._next)
-        self._next += 1
-
-    def _closed(self, name: str) -> None:
-        description = self._names.pop(name)
-        if description not in self._names.values():
-            del self._file.cursors[description]
-            del self._whole.cursors[description]
 
     def _stored(self, one: Made, description: int) -> None:
         failed = one.op.result < 0
@@ -250,7 +247,7 @@ class _Owed:
             # It syncs the file by its own descriptor, and this was its report.
             mine = self._file.cursors[description]
             self._file.cursors[description] = _Cursor(told=True, allowed=mine.allowed)
-            self._file.unseen = False
+            self._file.reported()
 
 
 def misreports(scene: Scene, taken: Taken) -> tuple[Misreport, ...]:
