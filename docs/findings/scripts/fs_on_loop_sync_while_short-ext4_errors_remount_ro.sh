@@ -1,27 +1,28 @@
 #!/bin/sh
-# fs_on_loop_fsynced_files_modes[ext4_data_journal]
-# What fsync acknowledged on a device that ran short is there in every mode of the filesystem
+# fs_on_loop_sync_while_short[ext4_errors_remount_ro]
+# What fsync acknowledged outlasts somebody's sync(1) while the device under it is short
 #
 # fsync(2), DESCRIPTION, RETURN VALUE
-# linux:Documentation/admin-guide/ext4.rst, errors=, data=, data_err=
-# linux:Documentation/admin-guide/xfs.rst, Error handling
+# sync(2), DESCRIPTION: "causes all pending modifications to filesystem metadata and cached file
+# data"
+# lkml:20200505062946.GH2005@dread.disaster.area: "those errors have to be handled correctly by
+# whatever is submitting the IO"
 #
-# ┌───────────────────────────────────────────────────────────────────────────┐
-# │ fs: a filesystem, type ext4, mount options errors=remount-ro,data=journal │
-# ├───────────────────────────────────────────────────────────────────────────┤
-# │ device: a loop device                                                     │
-# ├───────────────────────────────────────────────────────────────────────────┤
-# │ image: a file, size 128M                                                  │
-# ├───────────────────────────────────────────────────────────────────────────┤
-# │ back: a tmpfs, size 256M                                                  │  ◄ hog (leave 6300K)
-# └───────────────────────────────────────────────────────────────────────────┘
+# ┌──────────────────────────────────────────────────────────────┐
+# │ fs: a filesystem, type ext4, mount options errors=remount-ro │
+# ├──────────────────────────────────────────────────────────────┤
+# │ device: a loop device                                        │
+# ├──────────────────────────────────────────────────────────────┤
+# │ image: a file, size 128M                                     │
+# ├──────────────────────────────────────────────────────────────┤
+# │ back: a tmpfs, size 256M                                     │  ◄ hog (leave 6300K)
+# └──────────────────────────────────────────────────────────────┘
 #
 # Judged: no_oom_kill, submitter_survives, bystanders_unharmed, acknowledged_readable, bounded,
 # reusable, filesystem_consistent, kernel_sound.
 # Not judged by this script: no_foreign_data, nothing_leaked.
-# FAIL was seen on 5.10.0-46-cloud-amd64.
-# PASS was seen on 6.1.0-56-cloud-amd64, 6.12.117+deb13-cloud-amd64, 7.2.13+deb14-cloud-amd64,
-# 7.3-cloud-amd64, 7.3.4+deb13-cloud-amd64.
+# FAIL was seen on 5.10.0-46-cloud-amd64, 6.1.0-57-cloud-amd64, 6.12.118+deb13-cloud-amd64.
+# PASS was seen on 7.2.13+deb14-cloud-amd64, 7.3.4+deb13-cloud-amd64, 7.3-cloud-amd64.
 #
 # Run it as root in a throwaway virtual machine. It ends with PASS (exit status 0), FAIL (1), or
 # says why it cannot tell (77).
@@ -67,6 +68,24 @@ oom() {
     elif [ "$2" = 124 ]; then
         deviates bounded "$1: did not end within $limit s"
     fi
+}
+
+# run STEP ROLE CGROUP COMMAND...
+run() {
+    step "$1"
+    role=$2 cgroup=$3
+    shift 3
+    status=0
+    within "$cgroup" "$@" >"$work/said" 2>&1 || status=$?
+    sed 's/^/  /' "$work/said"
+    oom "$current" "$status"
+    case $role:$status in
+    control:0 | provoke:0 | provoke:137) ;;
+    control:*) unable "the control failed without any shortage" ;;
+    provoke:*) arrived=yes ;;
+    recover:[1-9]*) deviates reusable "$current: failed after the relief (status $status)" ;;
+    esac
+    if [ "$role" = provoke ]; then gauge; fi
 }
 
 # attach DEVICE FILE DIRECT_IO CGROUP
@@ -251,7 +270,7 @@ trap 'exit 77' INT TERM
 modprobe -q loop || [ -d /sys/module/loop ] || unable 'no module loop'
 modprobe -q ext4
 grep -qw ext4 /proc/filesystems || unable 'no filesystem ext4'
-need dmesg timeout cmp fallocate losetup mkfs.ext4 e2fsck
+need dmesg timeout cmp fallocate losetup mkfs.ext4 sync e2fsck
 
 # -- the rig
 BACK=$work/back && mkdir "$BACK"
@@ -264,21 +283,18 @@ attach "$DEVICE" "$IMAGE" off '' || unable "losetup failed"
 FS=$work/fs && mkdir "$FS"
 mkfs.ext4 -q -F -m 0 -E nodiscard,lazy_itable_init=1 "$DEVICE" >/dev/null || unable "mkfs.ext4 failed"
 mount_fs() {
-    within '' mount -t ext4 -o noinit_itable,errors=remount-ro,data=journal "$DEVICE" "$FS"
+    within '' mount -t ext4 -o noinit_itable,errors=remount-ro "$DEVICE" "$FS"
 }
 mount_fs || unable 'it cannot be mounted'
 bystander outsider ''
 
 # -- the steps
-files control control "$FS" control 512000 1 '' fsync ''
+files control control "$FS" control 2048000 1 '' fsync ''
 verify_files control_read "$FS"
 step impose
 hog "$BACK" 6451200
-files fill provoke "$FS" fill 512000 40 '' fsync ''
-verify_files read_short "$FS"
-limit=120
-files more reuse "$FS" more 16384 4 '' fsync ''
-limit=240
+files fill provoke "$FS" fill 2048000 40 '' fsync ''
+run whole_sync reuse '' sync
 filesystem unmount_short short umount "$FS"
 step relieve
 rm "$BACK/hog"
@@ -288,6 +304,6 @@ filesystem unmount_relieved relieved umount "$FS"
 filesystem check relieved e2fsck -fn "$DEVICE"
 filesystem mount_again relieved mount_fs
 verify_files read_relieved "$FS"
-files again recover "$FS" again 512000 2 '' fsync ''
+files again recover "$FS" again 2048000 2 '' fsync ''
 verify_files read_again "$FS"
 finish
