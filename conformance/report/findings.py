@@ -30,9 +30,12 @@ def roll_up(statuses: Iterable[Status]) -> Status | None:
 
 
 def kernels_of(verdicts: Iterable[Verdict]) -> tuple[tuple[str, str], ...]:
-    """(name, release) of each kernel, oldest release first."""
-    seen = {verdict.kernel: verdict.release for verdict in verdicts}
-    return tuple(sorted(seen.items(), key=lambda item: _release_key(item[1])))
+    """(name, release) of each kernel, oldest release first; of one that was updated, all its releases."""
+    seen: dict[str, set[str]] = {}
+    for verdict in verdicts:
+        seen.setdefault(verdict.kernel, set()).add(verdict.release)
+    named = [(name, " and ".join(sorted(releases))) for name, releases in seen.items()]
+    return tuple(sorted(named, key=lambda item: _release_key(item[1])))
 
 
 def families_table(verdicts: Sequence[Verdict], family: Mapping[str, str]) -> str:

@@ -50,6 +50,11 @@ def test_kernels_stand_by_age_of_release_not_by_name() -> None:
     assert [name for name, _ in kernels_of(some)] == ["y", "x"]
 
 
+def test_a_kernel_that_was_updated_between_two_cases_has_both_releases() -> None:
+    some = [verdict(case, "x", f"6.1.0-{n}", Status.PASS) for case, n in (("a", 57), ("b", 56))]
+    assert kernels_of(some) == (("x", "6.1.0-56 and 6.1.0-57"),)
+
+
 def test_a_failed_claim_fails_though_another_case_passed() -> None:
     some = [
         verdict("a", *NEW, Status.FAIL, finding(Level.MUST, "S1")),
