@@ -249,7 +249,7 @@ RESTS: dict[str, tuple[Story, tuple[Clause, ...], Status, tuple[str, ...]]] = {
         run(after=(mount(Role.SETUP),)),
         OF_FILES,
         BROKEN,
-        ("arm main: setup step mount: mount failed: 32",),
+        ("arm main: setup step mount: mount failed: its process ended with status 32",),
     ),
     "nothing rests on the step": (run(after=(UNMOUNT,)), (), PASS, ()),
     "the shortage lasts": (run(mount(Role.OBSERVE)), OF_FILES, PASS, ()),
