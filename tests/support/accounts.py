@@ -17,11 +17,9 @@ from conformance.model import (
     Arm,
     ArmSeen,
     Bystander,
-    Calls,
     DiskLayer,
     Ended,
     FileLayer,
-    FileOp,
     LoopLayer,
     NoShortage,
     Op,
@@ -36,7 +34,13 @@ from conformance.model import (
 )
 from conformance.oracle.account import Account, accounts
 from conformance.oracle.scene import Phase, Scene, Taken
-from tests.support.builders import PID, Act, closed, synced
+from tests.support.builders import (
+    PID,
+    Act,
+    calls,
+    closed,
+    synced,
+)
 
 LAYERS: Final[tuple[AnyLayer, ...]] = (
     TmpfsLayer(name="back", layer="tmpfs", size=64 << 20),
@@ -142,23 +146,13 @@ def called(
 ) -> Act:
     """A script on some blocks, and what its calls returned; the rest of them were not made."""
     first, last = blocks
-    step = Calls.model_validate(
-        {
-            "as": name,
-            "role": Role.PROVOKE,
-            "verb": "calls",
-            "offset": first * BLOCK,
-            "length": (last - first) * BLOCK,
-            "generation": generation,
-            "script": script,
-        }
-    )
-    ops = tuple(
-        FileOp(one.do, one.fd, 1, 0, result, at * 10, at * 10 + 5)
-        for at, (one, result) in enumerate(zip(step.script, results, strict=False))
-    )
-    how = Ended(**(ended or {"exit_code": 0}))
-    return Act(
-        step=step,
-        seen={"file_ops": ops, "submitter": Submitter(pid=PID, cgroup="", ended=how)},
+    return calls(
+        name,
+        Role.PROVOKE,
+        script,
+        results,
+        first=first,
+        count=last - first,
+        generation=generation,
+        **ended,
     )

@@ -26,12 +26,14 @@ from conformance.model import (
     Built,
     Bystander,
     BystanderState,
+    Calls,
     Clause,
     Command,
     Ended,
     Expect,
     Extent,
     FileLayer,
+    FileOp,
     Impose,
     KernelLine,
     Level,
@@ -59,6 +61,7 @@ from conformance.model import (
     Where,
     Write,
 )
+from conformance.model.calls import STORES
 from conformance.oracle import judge
 
 BLOCKS: Final = 16
@@ -171,6 +174,47 @@ def write(
         tool="ledger",
     )
     return Act(step=step, seen={"submitter": submitter})
+
+
+def calls(
+    name: str,
+    role: Role,
+    script: str,
+    results: Sequence[int],
+    *,
+    first: int = 0,
+    count: int = 2,
+    generation: int,
+    **ended: Any,
+) -> Act:
+    """A script on some blocks, and what its calls returned; what is more is the file beside. Where it did
+    not end by itself, the rest of the calls may not have been made.
+    """
+    step = Calls.model_validate(
+        {
+            "as": name,
+            "role": role,
+            "verb": "calls",
+            "offset": first * BLOCK,
+            "length": count * BLOCK,
+            "generation": generation,
+            "script": script,
+        }
+    )
+    lengths = [count * BLOCK if call.do in STORES else 0 for call in step.script]
+    names: list[tuple[str, str]] = [(call.do, call.fd) for call in step.script]
+    if len(results) > len(names):
+        names.append(("create", ""))
+        lengths.append(0)
+    ops = tuple(
+        FileOp(do, fd, 1, length, result, at * 10, at * 10 + 5)
+        for at, ((do, fd), length, result) in enumerate(
+            zip(names, lengths, results, strict=not ended)
+        )
+    )
+    how = Ended(**(ended or {"exit_code": 0}))
+    submitter = Submitter(pid=PID, cgroup="", ended=how, tool="calls")
+    return Act(step=step, seen={"file_ops": ops, "submitter": submitter})
 
 
 def read(name: str, content: str, role: Role = Role.OBSERVE, *, first: int = 0) -> Act:

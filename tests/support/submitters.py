@@ -10,7 +10,6 @@ from typing import Any
 
 from conformance.model import (
     BLOCK,
-    Calls,
     Ended,
     FileOp,
     Files,
@@ -19,13 +18,16 @@ from conformance.model import (
     Submit,
     Submitter,
 )
-from conformance.oracle.trial import Trial, trial
-from tests.support.builders import PID, Act, Story, closed, stored, synced, write, wrote
-
-
-def judged(story: Story) -> Trial:
-    """What the clauses judge."""
-    return trial(story.variant, story.observation)
+from tests.support.builders import (
+    PID,
+    Act,
+    calls,
+    closed,
+    stored,
+    synced,
+    write,
+    wrote,
+)
 
 
 def wrote_all(*ops: Op, submit: Submit = Submit.DIRECT, **ended: Any) -> Act:
@@ -73,16 +75,16 @@ def files(name: str, *results: int, target: str = "fs", cgroup: str = "") -> Act
 
 def script(name: str, result: int, exit_code: int = 0) -> Act:
     """A script of calls, which is in no cgroup of its own, and whose fsync gave something."""
-    step = Calls.model_validate(
-        {"as": name, "role": "provoke", "verb": "calls", "length": BLOCK, "generation": 2}
-        | {"script": "open a; write a; fsync a"}
+    results = (0, BLOCK, result)
+    return calls(
+        name,
+        Role.PROVOKE,
+        "open a; write a; fsync a",
+        results,
+        count=1,
+        generation=2,
+        exit_code=exit_code,
     )
-    ops = tuple(
-        FileOp(call.do, call.fd, 1, 0, code, 10, 15)
-        for call, code in zip(step.script, (0, BLOCK, result), strict=True)
-    )
-    submitter = Submitter(pid=PID, cgroup="", ended=Ended(exit_code=exit_code))
-    return Act(step=step, seen={"submitter": submitter, "file_ops": ops})
 
 
 def unseen(act: Act) -> Act:

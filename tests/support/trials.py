@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from conformance.model import BLOCK, Calls, Clause, Ended, FileOp, Finding, Role, Submitter
+from conformance.model import Clause, Finding
 from conformance.oracle.clauses import CLAUSES
 from conformance.oracle.trial import Trial, trial
-from tests.support.builders import PID, Act, Story
+from tests.support.builders import Story
 
 
 def joined(main: Story, **others: Story) -> Trial:
@@ -26,23 +24,3 @@ def joined(main: Story, **others: Story) -> Trial:
 def found(clause: Clause, main: Story, **others: Story) -> list[Finding]:
     """What one clause says of some arms."""
     return list(CLAUSES[clause](joined(main, **others)))
-
-
-def called(name: str, role: Role, script: str, results: Sequence[int]) -> Act:
-    """A script of system calls on the first two blocks, and what each call returned."""
-    step = Calls.model_validate(
-        {
-            "as": name,
-            "role": role,
-            "verb": "calls",
-            "length": 2 * BLOCK,
-            "generation": 3,
-            "script": script,
-        }
-    )
-    ops = tuple(
-        FileOp(call.do, call.fd, 1, 2 * BLOCK if call.do == "write" else 0, result, at, at)
-        for at, (call, result) in enumerate(zip(step.script, results, strict=True))
-    )
-    submitter = Submitter(pid=PID, cgroup="", ended=Ended(exit_code=0), tool="calls")
-    return Act(step=step, seen={"file_ops": ops, "submitter": submitter})

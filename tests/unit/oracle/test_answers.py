@@ -48,7 +48,8 @@ from tests.support.builders import (
     write,
     wrote,
 )
-from tests.support.submitters import files, judged, refused, script, unseen, wrote_all
+from tests.support.submitters import files, refused, script, unseen, wrote_all
+from tests.support.trials import joined
 
 MIB = 1 << 20
 EPERM = -errno.EPERM
@@ -58,7 +59,7 @@ Clause = Callable[[Trial], Iterator[Finding]]
 
 
 def found(clause: Clause, *acts: Act) -> list[Finding]:
-    return list(clause(judged(Story(acts=acts, shortage=FULL))))
+    return list(clause(joined(Story(acts=acts, shortage=FULL))))
 
 
 # -- errno_precise ----------------------------------------------------------------------------------
@@ -196,8 +197,8 @@ def storing(blocks: int, *calls: Op, role: Role = Role.PROVOKE) -> Story:
 
 
 def test_what_was_stored_without_an_error_is_taken_too() -> None:
-    assert list(limit_enforced(judged(storing(MOST_STORED, synced())))) == []
-    (finding,) = limit_enforced(judged(storing(MOST_STORED + 1, synced())))
+    assert list(limit_enforced(joined(storing(MOST_STORED, synced())))) == []
+    (finding,) = limit_enforced(joined(storing(MOST_STORED + 1, synced())))
     assert finding.observed == (
         "1040 KiB were stored by fill without an error, against the limit of 4 KiB"
     )
@@ -205,7 +206,7 @@ def test_what_was_stored_without_an_error_is_taken_too() -> None:
 
 
 def test_what_was_stored_before_an_error_is_the_gauge_s_to_judge() -> None:
-    assert list(limit_enforced(judged(storing(MOST_STORED + 1, synced(EIO))))) == []
+    assert list(limit_enforced(joined(storing(MOST_STORED + 1, synced(EIO))))) == []
 
 
 def test_each_layer_s_account_is_asked_for_its_own_steps() -> None:
@@ -214,7 +215,7 @@ def test_each_layer_s_account_is_asked_for_its_own_steps() -> None:
     below = read("below", "..")
     step = below.step.model_copy(update={"target": "image"})
     both = story.with_(acts=(*story.acts, replace(below, step=step)))
-    assert [finding.step for finding in limit_enforced(judged(both))] == ["fill"]
+    assert [finding.step for finding in limit_enforced(joined(both))] == ["fill"]
 
 
 # -- what a submitter was told ----------------------------------------------------------------------

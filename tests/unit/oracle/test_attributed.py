@@ -37,7 +37,8 @@ from tests.support.builders import (
     synced,
     write,
 )
-from tests.support.submitters import files, judged, refused, script, unseen, wrote_all
+from tests.support.submitters import files, refused, script, unseen, wrote_all
+from tests.support.trials import joined
 
 EPERM = -errno.EPERM
 MIB = 1 << 20
@@ -50,7 +51,7 @@ NOBODY_S = "no error for a submitter whose cgroup is not at its limit"
 
 def errors(*acts: Act, bystanders: tuple[Bystander, ...] = ()) -> list[Finding]:
     story = Story(acts=(imposed(), *acts), shortage=LIMIT, bystanders=bystanders)
-    return list(attributed(judged(story)))
+    return list(attributed(joined(story)))
 
 
 def test_an_error_of_who_has_space_is_another_s() -> None:

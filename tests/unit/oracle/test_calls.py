@@ -14,21 +14,25 @@ import pytest
 from conformance.model import (
     BLOCK,
     AnyLayer,
-    Calls,
     Clause,
     Ended,
     FileLayer,
-    FileOp,
     FsLayer,
     Level,
     Role,
     Status,
-    Submitter,
     Variant,
     Verdict,
 )
-from conformance.model.calls import STORES
-from tests.support.builders import PID, Act, Story, imposed, read, relieved, told
+from tests.support.builders import (
+    Act,
+    Story,
+    calls,
+    imposed,
+    read,
+    relieved,
+    told,
+)
 
 E = -errno.EIO
 RO = -errno.EROFS
@@ -38,34 +42,6 @@ W = 2 * BLOCK
 LOST = ".."
 MUST, SHOULD = "must", "should"
 REPORTED = "reported_once"
-
-
-def calls(
-    name: str, role: Role, script: str, results: Sequence[int], *, first: int, generation: int
-) -> Act:
-    """A script on two blocks, and what its calls returned; what is more is the file beside."""
-    step = Calls.model_validate(
-        {
-            "as": name,
-            "role": role,
-            "verb": "calls",
-            "offset": first * BLOCK,
-            "length": W,
-            "generation": generation,
-            "script": script,
-        }
-    )
-    lengths = [W if call.do in STORES else 0 for call in step.script]
-    names: list[tuple[str, str]] = [(call.do, call.fd) for call in step.script]
-    if len(results) > len(names):
-        names.append(("create", ""))
-        lengths.append(0)
-    ops = tuple(
-        FileOp(do, fd, 1, length, result, at * 10, at * 10 + 5)
-        for at, ((do, fd), length, result) in enumerate(zip(names, lengths, results, strict=True))
-    )
-    submitter = Submitter(pid=PID, cgroup="", ended=Ended(exit_code=0), tool="calls")
-    return Act(step=step, seen={"file_ops": ops, "submitter": submitter})
 
 
 def after(

@@ -29,8 +29,7 @@ from conformance.model import (
     Trim,
 )
 from conformance.model.shortages import ThinData
-from conformance.oracle.clauses.usage import reusable
-from conformance.oracle.trial import trial
+from tests.support import trials
 from tests.support.builders import (
     EIO,
     ENOSPC,
@@ -60,7 +59,7 @@ def found(*acts: Act, shortage: AnyShortage | None = None) -> list[Finding]:
     tale = Story(acts=acts)
     if shortage is not None:
         tale = tale.with_(shortage=shortage)
-    return list(reusable(trial(tale.variant, tale.observation)))
+    return trials.found(Clause.REUSABLE, tale)
 
 
 def told(*acts: Act, shortage: AnyShortage | None = None) -> list[tuple[str, str]]:

@@ -33,6 +33,7 @@ from tests.support.builders import (
     ENOSPC,
     Act,
     Story,
+    calls,
     closed,
     imposed,
     log,
@@ -46,7 +47,6 @@ from tests.support.builders import (
     write,
     wrote,
 )
-from tests.support.trials import called
 
 BROKEN, FAIL, PASS, RECORDED = Status.BROKEN, Status.FAIL, Status.PASS, Status.RECORDED
 CONTROL, CONTROL_READ = story().act("control"), story().act("control_read")
@@ -151,7 +151,7 @@ def test_deviations_are_told_before_recommendations_each_in_the_norm_s_order() -
 
 
 def test_nobody_is_owed_a_report_where_nothing_was_lost() -> None:
-    script = called("lose", Role.PROVOKE, "open a; write a; fsync a", [0, 8192, 0])
+    script = calls("lose", Role.PROVOKE, "open a; write a; fsync a", [0, 8192, 0], generation=3)
     tale = Story(acts=(CONTROL, imposed(), script, read("look", "33............11"), relieved()))
     nothing = "arm main: lose lost nothing, so that nobody was owed a report"
     assert ended(tale.with_(clauses=(Clause.REPORTED_ONCE,)).verdict) == (BROKEN, (nothing,))
@@ -268,14 +268,14 @@ def test_a_step_fails_and(name: str) -> None:
 def test_a_survey_notes_the_calls_of_the_shortage_and_what_each_clause_says() -> None:
     acts = (
         CONTROL,
-        called("early", Role.CONTROL, "open a; write a; fsync a", [0, 8192, 0]),
+        calls("early", Role.CONTROL, "open a; write a; fsync a", [0, 8192, 0], generation=3),
         imposed(),
         FILL,
-        called("lose", Role.PROVOKE, "open a; write a; fsync a", [0, ENOSPC, EIO]).watching(
-            kernel_log=log("BUG: scheduling while atomic")
-        ),
+        calls(
+            "lose", Role.PROVOKE, "open a; write a; fsync a", [0, ENOSPC, EIO], generation=3
+        ).watching(kernel_log=log("BUG: scheduling while atomic")),
         relieved(),
-        called("late", Role.RECOVER, "open a; write a; fsync a", [0, 8192, 0]),
+        calls("late", Role.RECOVER, "open a; write a; fsync a", [0, 8192, 0], generation=3),
     )
     tale = Story(acts=acts, clauses=())
     verdict = tale.with_(level=Level.SURVEY).verdict

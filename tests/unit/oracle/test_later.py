@@ -23,6 +23,7 @@ from conformance.model import (
 )
 from conformance.oracle.later import excused, leftover, may_be_told_late
 from conformance.oracle.scene import Scene
+from tests.support import builders
 from tests.support.builders import (
     EIO,
     PID,
@@ -37,7 +38,7 @@ from tests.support.builders import (
     write,
     wrote,
 )
-from tests.support.trials import called, joined
+from tests.support.trials import joined
 
 EPERM = -1
 TWO = stored(0, 4)
@@ -63,7 +64,7 @@ def command(*argv: str) -> Act:
 def calls(script: str) -> Act:
     """A script on the device of which each call succeeded."""
     results = [2 * BLOCK if "write" in call else 0 for call in script.split(";")]
-    return called("script", Role.PROVOKE, script, results)
+    return builders.calls("script", Role.PROVOKE, script, results, generation=3)
 
 
 def ranged(*ops: Op, target: str = "device") -> Act:

@@ -44,10 +44,11 @@ from tests.support.builders import (
     write,
     wrote,
 )
+from tests.support.trials import joined
 
 
 def found(clause: Callable[[Trial], Iterator[Finding]], tale: Story) -> list[Finding]:
-    return list(clause(trial(tale.variant, tale.observation)))
+    return list(clause(joined(tale)))
 
 
 def filled(ops: Sequence[Op], content: str, *, after: str | None = None) -> Story:

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from conformance.model import BLOCK, Clause, Finding, Level, Role, Submit
-from conformance.oracle.clauses.usage import overwrite_in_place
-from conformance.oracle.trial import trial
+from tests.support import trials
 from tests.support.builders import (
     EIO,
     ENOSPC,
@@ -34,7 +33,7 @@ EXPECTED = "rewriting blocks that have space already succeeds during the shortag
 
 
 def found(tale: Story) -> list[Finding]:
-    return list(overwrite_in_place(trial(tale.variant, tale.observation)))
+    return trials.found(Clause.OVERWRITE_IN_PLACE, tale)
 
 
 def over(blocks: tuple[int, int], *ops: Any, role: Role = Role.OVERWRITE) -> Act:

@@ -26,8 +26,14 @@ from conformance.oracle.calls import (
     untold,
 )
 from conformance.oracle.scene import Scene, Taken, scenes
-from tests.support.builders import Act, Story, imposed, read, relieved
-from tests.unit.oracle.test_calls import calls
+from tests.support.builders import (
+    Act,
+    Story,
+    calls,
+    imposed,
+    read,
+    relieved,
+)
 
 W = 2 * BLOCK
 """What a write of the whole region returns."""

@@ -26,8 +26,7 @@ from conformance.model import (
     Submitter,
     Trim,
 )
-from conformance.oracle.clauses.usage import reusable
-from conformance.oracle.trial import trial
+from tests.support import trials
 from tests.support.builders import (
     EIO,
     ENOSPC,
@@ -50,7 +49,7 @@ RECOVER = Role.RECOVER
 def told(act: Act, *before: Act) -> list[tuple[str, str]]:
     """Signature and words of each finding on what is done after relief."""
     tale = Story(acts=(imposed(), *before, relieved(), act))
-    findings = list(reusable(trial(tale.variant, tale.observation)))
+    findings = trials.found(Clause.REUSABLE, tale)
     for one in findings:
         assert (one.clause, one.level, one.step) == (Clause.REUSABLE, Level.MUST, "again")
         assert one.expected == "after relief, writes and fsync succeed"
@@ -177,7 +176,7 @@ def test_a_command_may_be_told_late_by_its_sync_and_by_nothing_else(
 def test_a_command_that_was_killed_in_a_shell_is_told_of_once() -> None:
     act = ran("again", RECOVER, ["sh", "-c", "cp a b"], exit_code=137)
     tale = Story(acts=(imposed(), relieved(), act))
-    findings = reusable(trial(tale.variant, tale.observation))
+    findings = trials.found(Clause.REUSABLE, tale)
     assert [(f.signature, f.observed) for f in findings] == [
         ("recover-killed", "again was ended by SIGKILL")
     ]

@@ -12,11 +12,21 @@ from dataclasses import replace
 import pytest
 
 from conformance.model import Clause, Ended, Finding, Level, Role
-from conformance.oracle.clauses.telling import nothing_lost, reported_once
+from conformance.oracle.clauses.telling import nothing_lost
 from conformance.oracle.scene import scenes
-from conformance.oracle.trial import trial
-from tests.support.builders import Act, Story, imposed, read, relieved, stored, synced, write
-from tests.unit.oracle.test_calls import LOST, W, calls
+from tests.support import trials
+from tests.support.builders import (
+    Act,
+    Story,
+    calls,
+    imposed,
+    read,
+    relieved,
+    stored,
+    synced,
+    write,
+)
+from tests.unit.oracle.test_calls import LOST, W
 
 E = -errno.EIO
 EPERM = -errno.EPERM
@@ -31,7 +41,7 @@ def lose(script: str, results: Sequence[int], name: str = "lose", role: Role = R
 
 def found(*acts: Act) -> list[Finding]:
     story = Story(acts=acts)
-    return list(reported_once(trial(story.variant, story.observation)))
+    return trials.found(Clause.REPORTED_ONCE, story)
 
 
 def after(script: str, results: Sequence[int], content: str = LOST) -> list[Finding]:

@@ -30,6 +30,7 @@ from tests.support.builders import (
     PID,
     Act,
     Story,
+    calls,
     closed,
     imposed,
     ran,
@@ -40,7 +41,6 @@ from tests.support.builders import (
     write,
     wrote,
 )
-from tests.unit.oracle.test_calls import calls
 
 REFUSED = -1
 """EPERM, of all errors the one that is nearest to a success."""
