@@ -1,12 +1,12 @@
 """``tox -e mutation [MODULE...]``: the mutants of the judge and the agent, and which of them survive.
 
-``python -m tests.mutation [--again] [--by TESTS] [MODULE...]``; a part of a module's path is enough, and
+``python -m tests.mutation [--again] [--by PART] [MODULE...]``; a part of a module's path is enough, and
 none means all.
 The exit status is 1 if a survivor is not explained in survivors.toml, or if what is explained there was
 killed or is no mutant any more. What was found is kept in .mutation/: a mutant that was killed is not run
 again while its module is the same, so that a run that was ended goes on, and tests written against survivors
-are tried on these alone. ``--again`` runs all; ``--by`` runs no tests but those of a file: quick, and whom it
-does not kill the others may.
+are tried on these alone. ``--again`` runs all; ``--by`` runs no tests but those that a part of
+a file's path chooses among a module's: quick, and whom they do not kill the others may.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tests.mutation.loop import run
 from tests.mutation.mutants import ROOT, Mutant, mutants
-from tests.mutation.survivors import Survivor, explained, unexplained
-from tests.mutation.targets import TARGETS
+from tests.mutation.survivors import Survivor, explained, unexplained, untried
+from tests.mutation.targets import TARGETS, among
 
 STORE = ROOT / ".mutation"
 
@@ -64,7 +64,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run what is asked for, and tell: the exit status."""
     parser = argparse.ArgumentParser(description="Mutants of the judge and the agent.")
     parser.add_argument("--again", action="store_true", help="those too that were killed before")
-    parser.add_argument("--by", metavar="TESTS", action="append", help="these tests and no others")
+    parser.add_argument(
+        "--by", metavar="PART", action="append", default=[], help="by these of its tests alone"
+    )
     parser.add_argument("modules", nargs="*", help="parts of paths; none means all")
     asked = parser.parse_args(arguments)
     chosen = [
@@ -83,7 +85,8 @@ def main(arguments: Sequence[str]) -> int:
             for module in chosen
             if TARGETS[module] == tests
         }
-        problems = _run(mine, asked.by or tests, found) if any(mine.values()) else []
+        by = among(tests, asked.by)
+        problems = _run(mine, by, found) if by and any(mine.values()) else []
         if problems:
             say("without a mutant these tests fail:", *problems)
             return 1
@@ -113,9 +116,12 @@ def _tell(every: Mapping[str, Sequence[Mutant]], found: Mapping[str, Found]) -> 
     for module, all_of_it in every.items():
         left = list(found[module].survived.values())
         bare, stale = unexplained(left, [r for r in known if r.survivor.module == module])
-        killed = len(all_of_it) - len(left)
+        missing = untried([m.name for m in all_of_it], found[module].killed, found[module].survived)
+        killed = len(all_of_it) - len(left) - len(missing)
         say(f"| `{module}` | {len(all_of_it)} | {killed} | {len(left) - len(bare)} | {len(bare)} |")
-        wrong += len(bare) + len(stale)
+        wrong += len(bare) + len(stale) + len(missing)
+        if missing:
+            say(f"  not tried: {len(missing)}")
         for one in bare:
             say(f"  not explained: {one}")
         for one in stale:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -51,3 +51,8 @@ def unexplained(
     left = Counter(survivors)
     told = Counter(row.survivor for row in rows)
     return [*(left - told).elements()], [*(told - left).elements()]
+
+
+def untried(names: Iterable[str], *found: Container[str]) -> list[str]:
+    """The mutants that were neither killed nor survived: no test was run on them."""
+    return [name for name in names if not any(name in one for one in found)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -68,3 +69,9 @@ LEFT_OUT: Final = (
 
 ONE_OF_EACH_CASE: Final = ("test_the_answer_key_never_enters",)
 """Tests that are run for each variant of the library: on mutants one variant of each case does."""
+
+
+def among(tests: Iterable[str], parts: Iterable[str]) -> tuple[str, ...]:
+    """Of a module's tests those that a part of a path chooses; all of them if none is given."""
+    chosen = tuple(parts)
+    return tuple(test for test in tests if not chosen or any(part in test for part in chosen))

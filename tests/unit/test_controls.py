@@ -13,7 +13,7 @@ from conformance.model import Verdict
 from conformance.published import all_verdicts
 from tests.planted.controls import CONTROLS, NO_CONTROL, Control, lacking, table
 from tests.planted.page import PAGE, with_table
-from tests.planted.saboteurs import SABOTEURS
+from tests.planted.saboteurs import BOOKWORM, SABOTEURS, TRIXIE
 from tests.planted.table import coverage
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +88,11 @@ def test_the_page_shows_the_controls() -> None:
     assert with_table(page, "controls", "another") != page
     with pytest.raises(KeyError):
         with_table(page, "nothing", "")
+
+
+def test_whoever_is_not_on_both_kernels_says_why() -> None:
+    both = {BOOKWORM, TRIXIE}
+    assert {one.name for one in SABOTEURS if bool(one.only) == (set(one.kernels) == both)} == set()
 
 
 def test_the_page_has_the_saboteurs_of_each_clause() -> None:

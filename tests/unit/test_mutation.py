@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutation.survivors import Survivor, explained, unexplained
+from tests.mutation.survivors import Survivor, explained, unexplained, untried
 from tests.mutation.swap import swap
-from tests.mutation.targets import TARGETS
+from tests.mutation.targets import TARGETS, among
 
 ROOT = Path(__file__).parents[2]
 SOURCE = """
@@ -130,3 +130,14 @@ def test_every_module_of_the_judge_is_mutated() -> None:
     assert judge < set(TARGETS)
     for tests in TARGETS.values():
         assert all((ROOT / test).exists() for test in tests)
+
+
+def test_tests_are_chosen_among_a_module_s_own() -> None:
+    tests = ("tests/unit/test_a.py", "tests/unit/test_b.py")
+    assert among(tests, []) == tests
+    assert among(tests, ["test_b"]) == tests[1:]
+    assert among(tests, ["tests/unit/test_c.py"]) == ()
+
+
+def test_a_mutant_that_no_test_was_run_on_is_not_counted_as_killed() -> None:
+    assert untried(["a", "b", "c"], {"a": "a test"}, {"c"}) == ["b"]
