@@ -22,7 +22,11 @@ def processes() -> set[str]:
     """The processes below this one that live, but for Python's own tracker of shared memory."""
     found = set()
     for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
+        try:
+            pids = (task / "children").read_text().split()
+        except OSError:
+            continue  # the thread has ended, and its children are another's
+        for pid in pids:
             base = Path("/proc", pid)
             try:
                 state = (base / "stat").read_text().rpartition(")")[2].split()[0]
