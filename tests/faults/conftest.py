@@ -25,7 +25,7 @@ def processes() -> set[str]:
         try:
             pids = (task / "children").read_text().split()
         except OSError:
-            continue  # the thread has ended, and its children are another's
+            return processes()  # the thread has ended, and its children are another's
         for pid in pids:
             base = Path("/proc", pid)
             try:

@@ -13,7 +13,7 @@ from pathlib import Path
 from conformance.model import Clause, Status
 from tests.planted import controls
 from tests.planted.menders import MENDERS
-from tests.planted.page import put
+from tests.support.detection import put
 from tests.planted.saboteurs import SABOTEURS, Saboteur
 from tests.planted.trial import Caught, Trials
 

@@ -1,10 +1,14 @@
 """``tox -e soak``: each variant twenty times on two kernels, while all processors are kept busy.
 
-``python -m tests.soak [--out DIR | --resume DIR] [OPTIONS]``, where OPTIONS are those of ``./conform run``:
-``-k``, ``--repeat`` (20 if absent), ``--kernel`` (two if absent), ``-n``. A run that was ended goes on with
-``--resume``. At the end each variant that did not come to the same every time is told, with how it spread.
-The exit status is 1 if the status of one wavers that no row of results/known calls a matter of chance
-(``sometimes``), and 2 if the run is not whole.
+``python -m tests.soak [--repeat N] [--work DIR] [-n N] [OPTIONS]``, where OPTIONS are those of
+``./conform run``: ``-k``, ``--kernel`` (two if absent). It goes in rounds. Each is a run with every variant
+once; it is counted in results/soak.tsv, and its record is removed. It ends when each variant has N attempts
+(20 if absent). The same command takes up a round that was ended, so that many nights can make one soak.
+``--enter RECORD``, repeatable, counts a record that was made on a busy machine elsewhere, and runs nothing.
+
+At the end the table of docs/detection.md is made, and each variant that did not come to the same every time
+is told, with how it spread. The exit status is 1 if the status of one wavers and no row of results/known
+calls that a matter of chance (``sometimes``), and 2 if a round is not whole.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,13 +24,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from conformance.record import RecordError, read_record
-from conformance.session import known_rows
+from conformance.record import Entry, RecordError, read_record
+from conformance.session import known_rows, open_library
+from tests.soak import tally
 from tests.soak.spread import spreads, told
+from tests.support.detection import put
 
 ROOT: Final = Path(__file__).parents[2]
+TALLY: Final = ROOT / "results" / "soak.tsv"
 KERNELS: Final = ("debian/bookworm", "debian/trixie")
-REPEAT: Final = 20
 
 
 @contextlib.contextmanager
@@ -41,40 +48,66 @@ def load(processes: int) -> Iterator[None]:
         yield
 
 
-def command(asked: argparse.Namespace, options: Sequence[str]) -> list[str]:
-    """The run that is asked for."""
-    words = [sys.executable, "-P", "-m", "conformance", "run"]
-    if asked.resume:
-        return [*words, "--resume", str(asked.resume), *options]
-    if not any(word.startswith("--repeat") for word in options):
-        options = [*options, "--repeat", str(REPEAT)]
+def command(work: Path, machines: str, options: Sequence[str]) -> list[str]:
+    """One round: begun, or taken up again where it was ended, with the options that it began with."""
+    words = [sys.executable, "-P", "-m", "conformance", "run", "-n", machines]
+    if (work / "record.jsonl").exists():
+        return [*words, "--resume", str(work)]
     if not any(word.startswith("--kernel") for word in options):
         options = [*options, *(word for name in KERNELS for word in ("--kernel", name))]
-    return [*words, "--out", str(asked.out), *options]
+    return [*words, "--out", str(work), *options]
+
+
+def enter(path: Path, entries: Sequence[Entry]) -> tuple[tally.Count, ...]:
+    """Add the attempts of a record to the file."""
+    before = tally.read(path.read_text()) if path.exists() else ()
+    counts = tally.entered(before, entries)
+    new = path.with_suffix(".new")
+    new.write_text(tally.written(counts))
+    new.replace(path)
+    return counts
+
+
+def rounds(work: Path, machines: str, options: Sequence[str], repeat: int) -> None:
+    """Run until each variant has its attempts. Raises RecordError or OSError if a round is not whole."""
+    while True:
+        run = subprocess.Popen(command(work, machines, options), cwd=ROOT)
+        # One SIGTERM or Ctrl-C ends the run in order; Ctrl-C reaches it by itself.
+        signal.signal(signal.SIGTERM, lambda *_, run=run: run.terminate())
+        run.wait()
+        entries = read_record(work / "record.jsonl").entries
+        counts = enter(TALLY, entries)
+        shutil.rmtree(work)
+        if tally.least(counts, entries) >= repeat:
+            return
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run, and tell: the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--out", type=Path, default=ROOT / "results" / "runs" / "soak")
-    where.add_argument("--resume", type=Path)
+    parser.add_argument("--repeat", type=int, default=20)
+    parser.add_argument("--work", type=Path, default=ROOT / "results" / "runs" / "soak")
+    parser.add_argument("-n", default="auto", dest="machines")
+    parser.add_argument("--enter", type=Path, action="append", default=[])
     asked, options = parser.parse_known_args(arguments)
-    with load(len(os.sched_getaffinity(0))):
-        run = subprocess.Popen(command(asked, options), cwd=ROOT)
-        # One SIGTERM or Ctrl-C ends the run in order; Ctrl-C reaches it by itself.
-        signal.signal(signal.SIGTERM, lambda *_: run.terminate())
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        run.wait()
-    folder = asked.resume or asked.out
+    whole = True
     try:
-        record = read_record(folder / "record.jsonl")
-    except (RecordError, OSError) as error:
-        sys.stderr.write(f"{error}\nto go on: tox -e soak -- --resume {folder}\n")
+        for path in asked.enter:
+            enter(TALLY, read_record(path).entries)
+        if not asked.enter:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            with load(len(os.sched_getaffinity(0))):
+                rounds(asked.work, asked.machines, options, asked.repeat)
+    except (RecordError, OSError, ValueError) as error:
+        sys.stderr.write(f"{error}\nthe same command goes on from there\n")
+        whole = False
+    if not TALLY.exists():
         return 2
-    found = spreads(record.entries, known_rows(None))
+    variants = {one.id: one for one in open_library(()).variants}
+    found = spreads(tally.read(TALLY.read_text()), variants, known_rows(None))
+    put("soak", told(found).rstrip())
     sys.stdout.write(told(found))
-    return int(any(one.wavers and not one.known for one in found))
+    return 2 if not whole else int(any(one.unexplained for one in found))
 
 
 if __name__ == "__main__":

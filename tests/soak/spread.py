@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from conformance.compare import ways
-from conformance.known import Known
-from conformance.model import Verdict
-from conformance.record import Entry
+from conformance.known import Known, in_range
+from conformance.model import Status, Variant
+from tests.soak.tally import Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,41 +26,60 @@ class Spread:
         """Whether the status was not the same each time."""
         return len(self.statuses) > 1
 
+    @property
+    def unexplained(self) -> bool:
+        """Whether it wavers and no row says why: rows tell of kernels, and do not excuse a rig that broke."""
+        rig = {status for status, _ in self.statuses} - {Status.PASS.value, Status.FAIL.value}
+        return self.wavers and (bool(rig) or not self.known)
 
-def spreads(entries: Iterable[Entry], rows: Sequence[Known]) -> list[Spread]:
-    """One for each variant and kernel, in the order of the record."""
-    grouped: dict[tuple[str, str], list[Verdict]] = {}
-    for entry in entries:
-        verdict = entry.verdict
-        grouped.setdefault((verdict.variant, verdict.kernel), []).append(verdict)
+
+def spreads(
+    counts: Iterable[Count], variants: Mapping[str, Variant], rows: Sequence[Known]
+) -> list[Spread]:
+    """One for each variant and kernel, of those variants that there are, in the order of the counts."""
+    grouped: dict[tuple[str, str], list[Count]] = {}
+    for one in counts:
+        if one.variant in variants:
+            grouped.setdefault(one.cell, []).append(one)
     return [
         Spread(
             variant=name,
             kernel=kernel,
-            statuses=_counted(v.status.value for v in verdicts),
-            ways=_counted(
-                ", ".join(sorted(": ".join(way) for way in ways(v))) or "nothing" for v in verdicts
+            statuses=_added((one.status.value, one.times) for one in mine),
+            ways=_added((one.how or "nothing", one.times) for one in mine),
+            known=tuple(
+                row.where
+                for row in rows
+                if row.sometimes
+                and row.of(variants[name].case, variants[name].values)
+                and in_range(mine[0].release, row.kernel)
             ),
-            known=tuple(row.where for row in rows if row.sometimes and row.covers(verdicts[0])),
         )
-        for (name, kernel), verdicts in grouped.items()
+        for (name, kernel), mine in grouped.items()
     ]
 
 
-def _counted(words: Iterable[str]) -> tuple[tuple[str, int], ...]:
-    return tuple(Counter(words).most_common())
+def _added(pairs: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
+    found: dict[str, int] = {}
+    for word, times in pairs:
+        found[word] = found.get(word, 0) + times
+    return tuple(sorted(found.items(), key=lambda pair: -pair[1]))
 
 
 def told(found: Sequence[Spread]) -> str:
     """The spread as a table in Markdown, with a line for each variant that was not always the same."""
-    lines = ["", "| kernel | variants | attempts | status wavers | only how it fails wavers |"]
-    lines.append("| --- | --- | --- | --- | --- |")
+    lines = [
+        "| kernel | variants | attempts of each | status wavers | not explained | only how it fails wavers |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for kernel in dict.fromkeys(one.kernel for one in found):
         mine = [one for one in found if one.kernel == kernel]
-        attempts = sum(count for one in mine for _, count in one.statuses)
-        status = sum(one.wavers for one in mine)
+        attempts = [sum(count for _, count in one.statuses) for one in mine]
+        each = "-".join(str(count) for count in sorted({min(attempts), max(attempts)}))
+        status = [one for one in mine if one.wavers]
+        unknown = sum(one.unexplained for one in mine)
         how = sum(len(one.ways) > 1 and not one.wavers for one in mine)
-        lines.append(f"| {kernel} | {len(mine)} | {attempts} | {status} | {how} |")
+        lines.append(f"| {kernel} | {len(mine)} | {each} | {len(status)} | {unknown} | {how} |")
     for one in found:
         if one.wavers or len(one.ways) > 1:
             spread = one.statuses if one.wavers else one.ways
