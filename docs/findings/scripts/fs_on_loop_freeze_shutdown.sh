@@ -20,7 +20,7 @@
 # Judged: no_oom_kill, submitter_survives, bystanders_unharmed, acknowledged_readable, bounded,
 # reusable, kernel_sound.
 # Not judged by this script: no_foreign_data.
-# FAIL was seen on 6.1.0-56-cloud-amd64, 6.12.117+deb13-cloud-amd64, 7.2.13+deb14-cloud-amd64,
+# FAIL was seen on 6.1.0-57-cloud-amd64, 6.12.117+deb13-cloud-amd64, 7.2.13+deb14-cloud-amd64,
 # 7.3-cloud-amd64, 7.3.4+deb13-cloud-amd64.
 # PASS was seen on 5.10.0-46-cloud-amd64.
 #

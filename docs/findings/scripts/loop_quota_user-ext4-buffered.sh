@@ -20,7 +20,7 @@
 # Not judged by this script: errno_precise, no_foreign_data, nothing_leaked.
 # The contrary of limit_enforced is documented: capabilities(7): CAP_SYS_RESOURCE overrides disk
 # quota limits
-# FAIL was seen on 6.12.117+deb13-cloud-amd64, 6.1.0-56-cloud-amd64, 5.10.0-46-cloud-amd64,
+# FAIL was seen on 6.12.117+deb13-cloud-amd64, 6.1.0-57-cloud-amd64, 5.10.0-46-cloud-amd64,
 # 7.2.13+deb14-cloud-amd64, 7.3.4+deb13-cloud-amd64, 7.3-cloud-amd64.
 #
 # Run it as root in a throwaway virtual machine. It ends with PASS (exit status 0), FAIL (1), or

@@ -20,7 +20,7 @@
 # memory.max; J. Weiner, lkml:20200505150241.GA58018@cmpxchg.org
 # The contrary of submitter_survives is documented: linux:Documentation/admin-guide/cgroup-v2.rst,
 # memory.max; J. Weiner, lkml:20200505150241.GA58018@cmpxchg.org
-# FAIL was seen on 6.12.117+deb13-cloud-amd64, 6.1.0-56-cloud-amd64, 7.2.13+deb14-cloud-amd64,
+# FAIL was seen on 6.12.117+deb13-cloud-amd64, 6.1.0-57-cloud-amd64, 7.2.13+deb14-cloud-amd64,
 # 7.3.4+deb13-cloud-amd64, 7.3-cloud-amd64.
 #
 # Run it as root in a throwaway virtual machine. It ends with PASS (exit status 0), FAIL (1), or

@@ -35,7 +35,7 @@
 # Judged: no_oom_kill, submitter_survives, bystanders_unharmed, acknowledged_readable, bounded,
 # reusable, resolved_by_waiting, filesystem_consistent, kernel_sound.
 # Not judged by this script: no_foreign_data, nothing_leaked.
-# FAIL was seen on 5.10.0-46-cloud-amd64, 6.1.0-56-cloud-amd64, 6.12.117+deb13-cloud-amd64,
+# FAIL was seen on 5.10.0-46-cloud-amd64, 6.1.0-57-cloud-amd64, 6.12.117+deb13-cloud-amd64,
 # 7.2.13+deb14-cloud-amd64, 7.3-cloud-amd64, 7.3.4+deb13-cloud-amd64.
 #
 # Run it as root in a throwaway virtual machine. It ends with PASS (exit status 0), FAIL (1), or

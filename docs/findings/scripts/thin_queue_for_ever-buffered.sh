@@ -21,7 +21,7 @@
 # The contrary of bounded is documented:
 # linux:Documentation/admin-guide/device-mapper/thin-provisioning.rst,
 # error_if_no_space|queue_if_no_space: the timeout may be disabled using a value of 0
-# FAIL was seen on 5.10.0-46-cloud-amd64, 6.1.0-56-cloud-amd64, 6.12.117+deb13-cloud-amd64,
+# FAIL was seen on 5.10.0-46-cloud-amd64, 6.1.0-57-cloud-amd64, 6.12.117+deb13-cloud-amd64,
 # 7.2.13+deb14-cloud-amd64, 7.3-cloud-amd64, 7.3.4+deb13-cloud-amd64.
 #
 # Run it as root in a throwaway virtual machine. It ends with PASS (exit status 0), FAIL (1), or
