@@ -430,7 +430,8 @@ class _Ledger:
         self._waiting.clear()
 
     def _look(self, verify: int, block: int, extent: Extent) -> None:
-        if any(block in blocks for blocks in self._excluded):
+        # An arm has millions of these looks: what it has none of is not asked for each block.
+        if self._excluded and any(block in blocks for blocks in self._excluded):
             return
         kept = self._blocks.get(block)
         if kept is None:
@@ -457,6 +458,8 @@ class _Ledger:
 
     def _hole_order(self, block: int) -> int:
         """The place of the last command that wrote a block; 0 if none did."""
+        if not self._holes:
+            return 0
         return max((order for order, blocks in self._holes if block in blocks), default=0)
 
     def _kept(self, block: int) -> _Block:

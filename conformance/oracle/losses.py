@@ -44,9 +44,13 @@ def losses(scene: Scene, account: Account) -> tuple[Loss, ...]:
     back once it is overwritten), or if the case does not read after relief at all; what merely
     could not be read is not.
     """
+    wrong = {(one.block, one.ack.order) for one in account.found if one.kind is not None}
+    if not wrong:
+        return ()
     by_ack: dict[tuple[int, int], list[Found]] = {}
     for one in account.found:
-        by_ack.setdefault((one.block, one.ack.order), []).append(one)
+        if (one.block, one.ack.order) in wrong:
+            by_ack.setdefault((one.block, one.ack.order), []).append(one)
     groups: dict[tuple[Kind, bool], list[Found]] = {}
     for history in by_ack.values():
         worst = _worst(scene, history)
