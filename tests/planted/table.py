@@ -13,9 +13,9 @@ from pathlib import Path
 from conformance.model import Clause, Status
 from tests.planted import controls
 from tests.planted.menders import MENDERS
-from tests.support.detection import put
 from tests.planted.saboteurs import SABOTEURS, Saboteur
 from tests.planted.trial import Caught, Trials
+from tests.support.detection import put
 
 HEAD = """\
 | saboteur | what it does | variant, kernels | caught by |

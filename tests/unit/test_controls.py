@@ -12,9 +12,9 @@ from conformance.library import Library, load_library
 from conformance.model import Verdict
 from conformance.published import all_verdicts
 from tests.planted.controls import CONTROLS, NO_CONTROL, Control, lacking, table
-from tests.support.detection import PAGE, with_table
 from tests.planted.saboteurs import BOOKWORM, SABOTEURS, TRIXIE
 from tests.planted.table import coverage
+from tests.support.detection import PAGE, with_table
 
 ROOT = Path(__file__).parents[2]
 BY_FAMILY = {control.family: control for control in CONTROLS}
