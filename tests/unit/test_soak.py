@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -225,7 +226,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         monkeypatch.setattr(subprocess, "Popen", found)
         monkeypatch.setattr(soak, "read_record", found.read)
         monkeypatch.setattr(soak, "TALLY", tmp_path / "soak.tsv")
-        monkeypatch.setattr(soak.signal, "signal", lambda *_: None)
+        monkeypatch.setattr(signal, "signal", lambda *_: None)
         return found
 
     return made
