@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import shutil
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -185,10 +185,7 @@ def _build_root(text: str, recipe: Path, product: Path, mirrors: Callable[[], Mi
     tarball = product / "root.tar"
     tree = product / "tree"
     tree.mkdir()
-    require("mmdebstrap")
-    cage = _cage()
-    command = [
-        *cage,
+    command: list[str | Path] = [
         *("mmdebstrap", "--quiet", "--variant=essential", "--format=tar", "--architectures=amd64"),
         *(f"--keyring={KEYRING}", f"--include={','.join(packages)}"),
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in exclude),
@@ -198,22 +195,29 @@ def _build_root(text: str, recipe: Path, product: Path, mirrors: Callable[[], Mi
         '--customize-hook=rm -rf "$1"/var/cache/* "$1"/var/lib/apt "$1"/var/lib/dpkg/info',
         *(str(suite), tarball, sources_list),
     ]
-    try:
-        # In the cage it is root and can reach the cache; what it leaves there is cleared away.
-        run(command, env={"TMPDIR": str(product)} if cage else None)
-    except ToolError as error:
-        if "unable to pick chroot mode" in str(error):
-            raise ToolError(
-                "the guest's root can be built by root, or by a user with a range in /etc/subuid"
-                " and the package uidmap: run this once as one of them"
-            ) from error
-        raise
+    bootstrap(command, product)
     run(["tar", "-C", tree, "-xf", tarball, "--exclude=./dev/*", "--no-same-owner", "-p"])
     tarball.unlink()
     sources_list.unlink()
     _make_erofs(tree, product / "root.erofs")
     shutil.copyfile(tree / "etc/conform-packages", product / "packages.txt")
     shutil.rmtree(tree)
+
+
+def bootstrap(command: Sequence[str | Path], scratch: Path) -> None:
+    """Run mmdebstrap, whose own files go to ``scratch``. Raises ToolError."""
+    require("mmdebstrap")
+    cage = _cage()
+    try:
+        # In the cage it is root and can reach the cache; what it leaves there is cleared away.
+        run([*cage, *command], env={"TMPDIR": str(scratch)} if cage else None)
+    except ToolError as error:
+        if "unable to pick chroot mode" in str(error):
+            raise ToolError(
+                "a root of Debian's can be built by root, or by a user with a range in /etc/subuid"
+                " and the package uidmap: run this once as one of them"
+            ) from error
+        raise
 
 
 def _cage() -> list[str | Path]:

@@ -1,9 +1,10 @@
 """Builds a loop.ko for debian/bookworm that fails an allocation instead of invoking the OOM killer.
 
-Two words of drivers/block/loop.c change: the backing file's pages are allocated with __GFP_NORETRY, so
-that try_charge_memcg() in mm/memcontrol.c (6.1) gives up with ENOMEM where it would call
-mem_cgroup_oom(); and a shortage keeps its errno, ENOSPC, on its way to the request. With it the
-norm is met on the same kernel on which the unmodified driver kills: the verdict follows the kernel.
+Three words of drivers/block/loop.c change: the backing file's pages are allocated with __GFP_NORETRY,
+so that try_charge_memcg() in mm/memcontrol.c (6.1) gives up with ENOMEM where it would call
+mem_cgroup_oom(); a shortage keeps its errno, ENOSPC, on its way to the request; and so does a short
+write, which is a shortage that began within the request's pages. With it the norm is met on the same
+kernel on which the unmodified driver kills: the verdict follows the kernel.
 
 The source and headers come from Debian's packages of exactly the kernel's version; nothing of
 them is kept.
@@ -32,6 +33,7 @@ CHANGES = (
         "cmd->ret = ret ? -EIO : 0;",
         "cmd->ret = (ret == -ENOMEM || ret == -ENOSPC) ? -ENOSPC : (ret ? -EIO : 0);",
     ),
+    ("bw = -EIO;", "bw = -ENOSPC;"),
 )
 
 
@@ -42,7 +44,7 @@ def build(cache: Cache) -> Path:
         suite=SUITE,
         module="loop",
         key=digest_of(*(new for _, new in CHANGES)),
-        sources=(SOURCE,),
+        packages=(SOURCE,),
         text=_changed,
     )
 

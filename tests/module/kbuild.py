@@ -1,21 +1,23 @@
-"""Builds a module of ours against a Debian kernel's headers, which come from its own packages.
+"""Builds a module of ours for a Debian kernel, by the compiler and the headers of that kernel's own suite.
 
-Nothing of the packages is kept. Needs make and a compiler (tests/host-packages.txt).
+In a root of the suite's that is thrown away: another suite's compiler has not all options that a kernel's
+configuration asks for, and the build's own programs need their suite's C library.
 """
 
 from __future__ import annotations
 
 import re
-import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-from conformance.machine.apt import Apt
+from conformance.machine.apt import KEYRING, Apt, host_mirrors, sources
 from conformance.machine.cache import Cache, digest_of
-from conformance.machine.tool import ArtifactError
+from conformance.machine.image import bootstrap
+from conformance.machine.tool import run
 
 HEADERS = "linux-headers-cloud-amd64"
-_PARTS = re.compile(r"^linux-(headers|kbuild)-.*|^linux-compiler-.*")
+_ALONE = re.compile("$^")
+_MAKE = "make -C /usr/src/linux-headers-*-cloud-amd64 M=/module modules && strip --strip-debug /module/*.ko"
 
 
 def build(
@@ -24,59 +26,41 @@ def build(
     suite: str,
     module: str,
     key: str,
-    sources: tuple[str, ...],
+    packages: tuple[str, ...],
     text: Callable[[Path], str],
 ) -> Path:
     """MODULE.ko for the suite's cloud kernel; built once for each version of it and ``key``.
 
-    ``sources`` are source packages' names that are unpacked too, and ``text`` makes the module's C
-    file from the folder where all of it is. Raises ArtifactError.
+    ``packages`` are unpacked, and ``text`` makes the module's C file from the folder where they are. Raises
+    ArtifactError.
     """
     apt = Apt(suite=suite, cache=cache)
-    headers = apt.resolve(HEADERS, follow=_PARTS)
-    version = next(p.version for p in headers if p.name == HEADERS)
+    version = next(p.version for p in apt.resolve(HEADERS, follow=_ALONE) if p.name == HEADERS)
 
     def builder(product: Path) -> None:
         with cache.scratch() as work:
-            wanted = list(headers)
-            for name in sources:
-                wanted += apt.resolve(name, follow=re.compile("$^"))
-            root = work / "root"
-            for deb in apt.download(tuple(wanted), work):
-                run(["dpkg-deb", "-x", deb, root])
-            _compile(work, root, product, {f"{module}.c": text(root)})
+            unpacked = work / "unpacked"
+            unpacked.mkdir()
+            for name in packages:
+                for deb in apt.download(apt.resolve(name, follow=_ALONE), work):
+                    run(["dpkg-deb", "-x", deb, unpacked])
+            (work / f"{module}.c").write_text(text(unpacked))
+            (work / "Makefile").write_text(f"obj-m := {module}.o\n")
+            (work / "sources.list").write_text(sources(suite, host_mirrors()))
+            bootstrap(
+                [
+                    *("mmdebstrap", "--quiet", "--variant=apt", "--format=null"),
+                    *("--architectures=amd64", f"--keyring={KEYRING}"),
+                    f"--include=make,binutils,{HEADERS}={version}",
+                    '--customize-hook=mkdir "$1/module"',
+                    f"--customize-hook=copy-in {work}/{module}.c {work}/Makefile /module",
+                    f"--customize-hook=chroot \"$1\" sh -c '{_MAKE}'",
+                    f"--customize-hook=copy-out /module/{module}.ko {product}",
+                    *(suite, "/dev/null", work / "sources.list"),
+                ],
+                work,
+            )
 
     return cache.build_once(f"test-module-{module}", digest_of(version, key), builder) / (
         f"{module}.ko"
     )
-
-
-def _compile(work: Path, root: Path, product: Path, files: Mapping[str, str]) -> None:
-    tree = next(root.glob("usr/src/linux-headers-*-cloud-amd64"))
-    _relocate(tree, root)
-    folder = work / "module"
-    folder.mkdir()
-    for name, content in files.items():
-        (folder / name).write_text(content)
-        (folder / "Makefile").write_text(f"obj-m := {Path(name).stem}.o\n")
-    run(["make", "-C", tree, f"M={folder}", "modules"])
-    for built in folder.glob("*.ko"):
-        run(["strip", "--strip-debug", built])
-        (product / built.name).write_bytes(built.read_bytes())
-
-
-def _relocate(tree: Path, root: Path) -> None:
-    """Debian's headers name their other parts by absolute path; here they lie below ``root``."""
-    for path in (tree, *root.glob("usr/src/linux-headers-*-common")):
-        makefile = path / "Makefile"
-        if makefile.is_file():
-            text = makefile.read_text()
-            makefile.write_text(re.sub(r"(?<![\w.])/usr/src/", f"{root}/usr/src/", text))
-
-
-def run(command: list[str | Path]) -> None:
-    """A build's command. Raises ArtifactError with the end of what it said."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        tail = (done.stdout + done.stderr).strip().splitlines()[-3:]
-        raise ArtifactError(f"{command[0]} failed: {' | '.join(tail)}")

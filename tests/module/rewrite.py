@@ -18,6 +18,6 @@ def build(cache: Cache, suite: str) -> Path:
         suite=suite,
         module="rewrite",
         key=digest_of(text),
-        sources=(),
+        packages=(),
         text=lambda _root: text,
     )

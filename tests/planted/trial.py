@@ -30,6 +30,7 @@ class Caught:
     those clauses are ``alone``.
     """
 
+    release: str
     status: Status
     must: tuple[Clause, ...]
     should: tuple[Clause, ...]
@@ -67,6 +68,7 @@ class Trials:
         must = tuple(dict.fromkeys(f.clause for f in findings if f.level == "must"))
         should = tuple(dict.fromkeys(f.clause for f in findings if f.level != "must"))
         return Caught(
+            release=verdict.release,
             status=verdict.status,
             must=must,
             should=tuple(clause for clause in should if clause not in must),
