@@ -239,6 +239,8 @@ SABOTEURS: Final = (
         name="nobody (loop)",
         does="the kernel alone",
         variant=LOOP,
+        kernels=(TRIXIE,),
+        only="6.1's loop driver makes EIO of every error, which is an advisory (errno_precise)",
     ),
     Saboteur(
         name="the writer is killed",
