@@ -84,6 +84,7 @@ def told(found: Sequence[Spread]) -> str:
         if one.wavers or len(one.ways) > 1:
             spread = one.statuses if one.wavers else one.ways
             shown = "; ".join(f"{count} times {word}" for word, count in spread)
-            known = f" (by chance, as {', '.join(one.known)} says)" if one.known else ""
+            files = ", ".join(dict.fromkeys(row.rpartition(":")[0] for row in one.known))
+            known = f" (by chance, as {files} says)" if one.known else ""
             lines.append(f"\n- `{one.variant}` on {one.kernel}: {shown}{known}")
     return "\n".join(lines) + "\n"
