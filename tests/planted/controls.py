@@ -131,7 +131,7 @@ CONTROLS: Final = (
     ),
     Control(
         family="ram_disk",
-        variant="ram_disk_small_limit[brd-mmap]",
+        variant="ram_disk_small_limit[brd-buffered]",
         why="what a RAM disk keeps is charged to no cgroup, and the page cache that is can be written back",
     ),
     Control(

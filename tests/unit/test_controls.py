@@ -11,6 +11,7 @@ import pytest
 from conformance.library import Library, load_library
 from conformance.model import Verdict
 from conformance.published import all_verdicts
+from conformance.session import known_rows
 from tests.planted.controls import CONTROLS, NO_CONTROL, Control, lacking, table
 from tests.planted.saboteurs import BOOKWORM, SABOTEURS, TRIXIE
 from tests.planted.table import coverage
@@ -39,6 +40,21 @@ def test_every_family_has_a_control_or_a_reason() -> None:
 
 def test_every_control_passes_in_what_is_published() -> None:
     assert lacking(CONTROLS, library().variants, published()) == []
+
+
+def test_no_control_deviates_by_chance() -> None:
+    rows = known_rows(None)
+    spoken_of = [
+        (control.variant, row.where)
+        for control in CONTROLS
+        for variant in library().variants
+        if variant.id == control.variant and not control.planted
+        for verdict in published()[variant.case]
+        if verdict.kernel == control.kernel and verdict.values == variant.values
+        for row in rows
+        if row.covers(verdict)
+    ]
+    assert spoken_of == []
 
 
 def test_what_has_no_control_has_never_passed() -> None:
