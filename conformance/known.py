@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 import yaml
 from pydantic import Field, ValidationError
 
-from conformance.model import Clause, Disposition, Finding, Status, Value, Verdict
+from conformance.model import Clause, Disposition, Finding, Status, Value, Verdict, dotted
 
 JUDGED = (Status.PASS, Status.FAIL)
 MAX_LENGTH = 1 << 20
@@ -108,7 +108,7 @@ def parse_known(text: str, file: str) -> tuple[Known, ...]:
             parse_range(row.kernel)
         except ValidationError as error:
             first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"])
+            name = dotted(first["loc"])
             raise KnownError(f"{place}:{_column(item, name)}: {name}: {first['msg']}") from error
         except ValueError as error:
             raise KnownError(f"{place}:{_column(item, 'kernel')}: {error}") from error

@@ -29,6 +29,7 @@ from conformance.model import (
     Value,
     Verdict,
     as_json,
+    dotted,
     variant_id,
 )
 
@@ -534,7 +535,7 @@ class _Reader:
             return model.model_validate(named, by_alias=True, by_name=False)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            place = ".".join(str(part) for part in first["loc"])
+            place = dotted(first["loc"])
             raise self._wrong(f"{place}: {first['msg']}") from None
 
     def _wrong(self, message: str) -> RecordError:

@@ -51,6 +51,7 @@ from conformance.model import (
     Variant,
     Verdict,
     as_json,
+    dotted,
 )
 from conformance.oracle import judge
 from conformance.planner import Target, plan, requirements
@@ -368,7 +369,7 @@ class _Arm:
             seen = kind.model_validate(answer)
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
+            place = dotted(first["loc"])
             raise WireGarbage(f"the answer to {do} has no valid {place}: {first['msg']}") from error
         if isinstance(seen, StepSeen):
             # By the guest's clock; what is left is looking at what became of it, and telling.

@@ -1,6 +1,15 @@
 """The values that flow through the suite. Imports nothing of the rest, and does no I/O."""
 
-from conformance.model.base import BLOCK, Bytes, Value, as_json, format_size, parse_size, variant_id
+from conformance.model.base import (
+    BLOCK,
+    Bytes,
+    Value,
+    as_json,
+    dotted,
+    format_size,
+    parse_size,
+    variant_id,
+)
 from conformance.model.calls import Call
 from conformance.model.case import (
     Arm,
@@ -239,6 +248,7 @@ __all__ = [
     "Where",
     "Write",
     "as_json",
+    "dotted",
     "format_size",
     "parse_size",
     "spread",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -61,3 +61,8 @@ CgroupPath = Annotated[str, Field(pattern=r"^$|^[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*
 def as_json(value: BaseModel) -> dict[str, Any]:
     """The JSON form that records and the wire carry; keys by their names in the case files."""
     return value.model_dump(mode="json", by_alias=True)
+
+
+def dotted(loc: Iterable[str | int]) -> str:
+    """Where in a value an error is, as pydantic has it, in one line: a key may be anything."""
+    return ".".join(str(part) if str(part).isprintable() else repr(part) for part in loc)

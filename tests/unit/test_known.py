@@ -116,6 +116,12 @@ FLOW = (
 )
 
 
+def test_a_key_of_two_lines_is_told_in_one() -> None:
+    with pytest.raises(KnownError, match=r"'a\\nb': Extra") as caught:
+        parse_known(ROW + '  "a\\nb": 1\n', "known.yaml")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_text_of_one_character_is_a_text() -> None:
     (row,) = rows(FLOW)
     assert (row.signature, row.reason, row.link) == ("s", "r", "l")

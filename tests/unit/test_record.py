@@ -335,6 +335,10 @@ WRONG: dict[str, tuple[str, Spoil]] = {
         ":7: 3 were planned, and 2 judged",
         replace(-1, b'"planned":2', b'"planned":3'),
     ),
+    "a key of two lines": (
+        ":3: arms.0.built.watch.reading.'a\\nb': Extra inputs",
+        replace(2, b'"kind":', b'"a\\nb":1,"kind":'),
+    ),
     "edited by hand": (
         ":7: the lines above were changed after the run (sha256)",
         replace(3, b'"EIO"', b'"ENOSPC"'),
