@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from conformance import tsv
 from conformance.known import Known
 from conformance.model import Clause, Status, Value, Variant, Verdict
 from conformance.reproduce.script import JUDGED, script
@@ -19,7 +20,6 @@ PASSED, FAILED, UNABLE = 0, 1, 77
 
 AGREES, CHANCE, UNTOLD, DISAGREES = "agrees", "not this time", "cannot tell", "disagrees"
 GOOD = (AGREES, CHANCE)
-COLUMNS = ("variant", "kernel", "release", "suite", "script", "clauses", "seconds", "digest")
 _SAME = {
     # What was neither stored nor told, and what somebody else's data stands for, a shell finds by
     # reading back what was acknowledged.
@@ -82,11 +82,6 @@ class Outcome(Value):
     clauses: str
     seconds: float
     digest: str
-
-    @property
-    def line(self) -> str:
-        """As the file has it."""
-        return "\t".join(str(getattr(self, name)) for name in COLUMNS) + "\n"
 
 
 def trials(
@@ -216,16 +211,7 @@ def read(text: str) -> tuple[Outcome, ...]:
 
     Raises ValueError for a line that is none of the file's.
     """
-    found = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.startswith("variant\t") or not line:
-            continue
-        words = line.split("\t")
-        if len(words) != len(COLUMNS):
-            raise ValueError(f"line {number} has {len(words)} columns, not {len(COLUMNS)}")
-        one = Outcome.model_validate(dict(zip(COLUMNS, words, strict=True)))
-        found[one.variant, one.kernel] = one
-    return tuple(found.values())
+    return tuple({(one.variant, one.kernel): one for one in tsv.read(Outcome, text)}.values())
 
 
 def done(trial: Trial, outcomes: Iterable[Outcome]) -> bool:

@@ -7,12 +7,12 @@ was ended goes on. To begin anew, delete the file.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Final
 
+from conformance import tsv
 from conformance.library import load_library, select
 from conformance.machine.cache import digest_of
 from conformance.model import Status, Value, Variant, as_json
@@ -22,7 +22,6 @@ from tests.planted.trial import Caught
 
 ROOT: Final = Path(__file__).parents[2]
 FILE: Final = ROOT / "results" / "planted.tsv"
-COLUMNS: Final = ("saboteur", "kernel", "release", "right", "by", "digest")
 RIGHT, WRONG = "yes", "no"
 
 
@@ -36,11 +35,6 @@ class Outcome(Value):
     by: str
     """Clauses, as the table has them, or the reason why there is no verdict."""
     digest: str
-
-    @property
-    def line(self) -> str:
-        """As the file has it."""
-        return "\t".join(str(getattr(self, name)) for name in COLUMNS) + "\n"
 
 
 def right(saboteur: Saboteur, caught: Caught) -> bool:
@@ -96,30 +90,15 @@ def _variants() -> tuple[Variant, ...]:
     ).variants
 
 
-def read(text: str) -> dict[tuple[str, str], Outcome]:
-    """The outcomes of a file, the last word on each. Raises ValueError if it is not one of these."""
-    head, *lines = text.splitlines() or ["\t".join(COLUMNS)]
-    if head.split("\t") != list(COLUMNS):
-        raise ValueError(f"line 1: not the columns {', '.join(COLUMNS)}")
-    found = [
-        Outcome.model_validate(dict(zip(COLUMNS, line.split("\t"), strict=True))) for line in lines
-    ]
+def kept() -> dict[tuple[str, str], Outcome]:
+    """The outcomes so far, the last word on each."""
+    found = tsv.read(Outcome, FILE.read_text()) if FILE.exists() else ()
     return {(one.saboteur, one.kernel): one for one in found}
 
 
-def kept() -> dict[tuple[str, str], Outcome]:
-    """The outcomes so far."""
-    return read(FILE.read_text() if FILE.exists() else "")
-
-
 def note(one: Outcome) -> None:
-    """Append it: one write, so that lines of several workers do not mix."""
-    fd = os.open(FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        head = "" if os.fstat(fd).st_size else "\t".join(COLUMNS) + "\n"
-        os.write(fd, f"{head}{one.line}".encode())
-    finally:
-        os.close(fd)
+    """Keep it."""
+    tsv.append(FILE, one)
 
 
 def done(saboteur: Saboteur, kernel: str, outcomes: Mapping[tuple[str, str], Outcome]) -> bool:

@@ -7,16 +7,16 @@ the file.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from conformance import tsv
 from conformance.machine.machines import QemuMachine
 from conformance.publish import REPRODUCED, outcomes, reproduced_trials
-from conformance.reproduce.trials import COLUMNS, GOOD, Outcome, Trial, attempt, done, violated
+from conformance.reproduce.trials import GOOD, Outcome, Trial, attempt, done, violated
 from tests.support.scripts import machine_of, run
 
 pytestmark = pytest.mark.reproduce
@@ -73,15 +73,5 @@ def test_the_script_says_what_the_suite_said(
         seconds=round(time.monotonic() - begin, 1),
         digest=trial.digest,
     )
-    note(outcome)
+    tsv.append(REPRODUCED, outcome)
     assert word in GOOD, f"the suite said {trial.status}, {', '.join(trial.clauses)}\n{output}"
-
-
-def note(outcome: Outcome) -> None:
-    """Append it: one write, so that lines of several workers do not mix."""
-    fd = os.open(REPRODUCED, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        head = "" if os.fstat(fd).st_size else "\t".join(COLUMNS) + "\n"
-        os.write(fd, f"{head}{outcome.line}".encode())
-    finally:
-        os.close(fd)

@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from conformance import tsv
 from conformance.record import Entry, RecordError, read_record
 from conformance.session import known_rows, open_library
 from tests.soak import tally
@@ -60,10 +61,10 @@ def command(work: Path, machines: str, options: Sequence[str]) -> list[str]:
 
 def enter(path: Path, entries: Sequence[Entry]) -> tuple[tally.Count, ...]:
     """Add the attempts of a record to the file."""
-    before = tally.read(path.read_text()) if path.exists() else ()
+    before = tsv.read(tally.Count, path.read_text()) if path.exists() else ()
     counts = tally.entered(before, entries)
     new = path.with_suffix(".new")
-    new.write_text(tally.written(counts))
+    new.write_text(tsv.document(tally.Count, counts))
     new.replace(path)
     return counts
 
@@ -104,7 +105,7 @@ def main(arguments: Sequence[str]) -> int:
     if not TALLY.exists():
         return 2
     variants = {one.id: one for one in open_library(()).variants}
-    found = spreads(tally.read(TALLY.read_text()), variants, known_rows(None))
+    found = spreads(tsv.read(tally.Count, TALLY.read_text()), variants, known_rows(None))
     put("soak", told(found).rstrip())
     sys.stdout.write(told(found))
     return 2 if not whole else int(any(one.unexplained for one in found))

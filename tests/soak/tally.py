@@ -11,11 +11,11 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from conformance import tsv
 from conformance.compare import ways
 from conformance.model import Status, Value, as_json
 from conformance.record import Entry
 
-COLUMNS = ("variant", "kernel", "release", "plan", "status", "how", "times")
 _Cell = tuple[str, str]
 """A variant's id and a kernel."""
 
@@ -32,11 +32,6 @@ class Count(Value):
     how: str
     """The ``must`` findings, each by clause and signature."""
     times: int = 1
-
-    @property
-    def line(self) -> str:
-        """As the file has it."""
-        return "\t".join(str(as_json(self)[name]) for name in COLUMNS)
 
     @property
     def cell(self) -> _Cell:
@@ -69,7 +64,7 @@ def entered(counts: Sequence[Count], entries: Iterable[Entry]) -> tuple[Count, .
     return tuple(
         one.model_copy(update={"times": times})
         for one, times in sorted(
-            found.items(), key=lambda pair: (pair[0].cell, -pair[1], pair[0].line)
+            found.items(), key=lambda pair: (pair[0].cell, -pair[1], tsv.line(pair[0]))
         )
     )
 
@@ -80,22 +75,3 @@ def least(counts: Iterable[Count], entries: Iterable[Entry]) -> int:
     for one in counts:
         attempts[one.cell] += one.times
     return min((attempts[counted(entry).cell] for entry in entries), default=0)
-
-
-def read(text: str) -> tuple[Count, ...]:
-    """The counts of a file. Raises ValueError, with the line's number, if it is not one of these."""
-    head, *lines = text.splitlines() or [""]
-    if head.split("\t") != list(COLUMNS):
-        raise ValueError(f"line 1: not the columns {', '.join(COLUMNS)}")
-    found = []
-    for number, line in enumerate(lines, 2):
-        try:
-            found.append(Count.model_validate(dict(zip(COLUMNS, line.split("\t"), strict=True))))
-        except ValueError as error:
-            raise ValueError(f"line {number}: {str(error).splitlines()[0]}") from error
-    return tuple(found)
-
-
-def written(counts: Iterable[Count]) -> str:
-    """What ``read`` reads."""
-    return "".join(f"{line}\n" for line in ("\t".join(COLUMNS), *(one.line for one in counts)))

@@ -10,7 +10,7 @@ import pytest
 from conformance.model import Clause, Status
 from tests.planted import outcomes
 from tests.planted.menders import MENDERS
-from tests.planted.outcomes import COLUMNS, digest, done, kept, missing, note, outcome, read, right
+from tests.planted.outcomes import digest, done, kept, missing, note, outcome, right
 from tests.planted.saboteurs import BOOKWORM, SABOTEURS, TRIXIE, Act
 from tests.planted.table import table
 from tests.planted.trial import Caught
@@ -97,9 +97,3 @@ def test_who_changed_is_run_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     ):
         assert not done(replace(ONE, **change), TRIXIE, kept())
     assert digest(replace(ONE, does="other words", why="others")) == digest(ONE)
-
-
-@pytest.mark.parametrize("text", ["x\n", "\t".join(COLUMNS) + "\na\tb\n"])
-def test_a_file_of_another_kind_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"line 1|zip"):
-        read(text)

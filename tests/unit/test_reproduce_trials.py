@@ -6,6 +6,7 @@ from datetime import date
 
 import pytest
 
+from conformance import tsv
 from conformance.known import Known
 from conformance.model import Clause, Finding, Level, Status, Variant, Verdict
 from conformance.reproduce.page import page
@@ -182,7 +183,7 @@ def test_what_has_agreed_is_not_run_again_until_the_script_is_another() -> None:
 
 def test_the_file_is_read_as_it_was_written_and_its_later_line_counts() -> None:
     mine = trial()
-    lines = [outcome(mine, DISAGREES).line, outcome(mine, AGREES).line]
+    lines = [tsv.line(outcome(mine, DISAGREES)), tsv.line(outcome(mine, AGREES))]
     assert [one.script for one in read("".join(lines))] == [AGREES]
     with pytest.raises(ValueError, match="line 1 has 2 columns"):
         read("a\tb\n")
