@@ -50,13 +50,12 @@ def load(processes: int) -> Iterator[None]:
 
 
 def command(work: Path, machines: str, options: Sequence[str]) -> list[str]:
-    """One round: begun, or taken up again where it was ended, with the options that it began with."""
-    words = [sys.executable, "-P", "-m", "conformance", "run", "-n", machines]
-    if (work / "record.jsonl").exists():
-        return [*words, "--resume", str(work)]
+    """One round: begun, or taken up again, which ``run`` refuses if it began with other options."""
     if not any(word.startswith("--kernel") for word in options):
         options = [*options, *(word for name in KERNELS for word in ("--kernel", name))]
-    return [*words, "--out", str(work), *options]
+    where = "--resume" if (work / "record.jsonl").exists() else "--out"
+    words = [sys.executable, "-P", "-m", "conformance", "run", "-n", machines]
+    return [*words, where, str(work), *options]
 
 
 def enter(path: Path, entries: Sequence[Entry]) -> tuple[tally.Count, ...]:
@@ -100,7 +99,9 @@ def main(arguments: Sequence[str]) -> int:
             with load(len(os.sched_getaffinity(0))):
                 rounds(asked.work, asked.machines, options, asked.repeat)
     except (RecordError, OSError, ValueError) as error:
-        sys.stderr.write(f"{error}\nthe same command goes on from there\n")
+        sys.stderr.write(
+            f"{error}\nthe same command goes on from there; for another one remove {asked.work}\n"
+        )
         whole = False
     if not TALLY.exists():
         return 2
