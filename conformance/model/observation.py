@@ -57,6 +57,7 @@ class Submitter(Value):
     ended: Ended
     killed_by_rig: bool = False
     own_memory: int | None = None  # bytes of anonymous memory in its cgroup when it began
+    threads: tuple[int, ...] = ()  # their ids when it began, where it has several
     tool: str = ""  # "ledger", or the tool's name and version
     output: str = ""  # the tail of what a tool printed
 

@@ -44,6 +44,9 @@ class Shortage(Value):
     RESERVED: ClassVar[int] = 0
     """Bytes that its gauge may show as left although a request was refused for want of space."""
 
+    EXACT: ClassVar[bool] = True
+    """Whether nothing passes the limit that its gauge shows, but for counters kept for each processor."""
+
     @property
     def binds(self) -> str | None:
         """The cgroup that it binds, with those below; None where it binds whoever submits."""
@@ -78,6 +81,9 @@ class TmpfsSize(Shortage):
 
 class MemoryLimit(Shortage):
     """A limit on the memory of a cgroup and of those below it."""
+
+    # memory.high is passed by what is throttled for it, and any limit by charges that cannot be refused.
+    EXACT: ClassVar[bool] = False
 
     cgroup: CgroupPath
     limit: Bytes = Field(description="bytes of memory")
@@ -347,7 +353,7 @@ class ZramLimit(Shortage):
     """A zram device's mem_limit is what it uses already and ``leave``; relief takes it away."""
 
     OF: ClassVar[frozenset[Ability]] = frozenset({"zram"})
-    # zs_malloc() takes a zspage of up to four pages (eight since 6.4), and zram gives it back when that
+    # zs_malloc() takes a zspage of up to four pages (eight since 6.3), and zram gives it back when that
     # is beyond the limit.
     RESERVED: ClassVar[int] = 32768
 

@@ -32,6 +32,7 @@ from conformance.model import (
     Write,
 )
 from conformance.oracle.files import FILE_SYNCS, WHOLE_SYNCS
+from conformance.oracle.kernel_log import OVERRUN
 from conformance.oracle.scene import FIO, Phase, Scene, Taken, failed_ops, program
 from conformance.oracle.text import merge, op_line, signal_name
 
@@ -98,6 +99,10 @@ def rig_reasons(scene: Scene) -> Iterator[Reason]:
     if down is not None and down.problem:
         yield Reason(text=f"{of}tear-down: {down.problem}", fatal=False)
     yield from _bystanders(scene)
+    for look, line in scene.kernel_log:
+        if line.text == OVERRUN:
+            yield Reason(text=f"{of}{look.where}: lines of the kernel's log were lost", fatal=False)
+            return
 
 
 def _of_step(taken: Taken, scene: Scene) -> Iterator[Reason]:

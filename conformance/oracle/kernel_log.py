@@ -3,7 +3,8 @@
 The form of an OOM report is that of ``dump_header()`` and ``__oom_kill_process()`` in mm/oom_kill.c, the
 same from 5.10 to 7.3 but for details: a first line that names the invoker, its call trace, figures,
 ``oom-kill:constraint=...`` (one line, with the cgroup at its limit and the victim), and one line for
-each process killed. The header is rate-limited, the last is not, so a kill may stand alone.
+each process killed. The header is rate-limited, the last is not, so a kill may stand alone: one that is
+neither of the victim that the report names, nor of its group, is of no report that the log holds.
 
 NORMS: "The kernel log names the task and its call trace. A kernel worker in the device's write path means
 that the shortage was reported by a kill."
@@ -28,6 +29,12 @@ _WORKQUEUE = re.compile(r"^Workqueue: (?P<queue>.+)$")
 _FRAME = re.compile(r"^(?P<function>[A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+")
 _CONSTRAINT = re.compile(r"^oom-kill:constraint=(?P<constraint>\w+)")
 _FIELD = re.compile(r"(?P<name>oom_memcg|task_memcg|task|pid)=(?P<value>[^,]*)")
+_GROUP = re.compile(r"^Tasks in .* are going to be killed due to memory\.oom\.group set")
+"""mm/oom_kill.c, ``oom_kill_process()``: each process of a cgroup is killed for one report."""
+OVERRUN: Final = "[kernel log overrun: lines lost]"
+"""What the agent says in place of lines that nobody has read."""
+_GAP = re.compile(rf"^(?:\[\d+ lines of the kernel log left out\]|{re.escape(OVERRUN)})$")
+"""Or in place of lines that it did not keep: neither of a report of the OOM killer nor of a fault."""
 _KILLED = re.compile(
     r"^(?:Memory cgroup o|O)ut of memory[^:]*: Kill(?:ed)? process (?P<pid>\d+),? \((?P<comm>.*?)\)(?:[ ,]|$)"
 )
@@ -50,6 +57,14 @@ _WORKER_NAMES = re.compile(
     r"kworker/|loop\d+$|jbd2/|xfsaild/|btrfs-|f2fs_|kdmflush|dm-|kswapd|flush-|writeback"
 )
 """Kernel threads that write for a device or a filesystem."""
+
+
+_WRITES = re.compile(
+    r"_*(?:blk|bio|submit_bio|generic_perform_write|iomap|do_writepages|writeback|wb_|flush-|shmem|loop|lo_|"
+    r"ext4|jbd2|xfs|xlog|btrfs|f2fs|dm[-_]|md\d*[-_]|raid|nbd|zram|null_|brd_|nvme|scsi|virtblk|ublk|vdo|"
+    r"nfs|rpc|xprt|fuse|k(?:blockd|cryptd|copyd|mirrord|dmflush|snaphd|swapd|verityd|integrityd))"
+)
+"""How a queue, a function or a kernel thread is called that writes for a device or a filesystem."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +109,11 @@ class Invocation:
         )
 
     @property
+    def writes(self) -> bool:
+        """Whether its name, its work queue or its stack says that it writes for a device or a filesystem."""
+        return any(map(_WRITES.match, (self.invoker, *self.workqueue.split(), *self.trace)))
+
+    @property
     def where(self) -> str:
         """The function of the loop driver's worker on the stack, or nothing."""
         return next((name for name in WORKER_FUNCTIONS if name in self.trace), "")
@@ -126,6 +146,8 @@ class _Open:
     constraint: str = ""
     memcg: str = ""
     victim_memcg: str = ""
+    victim: int | None = None
+    group: bool = False
     in_trace: bool = False
 
     def done(self, trace: Sequence[str], killed: Sequence[Killed]) -> Invocation:
@@ -153,6 +175,9 @@ class _Reader:
         self._killed: list[Killed] = []
 
     def line(self, at: int, text: str) -> None:
+        if _GAP.match(text):
+            self.close()
+            return
         invoked = _INVOKED.match(text)
         if invoked:
             self.close()
@@ -168,12 +193,17 @@ class _Reader:
             self._detail(self._open, text)
 
     def _kill(self, at: int, text: str, victim: Killed) -> None:
-        if self._open is None:
+        if self._open is None or not self._is_of(self._open, victim):
             self.reports.append(Invocation(killed=(victim,), at=at, lines=(text,)))
             return
         self._open.lines.append(text)
         memcg = self._open.victim_memcg or self._open.memcg
         self._killed.append(Killed(pid=victim.pid, comm=victim.comm, memcg=memcg))
+
+    def _is_of(self, report: _Open, victim: Killed) -> bool:
+        if report.group:
+            return True
+        return victim.pid == report.victim if report.victim is not None else not self._killed
 
     def _detail(self, report: _Open, text: str) -> None:
         cpu = _CPU.match(text)
@@ -192,7 +222,12 @@ class _Reader:
             report.constraint = constraint["constraint"]
             report.memcg = fields.get("oom_memcg", "")
             report.victim_memcg = fields.get("task_memcg", "")
+            named = fields.get("pid", "")
+            report.victim = int(named) if named.isdecimal() else None
             report.lines.append(text)
+            return
+        if _GROUP.match(text):
+            report.group = True
             return
         if text.startswith("Call Trace"):
             report.in_trace = True
@@ -223,7 +258,7 @@ def invocations(lines: Iterable[str]) -> tuple[Invocation, ...]:
     for at, line in enumerate(lines):
         reader.line(at, clean(line))
     reader.close()
-    return tuple(reader.reports)
+    return tuple(sorted(reader.reports, key=lambda report: report.at))
 
 
 # -- faults of the kernel's own -----------------------------------------------------------------

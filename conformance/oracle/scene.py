@@ -78,6 +78,14 @@ class Taken:
         return undeclared_signal(self.step, self.seen.submitter)
 
     @property
+    def store_failed(self) -> bool:
+        """Whether the SIGBUS ended the submitter that the norm allows: how a store into a mapping is told of
+        an error.
+        """
+        submitter = self.seen.submitter
+        return submitter is not None and submitter.ended.signal == SIGBUS and self.signal is None
+
+    @property
     def ops(self) -> tuple[Op, ...]:
         """The submitter's operations."""
         return self.seen.submitter.ops if self.seen.submitter else ()

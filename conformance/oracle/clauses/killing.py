@@ -32,13 +32,12 @@ def no_oom_kill(trial: Trial) -> Iterator[Finding]:
     """
     for act in trial.acts:
         told = (*act.kills.logged, *act.kills.vain)
-        named = {kill.invoker for kill in told} - {Invoker.UNKNOWN}
         for invoker in Invoker:
             mine = [kill for kill in told if kill.invoker is invoker]
-            if invoker in named or (invoker is Invoker.UNKNOWN and mine and not named):
+            if mine and (invoker is not Invoker.UNKNOWN or act.kills.untold):
                 yield _invoked(trial, act, invoker, mine)
-        if act.kills.counted and not act.kills.logged:
-            yield _counted(trial, act)
+            elif invoker is Invoker.UNKNOWN and act.kills.untold:
+                yield _counted(trial, act)
 
 
 def _invoked(trial: Trial, act: Act, invoker: Invoker, mine: list[Kill]) -> Finding:
@@ -65,8 +64,7 @@ def _invoked(trial: Trial, act: Act, invoker: Invoker, mine: list[Kill]) -> Find
 
 
 def _counted(trial: Trial, act: Act) -> Finding:
-    count = act.kills.counted
-    told = f"{plural(count, 'OOM kill')} by the kernel's counters, of which its log tells nothing"
+    told = f"{plural(act.kills.untold, 'OOM kill')} by the kernel's counters, of which its log tells nothing"
     return trial.finding(
         Clause.NO_OOM_KILL,
         act.scene,

@@ -23,7 +23,7 @@ from conformance.oracle.answer import failed_commands
 from conformance.oracle.clauses.killing import death_level
 from conformance.oracle.later import excused, may_be_told_late
 from conformance.oracle.losses import UNSTORED, block_ranges
-from conformance.oracle.scene import Phase, Scene, Taken, failed_ops, program
+from conformance.oracle.scene import SIGBUS, Phase, Scene, Taken, failed_ops, program
 from conformance.oracle.text import (
     amount,
     errno_name,
@@ -36,12 +36,18 @@ from conformance.oracle.text import (
 )
 from conformance.oracle.trial import Act, Trial
 
+STORE_FAILED: Final = "a store into the mapping was answered with SIGBUS"
+SIGBUS_NAME: Final = signal_name(SIGBUS)
+
+Ranges = list[tuple[int, int]]
+
 
 def overwrite_in_place(trial: Trial) -> Iterator[Finding]:
     """Rewriting blocks that have physical space succeeds during the shortage, and holds (S12).
 
     Only blocks that were there before are judged: a block that no verification found, and no sync
-    acknowledged, may need new space. An error of a step before, told late, is not this step's.
+    acknowledged, may need new space. An error of a step before, told late, is not this step's. A SIGBUS for
+    a store into a mapping is an error like any other.
     """
     for act in trial.acts:
         for taken in act.scene.taken:
@@ -67,9 +73,11 @@ def _overwritten(trial: Trial, act: Act, taken: Taken) -> Iterator[Finding]:
         yield found("killed", text, death_level(act, taken))
     elif ran_over(taken):
         yield found("timed-out", f"{taken.name} did not end within its limit")
+    elif taken.store_failed and _had_space(act, taken, _whole(taken)):
+        yield found(f"write-failed:{SIGBUS_NAME}", STORE_FAILED)
     failed: dict[str, list[Op]] = {}
     for op in _own_failures(act.scene, taken):
-        if _had_space(act, taken, op):
+        if _had_space(act, taken, _meant(taken, op)):
             failed.setdefault(f"{op.kind}-failed:{errno_name(op.result)}", []).append(op)
     for name, (first, *more) in sorted(failed.items()):
         text = f"{plural(1 + len(more), first.kind)} failed, the first: {op_line(first)}"
@@ -91,17 +99,27 @@ def _own_failures(scene: Scene, taken: Taken) -> tuple[Op, ...]:
     return tuple(op for op in failed_ops(taken, scene) if op is not late)
 
 
-def _had_space(act: Act, taken: Taken, op: Op) -> bool:
-    """Whether every block of an operation had space before the step. A sync speaks for all."""
+def _meant(taken: Taken, op: Op) -> Ranges:
+    """Offsets and lengths that an operation is about. A sync speaks for all."""
+    ops = [op] if op.placed else [one for one in taken.ops if one.placed]
+    return [(one.offset, one.length) for one in ops]
+
+
+def _whole(taken: Taken) -> Ranges:
+    """All that a step was to write: which store of it failed is not known."""
+    return [(taken.step.offset, taken.step.length)] if isinstance(taken.step, Write) else []
+
+
+def _had_space(act: Act, taken: Taken, ranges: Ranges) -> bool:
+    """Whether every block had space before the step."""
     step = taken.step
     if not isinstance(step, Write | RangeOp):
         return True
     before = next(a.before[taken.index] for a in act.accounts if a.target == step.target)
-    ops = [op] if op.placed else [o for o in taken.ops if o.placed]
     return all(
         block in before
-        for one in ops
-        for block in range(one.offset // BLOCK, -(-(one.offset + one.length) // BLOCK))
+        for offset, length in ranges
+        for block in range(offset // BLOCK, -(-(offset + length) // BLOCK))
     )
 
 
@@ -116,8 +134,9 @@ def reusable(trial: Trial) -> Iterator[Finding]:
     writes and fsync succeed (NORMS, S4 S12).
 
     ``reuse`` steps may fail; ``recover`` steps must work wholly, but for an error of a step before
-    that is told late (see ``later``). A trim or a discard that succeeds has given the space back, and
-    what is written right after has it. Reading needs no space, and takes none.
+    that is told late (see ``later``); a SIGBUS for a store into a mapping is an error. A trim or a
+    discard that succeeds has given the space back, and what is written right after has it. Reading
+    needs no space, and takes none.
     """
     for act in trial.acts:
         for taken in act.scene.taken:
@@ -266,6 +285,8 @@ def _recovered(trial: Trial, act: Act, taken: Taken) -> Iterator[Finding]:
 
 def _failures(scene: Scene, taken: Taken) -> Iterator[tuple[str, str]]:
     told: dict[str, str] = {}
+    if taken.store_failed:
+        told[f"recover-write-failed:{SIGBUS_NAME}"] = STORE_FAILED
     for op in _own_failures(scene, taken):
         told.setdefault(f"recover-{op.kind}-failed:{errno_name(op.result)}", op_line(op))
     for one in taken.seen.file_ops:

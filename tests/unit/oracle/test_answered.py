@@ -32,6 +32,7 @@ from tests.support.builders import (
     Act,
     Story,
     imposed,
+    log,
     read,
     relieved,
     stored,
@@ -333,6 +334,15 @@ def test_a_bystander_in_trouble_before_anything_is_short(
 
 def test_a_bystander_s_trouble_under_the_shortage_is_no_fault_of_the_rig() -> None:
     assert watched("ab", [[A, B], [A, B], [A, B], [DEAD, FAILED], [DEAD, FAILED]]) == []
+
+
+def test_lines_of_the_kernel_s_log_that_nobody_read_may_have_told_of_anything() -> None:
+    fine, lost = "loop0: fine", "[kernel log overrun: lines lost]"
+    tale = TALE.but(TALE.act("fill").watching(kernel_log=log(fine, lost, lost)))
+    tale = tale.but(tale.act("read_short").watching(kernel_log=log(lost)))
+    assert reasons(tale) == [("arm main: fill: lines of the kernel's log were lost", False)]
+    left_out = TALE.act("fill").watching(kernel_log=log("[7 lines of the kernel log left out]"))
+    assert reasons(TALE.but(left_out)) == []
 
 
 def test_at_tear_down_the_bystanders_are_gone() -> None:

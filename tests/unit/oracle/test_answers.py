@@ -13,9 +13,12 @@ import pytest
 
 from conformance.model import (
     BLOCK,
+    AnyShortage,
     Ended,
     Finding,
+    Inodes,
     Level,
+    Memcg,
     Mount,
     Op,
     RangeKind,
@@ -134,22 +137,36 @@ def test_nothing_is_said_of_files(act: Act) -> None:
 # -- limit_enforced ---------------------------------------------------------------------------------
 
 
+MEMORY = Memcg(kind="memcg", cgroup="limited", limit=MIB)
+INODES = Inodes(kind="inodes", layer="back")
+COUNTERS = 65536
+
+
 def used(count: int, *, limit: int | None = MIB, name: str = "fill", hits: int = 2) -> Act:
     """A writer in requests of 8 KiB, and what the gauge shows after it."""
     act = write(name, Role.PROVOKE, (0, 2), [*stored(0, 2), synced()], generation=2)
     return act.watching(reading=Reading(kind="memcg", used=count, limit=limit, hits=hits))
 
 
+def beyond(shortage: AnyShortage, *acts: Act) -> list[Finding]:
+    return list(limit_enforced(joined(Story(acts=acts, shortage=shortage))))
+
+
 @pytest.mark.parametrize(
-    ("limit", "most", "told"),
+    ("shortage", "limit", "most", "told"),
     [
-        pytest.param(MIB, MIB + 8192 + MIB, "1 MiB", id="one MiB of slack"),
-        pytest.param(64 * MIB, 64 * MIB + 8192 + 8 * MIB, "64 MiB", id="an eighth of slack"),
+        pytest.param(FULL, MIB, MIB + COUNTERS, "1 MiB", id="space"),
+        pytest.param(FULL, 64 * MIB, 64 * MIB + COUNTERS, "64 MiB", id="much space"),
+        pytest.param(INODES, 64, 64, "64 bytes", id="inodes, which are counted one by one"),
+        pytest.param(MEMORY, MIB, MIB + 8192 + MIB, "1 MiB", id="memory"),
+        pytest.param(MEMORY, 64 * MIB, 64 * MIB + 8192 + 8 * MIB, "64 MiB", id="much memory"),
     ],
 )
-def test_a_gauge_just_over_the_slack_is_beyond_the_limit(limit: int, most: int, told: str) -> None:
-    assert found(limit_enforced, imposed(), used(most, limit=limit)) == []
-    (finding,) = found(limit_enforced, imposed(), used(most + 1, limit=limit))
+def test_a_gauge_just_over_the_slack_is_beyond_the_limit(
+    shortage: AnyShortage, limit: int, most: int, told: str
+) -> None:
+    assert beyond(shortage, imposed(), used(most, limit=limit)) == []
+    (finding,) = beyond(shortage, imposed(), used(most + 1, limit=limit))
     assert (finding.level, finding.signature) == (Level.MUST, "limit-not-enforced")
     assert (finding.arm, finding.step) == ("main", "fill")
     assert finding.expected == "the space taken stays within the limit; past it, an error"
@@ -157,6 +174,12 @@ def test_a_gauge_just_over_the_slack_is_beyond_the_limit(limit: int, most: int, 
         f"{most + 1} bytes were in use after fill, against the limit of {told}"
     )
     assert finding.evidence == (f"memcg: used {most + 1}, limit {limit}, hits 2",)
+
+
+def test_a_limit_below_what_is_in_use_gives_nothing_more_and_takes_nothing_away() -> None:
+    lowered = imposed().watching(reading=used(3 * MIB).watch["reading"])
+    assert found(limit_enforced, lowered, used(3 * MIB + COUNTERS)) == []
+    assert len(found(limit_enforced, lowered, used(3 * MIB + COUNTERS + 1))) == 1
 
 
 def test_where_no_limit_is_in_force_none_is_passed() -> None:
@@ -182,8 +205,8 @@ def test_of_each_shortage_the_first_step_beyond_it_is_told() -> None:
     assert [finding.step for finding in findings] == ["first", "third"]
 
 
-MOST_STORED = 259
-"""Blocks: a limit of 4 KiB, a request of 8 KiB and a slack of 1 MiB."""
+MOST_STORED = 17
+"""Blocks: a limit of 4 KiB, and a slack of 64 KiB."""
 
 
 def storing(blocks: int, *calls: Op, role: Role = Role.PROVOKE) -> Story:
@@ -200,7 +223,7 @@ def test_what_was_stored_without_an_error_is_taken_too() -> None:
     assert list(limit_enforced(joined(storing(MOST_STORED, synced())))) == []
     (finding,) = limit_enforced(joined(storing(MOST_STORED + 1, synced())))
     assert finding.observed == (
-        "1040 KiB were stored by fill without an error, against the limit of 4 KiB"
+        "72 KiB were stored by fill without an error, against the limit of 4 KiB"
     )
     assert finding.evidence == ("memcg: used 4096, limit 4096, hits 0",)
 

@@ -112,9 +112,40 @@ def test_two_reports_are_two_and_keep_their_own_victims() -> None:
     assert not second.by_kernel_worker
 
 
-def test_one_report_may_kill_several() -> None:
-    (report,) = invocations([*KWORKER, "Memory cgroup out of memory: Killed process 142 (sleep)"])
+ANOTHER = "Memory cgroup out of memory: Killed process 142 (sleep)"
+GROUP = "Tasks in /case/limited are going to be killed due to memory.oom.group set"
+
+
+def test_one_report_may_kill_a_group() -> None:
+    (report,) = invocations([*KWORKER, GROUP, ANOTHER])
     assert [one.pid for one in report.killed] == [141, 142]
+
+
+def test_who_is_neither_the_victim_nor_of_its_group_was_killed_for_another_report() -> None:
+    """The kernel prints no header when it has printed ten in five seconds."""
+    first, second, third = invocations([*KWORKER, ANOTHER, *SUBMITTER])
+    assert (first.invoker, [one.pid for one in first.killed]) == ("kworker/u2:1", [141])
+    assert (second.invoker, [one.pid for one in second.killed]) == ("", [142])
+    assert third.invoker == "dd"
+
+
+def test_of_a_report_that_names_no_victim_the_first_kill_is_taken_for_its_own() -> None:
+    nameless = [line for line in KWORKER if not line.startswith("oom-kill:")]
+    first, second = invocations([*nameless, ANOTHER])
+    assert ([one.pid for one in first.killed], second.invoker) == ([141], "")
+    other = [line.replace("pid=141", "pid=") for line in KWORKER]
+    assert [one.pid for one in invocations(other)[0].killed] == [141]
+
+
+@pytest.mark.parametrize(
+    "gap", ["[7014 lines of the kernel log left out]", "[kernel log overrun: lines lost]"]
+)
+def test_a_report_ends_where_lines_are_missing(gap: str) -> None:
+    first, second = invocations([*KWORKER[:-1], gap, KWORKER[-1]])
+    assert (first.invoker, first.killed) == ("kworker/u2:1", ())
+    assert (second.invoker, [one.pid for one in second.killed]) == ("", [141])
+    (whole,) = invocations([*KWORKER[:-1], f"loop0: {gap}", KWORKER[-1]])
+    assert len(whole.killed) == 1
 
 
 def test_a_kill_whose_report_was_rate_limited_stands_alone() -> None:

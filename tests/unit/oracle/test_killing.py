@@ -152,7 +152,52 @@ INVOCATIONS: dict[str, tuple[Story, list[tuple[str, str, str, str]]]] = {
     ),
     "one that it does not name, and one that it does": (
         short(logging(FILL, named(STRANGER), *by_submitter(PID), kills=2)),
+        [
+            ("should", SUBMITTER, f"dd {INVOKED}; killed dd (pid 200)", "fill"),
+            (
+                "must",
+                UNKNOWN,
+                f"somebody invoked the OOM killer; killed dd (pid {STRANGER})",
+                "fill",
+            ),
+        ],
+    ),
+    "one that it does not name, where a worker is named": (
+        short(logging(FILL, named(STRANGER), *by_worker(PID), kills=2)),
+        [("must", WORKER, f"kworker/u2:1 {INVOKED}; killed dd (pid 200)", "fill")],
+    ),
+    "more by the submitter than the kernel prints reports of": (
+        short(logging(FILL, named(STRANGER), *by_submitter(PID), *by_submitter() * 9, kills=2)),
         [("should", SUBMITTER, f"dd {INVOKED}; killed dd (pid 200)", "fill")],
+    ),
+    "just as many as it prints, but for one": (
+        short(logging(FILL, named(STRANGER), *by_submitter(PID), *by_submitter() * 8, kills=2)),
+        [
+            ("should", SUBMITTER, f"dd {INVOKED}; killed dd (pid 200)", "fill"),
+            (
+                "must",
+                UNKNOWN,
+                f"somebody invoked the OOM killer; killed dd (pid {STRANGER})",
+                "fill",
+            ),
+        ],
+    ),
+    "one that is told of, and two that only the counters tell of": (
+        short(logging(FILL, *by_submitter(PID), kills=3)),
+        [
+            (
+                "should",
+                SUBMITTER,
+                f"dd {INVOKED}; killed dd (pid 200); 2 kills more that the log does not tell of",
+                "fill",
+            ),
+            (
+                "must",
+                UNKNOWN,
+                "2 OOM kills by the kernel's counters, of which its log tells nothing",
+                "fill",
+            ),
+        ],
     ),
     "one of whom only the counters tell": (
         short(logging(FILL, kills=1), logging(NEXT, kills=3)),

@@ -109,6 +109,58 @@ def invoker(report: Sequence[str], of: Story | None = None) -> Invoker:
     return one.invoker
 
 
+@pytest.mark.parametrize(
+    ("report", "by"),
+    [
+        (invoked("thing", PID + 7), Invoker.SUBMITTER),
+        (invoked(f"iou-wrk-{PID + 7}"), Invoker.SUBMITTER),
+        (invoked(f"iou-wrk-{PID + 9}"), Invoker.OTHER),
+    ],
+)
+def test_a_submitter_may_have_threads_and_the_kernel_names_its_workers_after_them(
+    report: list[str], by: Invoker
+) -> None:
+    fill = story().act("fill")
+    several = fill.seen["submitter"].model_copy(update={"threads": (PID, PID + 7)})
+    of = story().but(Act(step=fill.step, seen={**fill.seen, "submitter": several}))
+    assert invoker(report, of=of) is by
+
+
+NOBODY_S = "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),global_oom,task_memcg=/,pid=141"
+CGROUP_S = "oom-kill:constraint=CONSTRAINT_MEMCG,oom_memcg=/case/limited,pid=141"
+KTHREAD = ["Call Trace:", " out_of_memory+0x1/0x2", " kthread+0x1/0x2"]
+WRITES = ["Call Trace:", " submit_bio+0x1/0x2", " kthread+0x1/0x2"]
+
+
+@pytest.mark.parametrize(
+    ("report", "by"),
+    [
+        ([*invoked(WORKER, queue="events neigh_managed_work"), NOBODY_S], Invoker.OTHER),
+        ([*invoked(WORKER, queue="events neigh_managed_work"), CGROUP_S], Invoker.WORKER),
+        (invoked(WORKER, queue="events neigh_managed_work"), Invoker.WORKER),
+        ([*invoked(WORKER, queue="events btrfs_async_reclaim"), NOBODY_S], Invoker.WORKER),
+        ([*invoked("kauditd"), *KTHREAD, NOBODY_S], Invoker.OTHER),
+        ([*invoked("a_thread"), *WRITES, NOBODY_S], Invoker.WORKER),
+        ([*invoked("jbd2/loop0-8"), *KTHREAD, NOBODY_S], Invoker.WORKER),
+        ([*invoked(WORKER, queue="erofs_worker submit_bio"), CGROUP_S], Invoker.OTHER),
+    ],
+    ids=[
+        "a-worker-of-the-network",
+        "one-that-is-charged-to-the-cgroup",
+        "one-whose-limit-is-not-told",
+        "a-worker-of-a-filesystem",
+        "a-thread-of-the-kernel",
+        "a-thread-that-submits",
+        "a-journal",
+        "a-worker-of-the-root-filesystem",
+    ],
+)
+def test_where_the_whole_guest_is_short_a_kernel_thread_has_to_be_seen_to_write(
+    report: list[str], by: Invoker
+) -> None:
+    assert invoker(report) is by
+
+
 BESIDE = story().with_(bystanders=(Bystander(name="neighbour"),))
 """With a bystander, whose process is number 300."""
 
@@ -122,7 +174,9 @@ BESIDE = story().with_(bystanders=(Bystander(name="neighbour"),))
         (invoked("thing", PID), Invoker.SUBMITTER),
         (invoked("thing", PID + 1), Invoker.OTHER),
         (invoked(f"iou-wrk-{PID}"), Invoker.SUBMITTER),
+        (invoked(f"iou-sqp-{PID}"), Invoker.SUBMITTER),
         (invoked(f"iou-wrk-{PID + 1}"), Invoker.OTHER),
+        (invoked(f"iou-wrk-{PID}x"), Invoker.OTHER),
         (invoked("python3"), Invoker.SUBMITTER),
         (invoked("systemd"), Invoker.OTHER),
     ],
@@ -133,7 +187,9 @@ BESIDE = story().with_(bystanders=(Bystander(name="neighbour"),))
         "a-submitter-by-its-process",
         "another-process",
         "a-submitter-s-engine",
+        "a-submitter-s-poller",
         "another-s-engine",
+        "something-like-an-engine",
         "a-submitter-by-its-name",
         "a-service",
     ],
@@ -208,9 +264,10 @@ def test_a_worker_that_found_nobody_to_kill_invoked_it_in_vain() -> None:
 
 def test_a_kill_is_found_by_its_victim() -> None:
     found = said(*BY_WORKER, killed(150), *BY_SUBMITTER)
-    by_worker, by_submitter = found.logged
+    by_worker, by_nobody, by_submitter = found.logged
     assert found.victims == {141, 142, 150}
-    assert found.of(141) is found.of(150) is by_worker
+    assert (found.of(141), found.of(150)) == (by_worker, by_nobody)
+    assert by_nobody.invoker is Invoker.UNKNOWN
     assert found.of(142) is by_submitter
     assert found.of(143) is None
 
@@ -223,7 +280,9 @@ def test_a_kill_is_found_by_its_victim() -> None:
         (BY_NOBODY, 0, True),
         (BY_SUBMITTER, 1, False),
         (BY_WORKER, 1, True),
-        ([*BY_NOBODY, *BY_SUBMITTER], 2, False),
+        ([*BY_NOBODY, *BY_SUBMITTER], 2, True),
+        ([*BY_NOBODY, *BY_SUBMITTER, *invoked("thing", PID) * 9], 2, False),
+        (BY_SUBMITTER, 2, True),
         ([*BY_SUBMITTER, *BY_WORKER], 2, True),
     ],
     ids=[
@@ -233,6 +292,8 @@ def test_a_kill_is_found_by_its_victim() -> None:
         "one-by-a-submitter",
         "one-by-a-worker",
         "one-by-a-submitter-and-one-unknown",
+        "as-many-reports-as-the-kernel-prints-and-one-unknown",
+        "one-by-a-submitter-and-one-that-is-only-counted",
         "one-by-each",
     ],
 )
@@ -242,6 +303,23 @@ def test_a_kill_is_a_worker_s_unless_all_that_is_known_are_others(
     found = said(*lines, of=story().since("fill", oom_kill=counted))
     assert found.by_worker is by_worker
     assert found.any is bool(lines or counted)
+
+
+@pytest.mark.parametrize(
+    ("lines", "counted", "untold"),
+    [
+        (BY_SUBMITTER, 1, 0),
+        (BY_SUBMITTER, 4, 3),
+        ([*BY_SUBMITTER, *BY_NOBODY], 0, 1),
+        ([*BY_SUBMITTER, *BY_NOBODY], 3, 2),
+        ([*BY_WORKER, *BY_NOBODY], 3, 0),
+        ([], 2, 2),
+    ],
+)
+def test_kills_are_untold_of_that_no_report_is_about(
+    lines: list[str], counted: int, untold: int
+) -> None:
+    assert said(*lines, of=story().since("fill", oom_kill=counted)).untold == untold
 
 
 # -- values -----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from tests.support.builders import (
     write,
     wrote,
 )
+from tests.support.submitters import files
 
 EPERM = -errno.EPERM
 EXPECTED = "rewriting blocks that have space already succeeds during the shortage"
@@ -166,6 +168,33 @@ def test_an_error_of_a_step_before_told_late_is_not_this_step_s() -> None:
     assert told(left, late) == []
     again = over((0, 2), *stored(0, 2), synced(EIO), synced(EIO))
     assert told(left, again) == [("sync-failed:EIO", "1 sync failed, the first: sync() = -1 EIO")]
+
+
+BUS = ("write-failed:SIGBUS", "a store into the mapping was answered with SIGBUS")
+
+
+@pytest.mark.parametrize(
+    ("blocks", "submit", "expected"),
+    [
+        ((4, 6), Submit.MMAP, [BUS]),
+        ((5, 7), Submit.MMAP, []),
+        ((4, 6), Submit.DIRECT, [("killed", "overwrite was ended by SIGBUS")]),
+    ],
+    ids=["all of it has space", "a part of it has none", "by who has no mapping"],
+)
+def test_a_store_that_failed_is_a_write_that_failed(
+    blocks: tuple[int, int], submit: Submit, expected: list[tuple[str, str]]
+) -> None:
+    """Which of its stores it was is not known."""
+    act = write("overwrite", Role.OVERWRITE, blocks, [], generation=3, submit=submit)
+    assert told(act.ended(signal=signal.SIGBUS)) == expected
+    assert told(act.ended(signal=signal.SIGBUS, timed_out=True)) == [("timed-out", NO_END)]
+
+
+def test_files_that_are_rewritten_by_a_mapping_are_the_case_s_to_know_of() -> None:
+    act = files("overwrite", 0)
+    step = act.step.model_copy(update={"role": Role.OVERWRITE, "submit": Submit.MMAP})
+    assert told(Act(step=step, seen=act.seen).ended(signal=signal.SIGBUS)) == [BUS]
 
 
 # -- what does not read back ------------------------------------------------------------------------

@@ -186,7 +186,7 @@ FOUND: dict[str, tuple[str, Edits, set[tuple[str, str, str]]]] = {
     "reading that takes space": (
         READS,
         {
-            ("read_limited", "fill", "read_full", "read_full_again"): used(1 << 20),
+            ("read_full", "read_full_again"): used(1 << 20),
         },
         {("should", "reusable", "reading-takes-space")},
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 
 import pytest
 
@@ -23,6 +24,7 @@ from conformance.model import (
     Reattach,
     RemoveCgroup,
     Role,
+    Submit,
     Submitter,
     Trim,
 )
@@ -44,6 +46,7 @@ from tests.support.builders import (
 
 EPERM = -errno.EPERM
 RECOVER = Role.RECOVER
+BUS = "a store into the mapping was answered with SIGBUS"
 
 
 def told(act: Act, *before: Act) -> list[tuple[str, str]]:
@@ -120,6 +123,20 @@ FAILURES: dict[str, tuple[Act, list[tuple[str, str]]]] = {
 def test_each_failure_is_told_once(name: str) -> None:
     act, expected = FAILURES[name]
     assert told(act) == expected
+
+
+@pytest.mark.parametrize(
+    ("role", "submit", "expected"),
+    [
+        (RECOVER, Submit.MMAP, [("recover-write-failed:SIGBUS", BUS)]),
+        (Role.REUSE, Submit.MMAP, []),
+    ],
+)
+def test_a_store_that_failed_is_a_write_that_failed(
+    role: Role, submit: Submit, expected: list[tuple[str, str]]
+) -> None:
+    act = write("again", role, (0, 12), [], generation=3, submit=submit)
+    assert told(act.ended(signal=signal.SIGBUS)) == expected
 
 
 LEFT = write("left", Role.PROVOKE, (0, 12), stored(0, 2), generation=2, killed_by_rig=True)

@@ -91,12 +91,15 @@ def test_a_signal_that_nobody_declared(
     submitter = Submitter(pid=PID, cgroup="", ended=Ended(**ended))
     (taken,) = seen(Act(step=step, seen={"submitter": submitter})).taken
     assert (taken.name, taken.signal) == ("a", number)
+    # The declared SIGBUS is an error all the same.
+    assert taken.store_failed is (ended.get("signal") == 7 and number is None)
 
 
 def test_a_signal_that_the_rig_sent_is_declared() -> None:
     killed = write("a", Role.PROVOKE, (0, 2), (), generation=2, killed_by_rig=True)
     assert seen(killed).taken[0].signal is None
     assert seen(Act(step=killed.step)).taken[0].signal is None
+    assert not seen(Act(step=killed.step)).taken[0].store_failed
 
 
 def test_signals_have_the_numbers_of_the_system() -> None:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 
 from agent.basics import Clock
 
 FIRST_KEPT = 1000
 LAST_KEPT = 500
+TELLING_KEPT = 500
+TELLING = re.compile(
+    r"oom-kill|[Kk]ill(?:ed)? process |going to be killed|^CPU: |^Workqueue: |BUG|WARNING|INFO: |Oops|[Pp]anic|"
+    r"lockup|LOCKUP|UBSAN|refcount_t|corruption|protection fault|DEBUG_LOCKS|Unable to handle"
+)
+"""Lines of an OOM report or a fault of the kernel's: of those in the middle of many, they are kept."""
 _RECORD = 8192
 
 
@@ -18,6 +25,7 @@ class KernelLog:
         self._fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
         self._clock = Clock(epoch_ns=0)
         self._lines: list[list[object]] = []
+        self._telling: list[list[object]] = []
         self._tail: list[list[object]] = []
         self._left_out = 0
         self._next = 0
@@ -26,7 +34,7 @@ class KernelLog:
         """From now on; what is in the log already is not of this rig."""
         self._clock = clock
         os.lseek(self._fd, 0, os.SEEK_END)
-        self._lines, self._tail, self._left_out = [], [], 0
+        self._lines, self._telling, self._tail, self._left_out = [], [], [], 0
 
     def drain(self) -> None:
         """Take what is there. Called often enough, the ring buffer does not run over."""
@@ -50,18 +58,22 @@ class KernelLog:
             return
         self._tail.append(line)
         if len(self._tail) > 2 * LAST_KEPT:
-            self._left_out += len(self._tail) - LAST_KEPT
+            between = self._tail[:-LAST_KEPT]
+            kept = [one for one in between if TELLING.search(str(one[3]))]
+            kept = kept[: TELLING_KEPT - len(self._telling)]
+            self._telling += kept
+            self._left_out += len(between) - len(kept)
             del self._tail[:-LAST_KEPT]
 
     def take(self) -> list[list[object]]:
         """Every line since the last ``take``, as the host's ``KernelLine``."""
         self.drain()
-        lines, tail, out = self._lines, self._tail, self._left_out
-        self._lines, self._tail, self._left_out = [], [], 0
+        lines, rest, out = self._lines, self._telling + self._tail, self._left_out
+        self._lines, self._telling, self._tail, self._left_out = [], [], [], 0
         if out:
             text = f"[{out} lines of the kernel log left out]"
-            lines.append([tail[0][0], 4, tail[0][2], text])
-        return lines + tail
+            lines.append([rest[0][0], 4, rest[0][2], text])
+        return lines + rest
 
 
 def parse(raw: bytes, clock: Clock) -> list[object] | None:

@@ -343,6 +343,7 @@ class _Held:
         self._log = os.open(LOG, os.O_RDWR | os.O_CREAT, 0o644)
         fcntl.fcntl(self._log, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(self._log, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        self.threads: list[int] = []
         self.output = Output()
         self.child = Child.adopt(
             fork_exec(command(order, run, FOLDER), self.output.fd, env=_ENV, folder=FOLDER)
@@ -353,6 +354,8 @@ class _Held:
         if self.child.wait(limit, tick=tick, also=[self._ready]) is None:
             return False
         os.read(self._ready, 64)
+        # The kernel calls its own workers for a thread after that thread, and not after its process.
+        self.threads = sorted(map(int, os.listdir(f"/proc/{self.child.pid}/task")))
         return True
 
     def enter(self, procs: str) -> str:
@@ -490,6 +493,7 @@ def _submitter(
         "ops": ops,
         "ended": how,
         "own_memory": own,
+        "threads": held.threads,
         "tool": "fio-3",
         "output": printed[-OUTPUT_KEPT:],
     }
