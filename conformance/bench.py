@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from conformance.engine import Parcel, Piece, Progress, Setup
-from conformance.exits import Refused
+from conformance.exits import HostLacks, Refused
 from conformance.hostside import LACKS
 from conformance.machine.cache import Cache
 from conformance.machine.facts import keep_met, met
 from conformance.machine.image import BootFiles, prepare_boot
+from conformance.machine.kernel import KernelError
 from conformance.machine.machines import open_machine
 from conformance.machine.protocol import Machine, MachineError
 from conformance.machine.tool import ArtifactError
@@ -141,5 +142,7 @@ def engine(setup: Setup) -> MachineEngine:
 def _refusing() -> Iterator[None]:
     try:
         yield
-    except (ArtifactError, MachineError, OSError) as error:
+    except (KernelError, MachineError) as error:
         raise Refused(" ".join(str(error).split())) from error
+    except (ArtifactError, OSError) as error:
+        raise HostLacks(" ".join(str(error).split())) from error

@@ -83,7 +83,7 @@ class Engine(Opener, Protocol):
     def prepare(self, kernel: str, progress: Progress) -> Mapping[str, object]:
         """Do what is slow and shared: image, kernel, template. What the record says of it, as JSON.
 
-        Raises Refused if ``kernel`` or a module is no good, or there is no space.
+        Raises Refused if ``kernel`` or a module is no good; HostLacks where none could be prepared.
         """
 
     def pack(self, kernel: str, progress: Progress) -> tuple[Parcel, Mapping[str, Path]]:

@@ -28,6 +28,10 @@ class Refused(Exception):
     """What the user asked for cannot be done. The text is one line and names the place."""
 
 
+class HostLacks(Refused):
+    """What every kernel needs cannot be had: a tool, a package, the image, space on the host's disk."""
+
+
 def status(
     results: Iterable[Result], asked: Asked, *, stale: bool, selected_nothing: bool = False
 ) -> int:

@@ -17,7 +17,7 @@ import click
 
 from conformance.commands.common import CASES, EXPRESSION, console, examples, options, say
 from conformance.engine import Setup, load_engine
-from conformance.exits import INTERRUPTED, Refused
+from conformance.exits import INTERRUPTED, HostLacks, Refused
 from conformance.model import Status
 from conformance.progress import display, preparing
 from conformance.report.console import print_summary
@@ -149,6 +149,8 @@ def _run(jobs: Sequence[Job], slots: int, folder: Path, cases: tuple[Path, ...])
     with preparing(told) as progress:
         try:
             described = {kernel: engine.prepare(kernel, progress)}
+        except HostLacks:
+            raise
         except Refused as error:
             say(f"cannot tell: {error}")
             return CANNOT_TELL

@@ -61,6 +61,14 @@ def test_a_kernel_that_does_not_boot_cannot_be_told(user: User, tmp_path: Path) 
     assert "cannot tell: no kernel " in done.stderr
 
 
+def test_a_host_on_which_no_kernel_would_boot_stops(user: User, tmp_path: Path) -> None:
+    user.has(CASE)
+    (tmp_path / "toolless").mkdir()
+    done = step(user, tmp_path / "toolless")
+    assert done.returncode == STOP
+    assert "the bisection stops: mmdebstrap is not installed" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "k"),
     [((), "nothing_is_called_this"), ((), ""), (("--nonsense",), CASE), (("-n", "0"), CASE)],

@@ -112,6 +112,26 @@ def test_installs_what_is_lacking_and_says_so_first(host: Host) -> None:
     assert install.endswith(" install --no-install-recommends qemu")
 
 
+@pytest.mark.parametrize(
+    ("words", "installs"),
+    [
+        (("shell", "x"), True),
+        (("bisect", "tree", "-k", "x"), True),
+        (("worker", "host:8786"), True),
+        (("run", "--list"), False),
+        (("list",), False),
+        (("list", "--why"), True),
+        (("report", "x.jsonl"), False),
+    ],
+)
+def test_what_boots_machines_needs_the_host_s_packages(
+    host: Host, words: tuple[str, ...], installs: bool
+) -> None:
+    host.debian()
+    assert host.run(*words).returncode == 0
+    assert bool(host.log("apt")) is installs
+
+
 def test_the_project_s_own_tests_need_more(host: Host) -> None:
     host.debian()
     assert host.run("test").returncode == 0

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from conformance.engine import Parcel, Piece, Progress, Setup
-from conformance.exits import Refused
+from conformance.exits import HostLacks, Refused
 from conformance.model import (
     ArmSeen,
     Clause,
@@ -165,7 +165,7 @@ def _tell(word: str) -> None:
 
 
 class FakeEngine:
-    """Knows every kernel but those that are called ``missing``."""
+    """Knows every kernel but those that are called ``missing``, and lacks a tool for a ``toolless`` one."""
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
@@ -198,6 +198,8 @@ class FakeEngine:
     def _check(self, kernel: str) -> None:
         if "missing" in kernel:
             raise Refused(f"no kernel {kernel}: neither a name nor a file or directory")
+        if "toolless" in kernel:
+            raise HostLacks("mmdebstrap is not installed: apt install mmdebstrap")
         for module in self._setup.modules:
             raise Refused(f"{module}: vermagic does not match 6.12.0-fake")
 
