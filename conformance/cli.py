@@ -189,9 +189,12 @@ def _run(
     if interrupted:
         check_library(interrupted, library)
     variants = choose(library, expression)
-    if only_list:
-        for line in lines_of(variants):
+    if only_list and variants:
+        jobs = _jobs(variants, distinct(kernels), repeat)
+        mine = {job.variant.id for job in _part(shard, jobs, Durations.load(DURATIONS))[1]}
+        for line in lines_of(variant for variant in variants if variant.id in mine):
             click.echo(line)
+        return 0
     if not variants:
         say(
             f"-k {expression!r} selects none of the variants{nearest(expression, library.cases)}"
@@ -199,8 +202,6 @@ def _run(
             else "there are no cases"
         )
         return NOTHING
-    if only_list:
-        return 0
     own = here or here_anyway
     count = _slots("1" if own and slots == "auto" else slots)
     durations = Durations.load(DURATIONS)

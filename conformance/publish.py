@@ -33,7 +33,7 @@ from conformance.report.html import document as html
 from conformance.report.result import Asked, Result
 from conformance.reproduce import script
 from conformance.reproduce.page import page
-from conformance.reproduce.trials import Outcome, Refusal, Trial, done, read, sees, trials
+from conformance.reproduce.trials import Outcome, Refusal, Trial, agreed, read, sees, trials
 from conformance.rundir import shown, write_atomically
 from conformance.session import (
     PUBLISHED,
@@ -148,7 +148,9 @@ class Chosen:
                 mine.setdefault(trial.name, []).append(trial)
         if not mine:
             return f"None: {self._why(one)}."
-        best = min(mine, key=lambda name: (*_worth(mine[name]), name))
+        best = min(
+            mine, key=lambda name: (*worth(mine[name], self._clauses(one, mine[name])), name)
+        )
         trial = mine[best][0]
         name = re.sub(r"[^\w.-]+", "-", best).strip("-") + ".sh"
         verdicts = self._verdicts(trial.variant)
@@ -157,13 +159,21 @@ class Chosen:
         command = f"./conform reproduce '{trial.variant.id}'" + (
             f" --arm {trial.arm}" if trial.arm else ""
         )
-        ran = [x for x in mine[best] if done(x, self._outcomes)]
-        agreed = f"; run alone it agreed on {', '.join(x.release for x in ran)}" if ran else ""
+        # The release that the script ran on, which is not always that of the newest record.
+        kept = [agreed(trial, self._outcomes) for trial in mine[best]]
+        ran = ", ".join(one.release for one in kept if one is not None)
+        alone = f"; run alone it agreed on {ran}" if ran else ""
         more = f" ({len(mine) - 1} more variants have one)" if len(mine) > 1 else ""
-        return f"`{command}`, [here as a file](scripts/{name}){agreed}{more}"
+        return f"`{command}`, [here as a file](scripts/{name}){alone}{more}"
 
     def _verdicts(self, variant: Variant) -> list[Verdict]:
         return [v for v in self._history.get(variant.case, ()) if v.values == variant.values]
+
+    def _clauses(self, one: Deviation, mine: Sequence[Trial]) -> frozenset[str]:
+        """The clauses that the variant's findings of a deviation are about, on those kernels."""
+        kernels = {trial.kernel for trial in mine}
+        found = [v for v in self._verdicts(mine[0].variant) if v.kernel in kernels]
+        return frozenset(f.clause.value for v in found for f in self._seen.of(one, v))
 
     def _shows(self, one: Deviation, trial: Trial) -> bool:
         if trial.status is not Status.FAIL:
@@ -182,10 +192,17 @@ class Chosen:
         return "a plain script does not see to whom an error belongs, or what is left behind"
 
 
-def _worth(mine: Sequence[Trial]) -> tuple[int, int, bool, int, int]:
+def worth(mine: Sequence[Trial], own: frozenset[str]) -> tuple[int, int, bool, int, int, int]:
+    """The less, the better a script shows a deviation whose clauses are ``own``: on most kernels, not by
+    chance, whole, with little else, as much as possible of it, and short.
+    """
     first = mine[0]
     chance = sum(trial.chance for trial in mine)
-    return (-len(mine), chance, bool(first.arm), -len(first.clauses), len(first.text))
+    said = set(first.clauses)
+    return (
+        *(-len(mine), chance, bool(first.arm)),
+        *(len(said - own), -len(said & own), len(first.text)),
+    )
 
 
 def _findings(records: Records) -> str:

@@ -11,7 +11,9 @@ from rich.table import Table
 
 from conformance.commands.common import CASES, EXPRESSION, KNOWN, console, examples, options, say
 from conformance.commands.kernels import show_skipped
+from conformance.commands.lookup import nearest
 from conformance.exits import DEVIATES, NOTHING
+from conformance.library import Library
 from conformance.lint import lint as remarks_on
 from conformance.model import Variant
 from conformance.planner import requirements
@@ -48,7 +50,8 @@ def list_cases(
     families: bool,
 ) -> int:
     """Show the variants, one a line."""
-    found = choose(open_library(cases), expression)
+    library = open_library(cases)
+    found = choose(library, expression)
     chosen = [
         variant
         for variant in found
@@ -57,7 +60,7 @@ def list_cases(
         and (requirement is None or any(requirement in need for need in requirements(variant)))
     ]
     if not chosen:
-        say("no variant is of that kind")
+        say(_none(library, expression, family=family, claim=claim, requirement=requirement))
         return NOTHING
     if why is not None:
         show_skipped(chosen, why)
@@ -67,6 +70,31 @@ def list_cases(
         for line in lines_of(chosen):
             click.echo(line)
     return 0
+
+
+def _none(
+    library: Library,
+    expression: str,
+    *,
+    family: str | None,
+    claim: str | None,
+    requirement: str | None,
+) -> str:
+    """What was asked for that no variant is, each option with the names that are like its own."""
+    families = sorted({variant.family for variant in library.variants})
+    claims = {claim for variant in library.variants for claim in variant.claims}
+    needs = sorted({need for variant in library.variants for need in requirements(variant)})
+    asked = [
+        f"{option} {word!r}{nearest(word, names) if word not in names else ''}"
+        for option, word, names in (
+            ("-k", expression, library.cases),
+            ("--family", family, families),
+            ("--claim", claim and claim.upper(), sorted(claims, key=lambda name: int(name[1:]))),
+            ("--requirement", requirement, needs),
+        )
+        if word
+    ]
+    return f"no variant is of that kind: {', '.join(asked)}" if asked else "there are no cases"
 
 
 def lines_of(variants: Iterable[Variant]) -> Iterable[str]:

@@ -214,14 +214,18 @@ def read(text: str) -> tuple[Outcome, ...]:
     return tuple({(one.variant, one.kernel): one for one in tsv.read(Outcome, text)}.values())
 
 
+def agreed(trial: Trial, outcomes: Iterable[Outcome]) -> Outcome | None:
+    """What is kept of the script, as it is now, where it said what it should on that kernel."""
+    for one in outcomes:
+        same = (one.variant, one.kernel, one.digest) == (trial.name, trial.kernel, trial.digest)
+        if same and one.script in GOOD and one.suite == trial.status:
+            return one
+    return None
+
+
 def done(trial: Trial, outcomes: Iterable[Outcome]) -> bool:
     """Whether the script, as it is now, has said what it should on that kernel."""
-    return any(
-        (one.variant, one.kernel, one.digest) == (trial.name, trial.kernel, trial.digest)
-        and one.script in GOOD
-        and one.suite == trial.status
-        for one in outcomes
-    )
+    return agreed(trial, outcomes) is not None
 
 
 Runs = Callable[[str], tuple[int, str]]

@@ -66,6 +66,35 @@ def test_list_by_what_a_variant_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "--family", "no_such"]) == NOTHING
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--family", "loop_quotas"], "--family 'loop_quotas'; did you mean loop_quota"),
+        (["--claim", "s99"], "--claim 'S99'"),
+        (["--requirement", "module:zrm"], "--requirement 'module:zrm'; did you mean module:zram"),
+        (["-k", "loop_enospc_shrt"], "-k 'loop_enospc_shrt'; did you mean loop_enospc_"),
+        (["--family", "loop_quota", "--claim", "S9"], "--family 'loop_quota', --claim 'S9'"),
+    ],
+)
+def test_a_list_of_nothing_says_what_no_variant_is(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["list", *words]) == NOTHING
+    assert f"no variant is of that kind: {told}" in capsys.readouterr().err
+
+
+def test_a_list_is_of_the_part_that_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", "--list", "-k", "zram_full"]
+    assert main(words) == 0
+    whole = capsys.readouterr().out.splitlines()
+    parts = []
+    for part in ("1/2", "2/2"):
+        assert main([*words, "--shard", part]) == 0
+        parts += capsys.readouterr().out.splitlines()
+    assert sorted(parts) == sorted(whole)
+    assert main([*words, "--shard", "9/8"]) == REFUSED
+
+
 def test_lint_has_nothing_to_say_of_the_suite_s_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["lint"]) == 0
     assert "nothing to say" in capsys.readouterr().err

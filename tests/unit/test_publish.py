@@ -7,8 +7,9 @@ import pytest
 from conformance import publish
 from conformance.exits import REFUSED
 from conformance.model import Status
-from conformance.publish import PARTS, _compact, main, outcomes
+from conformance.publish import PARTS, _compact, main, outcomes, worth
 from conformance.report.story import stories
+from conformance.reproduce.trials import Trial
 from tests.support.results import result, variant
 from tests.support.stories import observed
 
@@ -50,3 +51,36 @@ def test_the_page_keeps_the_course_of_what_failed(status: Status, kept: bool) ->
 
 def test_the_kept_outcomes_can_be_read() -> None:
     assert all(one.variant and one.kernel for one in outcomes())
+
+
+def trials(
+    kernels: int, clauses: str, *, chance: bool = False, text: str = "#!/bin/sh\n"
+) -> list[Trial]:
+    return [
+        Trial(
+            variant=variant("a"),
+            kernel=str(number),
+            release="6.12.117",
+            status=Status.FAIL,
+            clauses=tuple(clauses.split()),
+            chance=chance,
+            text=text,
+        )
+        for number in range(kernels)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        (trials(2, "bounded"), trials(1, "no_oom_kill reusable")),
+        (trials(1, "bounded"), trials(1, "no_oom_kill", chance=True)),
+        (trials(1, "no_oom_kill"), trials(1, "no_oom_kill reusable bounded")),
+        (trials(1, "no_oom_kill reusable"), trials(1, "no_oom_kill")),
+        (trials(1, "no_oom_kill"), trials(1, "no_oom_kill", text="#!/bin/sh\ntrue\n")),
+    ],
+    ids=["more kernels", "not by chance", "nothing else", "more of it", "shorter"],
+)
+def test_a_script_shows_a_deviation_the_better(better: list[Trial], worse: list[Trial]) -> None:
+    own = frozenset({"no_oom_kill", "reusable"})
+    assert worth(better, own) < worth(worse, own)

@@ -17,6 +17,7 @@ from conformance.reproduce.trials import (
     UNTOLD,
     Outcome,
     Trial,
+    agreed,
     attempt,
     done,
     read,
@@ -89,6 +90,24 @@ def row(*, sometimes: bool) -> Known:
         review_by=date(2027, 6, 1),
         sometimes=sometimes,
     )
+
+
+def test_what_is_kept_of_a_script_has_the_release_that_it_ran_on() -> None:
+    """The newest record may be of a later release."""
+    one = trial(clauses="acknowledged_readable")
+    kept = Outcome(
+        variant=one.name,
+        kernel=one.kernel,
+        release="6.12.111",
+        suite=Status.FAIL,
+        script=AGREES,
+        clauses="",
+        seconds=1,
+        digest=one.digest,
+    )
+    assert agreed(one, [kept]) == kept
+    assert agreed(one, [kept.model_copy(update={"digest": "0"})]) is None
+    assert agreed(one, [kept.model_copy(update={"script": DISAGREES})]) is None
 
 
 def test_what_a_script_violated_is_what_it_names_at_its_end() -> None:
