@@ -137,6 +137,17 @@ class IoError(NamedTuple):
     t_us: int
 
 
+class IoWrong(NamedTuple):
+    """An operation of a bystander that got no error, and yet went wrong: its count was short, or it
+    read other ``data`` than the bystander had stored there.
+    """
+
+    kind: Literal["data", "short-write", "short-read"]
+    offset: int  # of ``data``: of the first block that is not as it was stored
+    done: int  # bytes
+    t_us: int
+
+
 class BystanderState(Value):
     """How a bystander fares; a zombie is not alive."""
 
@@ -146,8 +157,9 @@ class BystanderState(Value):
     alive: bool
     state: str = ""
     signal: int | None = None
-    io_done: int = 0
+    io_done: int = 0  # operations that did all that was asked
     io_errors: tuple[IoError, ...] = ()
+    io_wrong: tuple[IoWrong, ...] = ()  # the first ones, as of errors
     io_stall_us: int = 0  # the longest that one of its operations took, or is taking
 
 

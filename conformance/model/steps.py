@@ -30,6 +30,11 @@ class BystanderIo(Value):
     reads: bool = Field(default=False, description="after one round of writes it only reads")
     pause: float = Field(default=0.1, ge=0, description="seconds between two rounds")
 
+    @property
+    def operations(self) -> int:
+        """How many operations a round is."""
+        return -(-self.length // self.request)
+
 
 class Bystander(Value):
     """A process that does not submit the I/O under test and must not pay for it."""

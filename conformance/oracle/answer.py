@@ -33,8 +33,8 @@ from conformance.model import (
 )
 from conformance.oracle.files import FILE_SYNCS, WHOLE_SYNCS
 from conformance.oracle.kernel_log import OVERRUN
-from conformance.oracle.scene import FIO, Phase, Scene, Taken, failed_ops, program
-from conformance.oracle.text import merge, op_line, signal_name
+from conformance.oracle.scene import FIO, Phase, Scene, Taken, failed_ops, program, windows
+from conformance.oracle.text import merge, op_line, plural, signal_name
 
 KERNELS_OWN = frozenset({"panicked", "hung"})
 """Ways to lose a guest that are the kernel's doing, once the shortage is in force."""
@@ -99,6 +99,7 @@ def rig_reasons(scene: Scene) -> Iterator[Reason]:
     if down is not None and down.problem:
         yield Reason(text=f"{of}tear-down: {down.problem}", fatal=False)
     yield from _bystanders(scene)
+    yield from _not_gone_round(scene)
     for look, line in scene.kernel_log:
         if line.text == OVERRUN:
             yield Reason(text=f"{of}{look.where}: lines of the kernel's log were lost", fatal=False)
@@ -153,11 +154,26 @@ def _bystanders(scene: Scene) -> Iterator[Reason]:
         if sorted(names) != at_first or not wanted <= set(names) or len(set(names)) < len(names):
             yield Reason(text=f"{of}{look.where}: not every bystander was looked at")
             return
-        troubled = [o.name for o in look.watch.bystanders if not o.alive or o.io_errors]
+        troubled = [
+            o.name for o in look.watch.bystanders if not o.alive or o.io_errors or o.io_wrong
+        ]
         if look.phase is Phase.BEFORE and troubled:
             text = f"bystander {troubled[0]} was in trouble before the shortage was imposed"
             yield Reason(text=f"{of}{text}")
             return
+
+
+def _not_gone_round(scene: Scene) -> Iterator[Reason]:
+    """Who does I/O has gone round its region before the shortage: its I/O works, and has its space."""
+    rounds = {one.name: one.io.operations for one in scene.arm.bystanders if one.io is not None}
+    for window in windows(scene):
+        of = f"arm {scene.name}: step {window.impose.name}: "
+        # The first look is that of the rig as built: a step's place is that of the look before it.
+        for one in scene.looks[window.impose.index].watch.bystanders:
+            if one.name in rounds and one.io_done < rounds[one.name]:
+                most = plural(rounds[one.name], "operation")
+                text = f"bystander {one.name} had done {one.io_done} of {most} before it"
+                yield Reason(text=f"{of}{text}")
 
 
 # -- steps whose answer has to be whole ---------------------------------------------------------

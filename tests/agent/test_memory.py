@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from agent import cgroups
-from agent.basics import BLOCK, Clock, Json, RigError, chosen
+from agent.basics import Json, RigError, chosen
 from agent.cgroups import Tree, TreeV1
 from agent.layers import Site
 from agent.shortages.memcg import Memcg, MemcgV1
-from agent.workloads.crew import Crew
 from agent.workloads.pattern import Pattern
 
-from conformance.model import BystanderState, MemoryEvents, Reading
+from conformance.model import MemoryEvents, Reading
 
 PATTERN = Pattern(b"memory!!")
 KIB = 1024
@@ -120,35 +118,3 @@ def test_a_layer_can_only_be_set_up_from_a_cgroup_of_the_case() -> None:
 def test_the_choice_of_a_setting_is_the_one_in_brackets() -> None:
     assert chosen("always within_size advise [never] deny force") == "never"
     assert chosen("absent") == "absent"
-
-
-def test_a_reader_writes_once_and_only_reads_from_then_on(tmp_path: Path) -> None:
-    device = tmp_path / "device"
-    device.write_bytes(bytes(4 * BLOCK))
-    io = {
-        "target": "device",
-        "offset": 0,
-        "length": 4 * BLOCK,
-        "request": BLOCK,
-        "submit": "dsync",
-        "reads": True,
-        "pause": 0.1,
-    }
-    crew = Crew()
-    try:
-        crew.start([{"name": "r", "io": io}], lambda _: str(device), Tree(), PATTERN, Clock.start())
-        assert crew.pause() == []
-        before = BystanderState.model_validate(crew.seen()[0])
-        device.write_bytes(bytes(4 * BLOCK))
-        crew.resume()
-        assert crew.pause() == []
-        after = BystanderState.model_validate(crew.seen()[0])
-        assert after.io_done > before.io_done >= 1
-        assert after.io_errors == ()
-        assert device.read_bytes() == bytes(4 * BLOCK) or before.io_done < 4
-    finally:
-        assert crew.end() == []
-
-
-def test_no_limit_of_cgroup_v1_is_above_all_that_a_case_asks_for() -> None:
-    assert cgroups.NO_LIMIT_V1 > 1 << 50

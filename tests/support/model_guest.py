@@ -181,7 +181,7 @@ class ModelGuest:
         self._foreign = 0  # bytes that others took of the same space
         self._short = False
         self._at_impose = 0
-        self._hits = 0
+        self._hits = self._looks = 0
         self._shortage = SHORTAGE.validate_python(args["shortage"])
         self._bystanders = [Bystander.model_validate(b) for b in args["bystanders"]]
         self._cgroups: list[str] = list(args["cgroups"])
@@ -506,6 +506,7 @@ class ModelGuest:
         return self._limit() - self._used() if bound else 1 << 40
 
     def _watch(self) -> Watch:
+        self._looks += 1
         limit = self._limit() if self._short else None
         if isinstance(self._shortage, Memcg) and limit is not None:
             limit = self._shortage.limit
@@ -529,7 +530,11 @@ class ModelGuest:
             cgroups=dict.fromkeys(self._cgroups, events),
             bystanders=tuple(
                 BystanderState(
-                    name=b.name, pid=100 + i, cgroup=b.cgroup, alive=True, io_done=1 if b.io else 0
+                    name=b.name,
+                    pid=100 + i,
+                    cgroup=b.cgroup,
+                    alive=True,
+                    io_done=b.io.operations * self._looks if b.io else 0,
                 )
                 for i, b in enumerate(self._bystanders)
             ),

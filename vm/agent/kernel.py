@@ -86,6 +86,17 @@ def mlockall(flags: int) -> None:
     _checked(_libc.mlockall(ctypes.c_int(flags)), "mlockall")
 
 
+def same(one: int, other: int, size: int) -> bool:
+    """Whether so many bytes at two addresses are the same. Allocates no memory for it."""
+    left, right = ctypes.c_void_p(one), ctypes.c_void_p(other)
+    return bool(_libc.memcmp(left, right, ctypes.c_size_t(size)) == 0)
+
+
+def address(memory: mmap.mmap) -> int:
+    """Where a mapping begins, which from then on cannot be closed."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
+
+
 def no_huge_pages() -> None:
     """No transparent huge pages for this process.
 

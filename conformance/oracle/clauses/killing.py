@@ -25,6 +25,13 @@ shortage was reported by a kill; a process inside its own call was starved of me
 STALL_US: Final = 60_000_000
 """One operation of a bystander that takes a minute is stalled, on any machine."""
 
+WENT_WRONG: Final = {
+    "data": ("io-wrong", "read other data than it had stored"),
+    "short-read": ("io-short", "read less than it had asked for"),
+    "short-write": ("io-short", "wrote less than it had asked for"),
+}
+"""What a bystander's operation without an error can be charged with: a signature, and in words."""
+
 
 def no_oom_kill(trial: Trial) -> Iterator[Finding]:
     """The OOM killer did not kill for the I/O, nor did a kernel worker set it off in vain; a finding
@@ -149,7 +156,7 @@ def _deaths(act: Act, members: list[Taken]) -> list[str]:
 
 
 def bystanders_unharmed(trial: Trial) -> Iterator[Finding]:
-    """Each bystander lives, and its own I/O succeeds (NORMS, S11 S14)."""
+    """Each bystander lives, its own I/O succeeds, and it reads what it has stored (NORMS, S11 S14)."""
     for act in trial.acts:
         told: dict[str, Finding] = {}
         for look in act.scene.looks:
@@ -188,6 +195,10 @@ def _harm(act: Act, look: Look, one: BystanderState) -> Iterator[tuple[str, str]
             f"io-error:{one.name}:{code}",
             f"bystander {one.name} {where} got {code} for its own I/O",
         )
+    for wrong in one.io_wrong:
+        signature, what = WENT_WRONG[wrong.kind]
+        text = f"bystander {one.name} {where} {what}, at byte {wrong.offset}"
+        yield f"{signature}:{one.name}", text
     if one.io_stall_us >= STALL_US:
         yield (
             f"io-stalled:{one.name}",

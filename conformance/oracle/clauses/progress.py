@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from conformance.model import Clause, Ended, Finding, Role
+from conformance.model import BystanderState, Clause, Ended, Finding, Role
 from conformance.oracle.answer import KERNELS_OWN
 from conformance.oracle.clauses.answers import answer_of, limit_enforced
 from conformance.oracle.kernel_log import task_name
-from conformance.oracle.scene import Phase, Scene, Taken, program
+from conformance.oracle.scene import Look, Phase, Scene, Taken, program
 from conformance.oracle.text import op_line
 from conformance.oracle.trial import Act, Trial
 
@@ -23,7 +23,8 @@ def bounded(trial: Trial) -> Iterator[Finding]:
     """Each operation, unmount and detach ends within its limit; no task stays in D state (S13).
 
     The agent ends what runs over its limit, which it scales by the machine's speed; the judge does not
-    measure. A task that is in uninterruptible sleep at one look and not at the next was merely busy.
+    measure. A task that is in uninterruptible sleep at one look and not at the next was merely busy; so
+    was a bystander that did an operation of its own meanwhile, or whose operation is not slow yet.
     """
     for act in trial.acts:
         told: dict[str, Finding] = {}
@@ -77,14 +78,36 @@ def _over(taken: Taken) -> Iterator[Late]:
 
 def _stuck(scene: Scene) -> Iterator[Late]:
     looks = [look for look in scene.looks if look.phase is not Phase.BEFORE]
-    busy = {b.pid for look in scene.looks for b in look.watch.bystanders}
+    names = {b.pid: b.name for look in scene.looks for b in look.watch.bystanders}
     for place, look in enumerate(looks):
         following = looks[place + 1] if place + 1 < len(looks) else None
         for one in look.watch.blocked:
             stays = following is None or any(o.pid == one.pid for o in following.watch.blocked)
-            if stays and one.pid not in busy:
-                text = f"{one.comm} (pid {one.pid}) stays in uninterruptible sleep"
-                yield look.where, f"blocked:{task_name(one.comm)}", text, [one.stack]
+            if not stays or (one.pid in names and _goes_on(one.pid, look, following)):
+                continue
+            who, what = task_name(one.comm), one.comm
+            if one.pid in names:
+                who, what = names[one.pid], f"bystander {names[one.pid]}"
+            text = f"{what} (pid {one.pid}) stays in uninterruptible sleep"
+            yield look.where, f"blocked:{who}", text, [one.stack]
+
+
+def _goes_on(pid: int, look: Look, following: Look | None) -> bool:
+    """Whether a bystander that is asleep at two looks may be so for I/O of its own that goes on."""
+    before, after = _bystander(pid, look), _bystander(pid, following)
+    if before is None or after is None:
+        return True
+    # Whoever does no I/O has no longest operation, and nothing to sleep for.
+    return _did(before) != _did(after) or 0 < after.io_stall_us < SLOW_US
+
+
+def _bystander(pid: int, look: Look | None) -> BystanderState | None:
+    states = look.watch.bystanders if look is not None else ()
+    return next((one for one in states if one.pid == pid), None)
+
+
+def _did(one: BystanderState) -> tuple[int, int, int]:
+    return one.io_done, len(one.io_errors), len(one.io_wrong)
 
 
 def resolved_by_waiting(trial: Trial) -> Iterator[Finding]:

@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 
 from conformance.model import (
+    BLOCK,
     ArmSeen,
     Bystander,
+    BystanderIo,
     BystanderState,
     Command,
     Ended,
     IoError,
+    IoWrong,
     Lost,
     Role,
     Status,
@@ -270,6 +273,7 @@ def one(name: str, **how: Any) -> BystanderState:
 A, B = one("a"), one("b")
 DEAD = one("a", alive=False)
 FAILED = one("b", io_errors=(IoError("write", 0, 5, 10),))
+WRONG = one("b", io_wrong=(IoWrong("data", 0, 4096, 10),))
 
 
 def watched(
@@ -322,6 +326,7 @@ def test_every_bystander_is_looked_at_each_time(
         ([[DEAD, B], [DEAD, B]], "a"),
         ([[A, FAILED], [A, FAILED]], "b"),
         ([[A, B], [A, FAILED]], "b"),
+        ([[A, WRONG], [A, WRONG]], "b"),
         ([[DEAD, FAILED], [DEAD, FAILED]], "a"),
     ],
 )
@@ -343,6 +348,46 @@ def test_lines_of_the_kernel_s_log_that_nobody_read_may_have_told_of_anything() 
     assert reasons(tale) == [("arm main: fill: lines of the kernel's log were lost", False)]
     left_out = TALE.act("fill").watching(kernel_log=log("[7 lines of the kernel log left out]"))
     assert reasons(TALE.but(left_out)) == []
+
+
+IO = BystanderIo(target="device", offset=0, length=9 * BLOCK, request=2 * BLOCK)
+"""Five operations, of which the last is half as long."""
+
+
+@pytest.mark.parametrize(
+    ("control", "impose", "said"),
+    [
+        (0, 0, "0 of 5 operations"),
+        (4, 5, "4 of 5 operations"),
+        (5, 5, ""),
+        (6, 6, ""),
+    ],
+)
+def test_who_does_io_has_gone_round_before_anything_is_short(
+    control: int, impose: int, said: str
+) -> None:
+    idle = Bystander(name="idle")
+    busy = Bystander(name="busy", io=IO)
+    tale = TALE.with_(bystanders=(idle, busy))
+    at = [act.step.verb for act in tale.acts].index("impose")
+    done = [*[0] * (at - 1), control, impose, *[0] * (len(tale.acts) - at - 1)]
+    acts = [
+        act.watching(bystanders=(one("idle"), one("busy", io_done=count)))
+        for act, count in zip(tale.acts, done, strict=True)
+    ]
+    text = f"arm main: step impose: bystander busy had done {said} before it"
+    assert reasons(tale.with_(acts=tuple(acts))) == ([(text, True)] if said else [])
+
+
+def test_of_those_who_have_not_gone_round_each_is_told() -> None:
+    tale = TALE.with_(bystanders=tuple(Bystander(name=name, io=IO) for name in "ab"))
+    text = "arm main: step impose: bystander {} had done 0 of 5 operations before it"
+    assert reasons(tale) == [(text.format(name), True) for name in "ab"]
+
+
+def test_where_nothing_is_imposed_nobody_has_to_have_gone_round() -> None:
+    tale = Story(acts=TALE.acts[:1], bystanders=(Bystander(name="a", io=IO),))
+    assert [text for text, _ in reasons(tale) if "operations" in text] == []
 
 
 def test_at_tear_down_the_bystanders_are_gone() -> None:

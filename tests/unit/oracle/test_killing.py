@@ -17,6 +17,8 @@ from conformance.model import (
     BystanderState,
     Clause,
     IoError,
+    IoWrong,
+    Level,
     Reading,
     Role,
     TornDown,
@@ -383,6 +385,44 @@ def test_each_errno_of_a_bystander_s_own_io_is_told_once() -> None:
         ("io-error:neighbour:EIO", f"{SAYS} got EIO for its own I/O", "fill", ()),
         ("io-error:neighbour:ENOSPC", f"{SAYS} got ENOSPC for its own I/O", "fill", ()),
     ]
+
+
+WRONG: dict[str, tuple[tuple[IoWrong, ...], list[tuple[str, str]]]] = {
+    "a read of other data": (
+        (IoWrong("data", 8192, 4096, 1),),
+        [("io-wrong:neighbour", f"{SAYS} read other data than it had stored, at byte 8192")],
+    ),
+    "a short read": (
+        (IoWrong("short-read", 4096, 0, 1),),
+        [("io-short:neighbour", f"{SAYS} read less than it had asked for, at byte 4096")],
+    ),
+    "a short write": (
+        (IoWrong("short-write", 0, 512, 1),),
+        [("io-short:neighbour", f"{SAYS} wrote less than it had asked for, at byte 0")],
+    ),
+    "each of them, of which the first counts": (
+        (
+            IoWrong("short-read", 4096, 0, 1),
+            IoWrong("data", 8192, 4096, 2),
+            IoWrong("data", 0, 4096, 3),
+        ),
+        [
+            ("io-short:neighbour", f"{SAYS} read less than it had asked for, at byte 4096"),
+            ("io-wrong:neighbour", f"{SAYS} read other data than it had stored, at byte 8192"),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_bystander_s_own_io_goes_wrong_without_an_error(name: str) -> None:
+    wrong, wanted = WRONG[name]
+    told = told_of(fares(FILL, io_wrong=wrong), fares(NEXT, io_wrong=wrong))
+    assert told == [(signature, observed, "fill", ()) for signature, observed in wanted]
+    harm = found(
+        Clause.BYSTANDERS_UNHARMED, short(fares(FILL, io_wrong=wrong), bystanders=BYSTANDERS)
+    )
+    assert {finding.level for finding in harm} == {Level.MUST}
 
 
 @pytest.mark.parametrize(

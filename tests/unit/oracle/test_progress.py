@@ -20,6 +20,8 @@ from conformance.model import (
     Clause,
     Command,
     Ended,
+    IoError,
+    IoWrong,
     Lost,
     Memcg,
     Reading,
@@ -156,7 +158,8 @@ STUCK: dict[str, tuple[Mapping[str, int], list[str]]] = {
     "at every other look": ({"fill": 50, "relieve": 50}, ["relieve"]),
     "at two looks, but another task of its name": ({"fill": 50, "next": 51}, []),
     "before the shortage alone": ({"control": 50, "impose": 50}, []),
-    "as long as a bystander that does its own I/O": ({"fill": 300, "next": 300}, []),
+    "at the last look, and is a bystander": ({"relieve": 300}, []),
+    "at one look, and is a bystander": ({"fill": 300}, []),
 }
 
 
@@ -176,6 +179,85 @@ def test_a_task_sleeps_uninterruptibly(name: str) -> None:
         assert one.signature == "blocked:kworker"
         assert one.observed == "kworker/u2:1 (pid 50) stays in uninterruptible sleep"
         assert one.evidence == ("f",)
+
+
+NEAR = (NEIGHBOUR,)
+Fares = dict[str, Any]
+ERROR, WRONG = IoError("read", 0, 5, 1), IoWrong("data", 0, 4096, 1)
+ASLEEP: dict[str, tuple[Fares | None, Fares | None, bool]] = {
+    "who does no I/O": ({}, {}, True),
+    "in an operation of five seconds": (
+        {"io_done": 7, "io_stall_us": 1},
+        {"io_done": 7, "io_stall_us": 5_000_000},
+        True,
+    ),
+    "in one that is not slow yet": (
+        {"io_done": 7},
+        {"io_done": 7, "io_stall_us": 4_999_999},
+        False,
+    ),
+    "in one that has just begun": ({"io_done": 7}, {"io_done": 7, "io_stall_us": 1}, False),
+    "in another operation than before": (
+        {"io_done": 7, "io_stall_us": 9_000_000},
+        {"io_done": 8, "io_stall_us": 9_000_000},
+        False,
+    ),
+    "in another, after one that failed": (
+        {"io_stall_us": 9_000_000},
+        {"io_errors": (ERROR,), "io_stall_us": 9_000_000},
+        False,
+    ),
+    "in another, after one that went wrong": (
+        {"io_stall_us": 9_000_000},
+        {"io_wrong": (WRONG,), "io_stall_us": 9_000_000},
+        False,
+    ),
+    "in an earlier one, so that it is another process": (
+        {"io_done": 8, "io_stall_us": 9_000_000},
+        {"io_done": 7, "io_stall_us": 9_000_000},
+        False,
+    ),
+    "of whom nothing is known any more": ({"io_stall_us": 9_000_000}, None, False),
+    "of whom nothing was known": (None, {"io_stall_us": 9_000_000}, False),
+}
+
+
+@pytest.mark.parametrize("name", ASLEEP)
+def test_a_bystander_sleeps_at_two_looks(name: str) -> None:
+    before, after, stuck = ASLEEP[name]
+
+    def asleep(act: Act, fares: Fares | None) -> Act:
+        one = BystanderState(name="neighbour", pid=300, cgroup="other", alive=True, **(fares or {}))
+        others = tuple(
+            one.model_copy(update={"name": f"n{pid}", "pid": pid, "io_done": act is FILL})
+            for pid in (299, 301)
+        )
+        return act.watching(
+            blocked=(Blocked(pid=300, comm="python3", stack="f"),),
+            bystanders=others if fares is None else (*others, one),
+        )
+
+    told = found(Clause.BOUNDED, short(asleep(FILL, before), asleep(NEXT, after), bystanders=NEAR))
+    said = "bystander neighbour (pid 300) stays in uninterruptible sleep"
+    wanted = [("blocked:neighbour", said, "fill", ("f",))] if stuck else []
+    assert [(f.signature, f.observed, f.step, f.evidence) for f in told] == wanted
+
+
+def test_who_sleeps_beside_a_bystander_that_goes_on_is_told_of() -> None:
+    asleep = tuple(Blocked(pid=pid, comm="kworker/u2:1", stack="") for pid in (300, 50))
+    acts = (
+        act.watching(blocked=asleep, bystanders=(neighbour,))
+        for act, neighbour in zip(
+            (FILL, NEXT),
+            (
+                BystanderState(name="neighbour", pid=300, cgroup="other", alive=True, io_done=done)
+                for done in (7, 8)
+            ),
+            strict=True,
+        )
+    )
+    told = found(Clause.BOUNDED, short(*acts, bystanders=NEAR))
+    assert [(f.signature, f.step) for f in told] == [("blocked:kworker", "fill")]
 
 
 # -- what could have waited for room ----------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 Each is readied outside the measured path and locks its memory before it enters its cgroup, except
 for the memory that it was given to have there. Their I/O goes round and round in a region of its
-own; blocks carry the ledger's pattern with generation 0, which no writer of a step may use.
+own; blocks carry the ledger's pattern with generation 0, which no writer of a step may use. Who
+reads holds each byte against what it has stored.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import mmap
 import os
 import struct
 from collections.abc import Callable
+from typing import Any
 
 from agent import kernel
 from agent.basics import BLOCK, Clock, Json, RigError, poll_until
@@ -28,16 +30,19 @@ GENERATION = 0
 
 _AREA = 8192
 # The parent's wish, the child's state, operations done, longest operation, start of the one in
-# flight (0: none), number of errors.
-_STATE = struct.Struct("<IIQQQI")
-_ERROR = struct.Struct("<IIQQ")  # kind, errno, offset, time
-_ERRORS_AT = 512
-_ERRORS = 64
+# flight (0: none), number of errors, number of operations without an error that went wrong.
+_STATE = struct.Struct("<IIQQQII")
+_COUNTS_AT = 32
+_NOTE = struct.Struct("<IIQQ")  # kind; errno, or bytes that were done; offset, time
+_NOTES_AT = (512, 4096)
+_NOTES = 64
 _MESSAGE_AT = 64
 _RUN, _PAUSE, _STOP = range(3)
 _STARTING, _RUNNING, _PAUSED, _FAILED = range(4)
-_KINDS = ("write", "open", "sync", "read")
-_READ = 3
+_ERRORS, _WRONGS = range(2)
+_KINDS = (("write", "open", "sync", "read"), ("short-write", "short-read", "data"))
+_WRITE, _OPEN, _, _READ = range(4)
+_SHORT_WRITE, _SHORT_READ, _DATA = range(3)
 
 
 class Bystander:
@@ -88,7 +93,7 @@ class Bystander:
     def problem(self) -> str:
         """Why it could not be started, or nothing. To be asked once it has settled."""
         if self._state()[1] == _FAILED or self._child.look():
-            said = self._area[_MESSAGE_AT:_ERRORS_AT].rstrip(b"\0").decode("utf-8", "replace")
+            said = self._area[_MESSAGE_AT : _NOTES_AT[0]].rstrip(b"\0").decode("utf-8", "replace")
             return f"bystander {self.name} did not start: {said or self._child.result}"
         return ""
 
@@ -111,17 +116,12 @@ class Bystander:
 
     def seen(self) -> Json:
         """The host's ``BystanderState``."""
-        _, _, done, longest, since, errors = self._state()
+        _, _, done, longest, since, *counts = self._state()
         gone = self._child.look()
         stall = longest
         if since and not gone:
             stall = max(stall, self._clock.us() - since)
-        found = []
-        for index in range(min(errors, _ERRORS)):
-            kind, code, offset, when = _ERROR.unpack_from(
-                self._area, _ERRORS_AT + index * _ERROR.size
-            )
-            found.append([_KINDS[kind], offset, code, when])
+        errors, wrongs = (self._notes(table, count) for table, count in enumerate(counts))
         state = "" if gone else state_of(self._child.pid)
         how = self._child.result or {}
         return {
@@ -132,9 +132,19 @@ class Bystander:
             "state": state,
             "signal": how.get("signal"),
             "io_done": done,
-            "io_errors": found,
+            "io_errors": errors,
+            "io_wrong": wrongs,
             "io_stall_us": stall,
         }
+
+    def _notes(self, table: int, count: int) -> list[Json]:
+        found: list[Any] = []
+        for index in range(min(count, _NOTES)):
+            kind, number, offset, when = _NOTE.unpack_from(
+                self._area, _NOTES_AT[table] + index * _NOTE.size
+            )
+            found.append([_KINDS[table][kind], offset, number, when])
+        return found
 
     def end(self, limit: float) -> str:
         """Have it end, or end it. Its name if it cannot be ended, else nothing."""
@@ -211,7 +221,7 @@ def _live(make: Callable[[], _Life], memory: int, area: mmap.mmap, door: int) ->
         life.live()
         code = 0
     except BaseException as error:  # noqa: BLE001 - the parent is told, whatever it is
-        data = f"{type(error).__name__}: {error}".encode()[: _ERRORS_AT - _MESSAGE_AT]
+        data = f"{type(error).__name__}: {error}".encode()[: _NOTES_AT[0] - _MESSAGE_AT]
         area[_MESSAGE_AT : _MESSAGE_AT + len(data)] = data
         struct.pack_into("<I", area, 4, _FAILED)
     finally:
@@ -236,7 +246,8 @@ class _Life:
         self._area = area
         self._bell = bell
         self._path = target
-        self._done = self._longest = self._errors = 0
+        self._done = self._longest = 0
+        self._noted = [0, 0]
         self._fd = -1
         self._reading = False
         self._flags = os.O_RDWR
@@ -250,17 +261,33 @@ class _Life:
             self._view = memoryview(self._memory)
             pattern.warm()
             pattern.fill(self._view, 0, io["offset"] // BLOCK, io["length"] // BLOCK, GENERATION)
+            # Reads go to memory of their own. Of each request: whether it was stored.
+            self._read = mmap.mmap(-1, io["request"], mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            self._read_view = memoryview(self._read)
+            self._blank = memoryview(bytes(io["request"]))
+            self._stored = bytearray(-(-io["length"] // io["request"]))
+            self._at = kernel.address(self._memory)
+            self._read_at = kernel.address(self._read)
 
     def rehearse(self) -> None:
-        """The same code on a memory file, with an error."""
+        """The same code on a memory file, with errors, and with what was never stored."""
         if self._io is None:
             return
+        reads = bool(self._io.get("reads"))
         scratch, full = os.memfd_create("rehearsal"), os.open("/dev/full", os.O_RDWR)
-        for self._fd in (scratch, full, scratch, full):
+        deaf = os.open("/dev/null", os.O_WRONLY)  # which cannot be read
+        for self._fd, self._reading in (
+            (full, False),
+            (scratch, False),
+            (full, reads),  # which reads as zeros
+            (scratch, reads),
+            (deaf, reads),
+        ):
             self._round(0)
-        os.close(scratch)
-        os.close(full)
-        self._done = self._longest = self._errors = 0
+        for fd in (scratch, full, deaf):
+            os.close(fd)
+        self._done = self._longest = 0
+        self._noted = [0, 0]
         self._reading = False
         self._fd = -1
         self._area[8:_MESSAGE_AT] = bytes(_MESSAGE_AT - 8)
@@ -288,31 +315,44 @@ class _Life:
                 os.eventfd_read(self._bell)
 
     def _open(self) -> None:
+        start = self._begin()
         try:
             self._fd = os.open(self._path, self._flags)
         except OSError as error:
-            self._note(1, 0, error.errno or 0)
+            self._note(_ERRORS, _OPEN, 0, error.errno or 0)
+        self._end(start)
+
+    def _begin(self) -> int:
+        """An operation is in flight from now on; when that is."""
+        start = self._clock.us()
+        struct.pack_into("<Q", self._area, 24, start)
+        return start
+
+    def _end(self, start: int) -> None:
+        self._longest = max(self._longest, self._clock.us() - start)
+        struct.pack_into("<QQ", self._area, 16, self._longest, 0)
 
     def _round(self, base: int) -> None:
         io = self._io
         assert io is not None
         for at in range(0, io["length"], io["request"]):
             size = min(io["request"], io["length"] - at)
-            start = self._clock.us()
-            struct.pack_into("<Q", self._area, 24, start)
-            code = 0
+            if self._reading:
+                # So that what a call left out is not what an earlier one has read.
+                self._read_view[:size] = self._blank[:size]
+            else:
+                # After a write that failed nothing is known of what its range holds.
+                self._stored[at // io["request"]] = 0
+            count = -1
+            start = self._begin()
             try:
-                if self._go(at, size, base + at) != size:
-                    code = -1
+                count = self._go(at, size, base + at)
             except OSError as error:
-                code = error.errno or 0
-            took = self._clock.us() - start
-            if code == 0:
-                self._done += 1
-            elif code > 0:
-                self._note(_READ if self._reading else 0, base + at, code)
-            self._longest = max(self._longest, took)
-            struct.pack_into("<QQQ", self._area, 8, self._done, self._longest, 0)
+                kind = _READ if self._reading else _WRITE
+                self._note(_ERRORS, kind, base + at, error.errno or 0)
+            self._end(start)
+            if count >= 0:
+                self._weigh(at, size, base + at, count)
             if struct.unpack_from("<I", self._area, 0)[0] != _RUN:
                 return
         self._reading = bool(io.get("reads"))
@@ -320,18 +360,35 @@ class _Life:
     def _go(self, at: int, size: int, where: int) -> int:
         """One operation; how many bytes it did."""
         if self._reading:
-            return os.preadv(self._fd, [self._view[at : at + size]], where)
+            return os.preadv(self._fd, [self._read_view[:size]], where)
         return os.pwrite(self._fd, self._view[at : at + size], where)
 
-    def _note(self, kind: int, offset: int, code: int) -> None:
-        if self._errors < _ERRORS:
-            _ERROR.pack_into(
-                self._area,
-                _ERRORS_AT + self._errors * _ERROR.size,
-                kind,
-                code,
-                offset,
-                self._clock.us(),
-            )
-        self._errors += 1
-        struct.pack_into("<I", self._area, 32, self._errors)
+    def _weigh(self, at: int, size: int, where: int, count: int) -> None:
+        """An operation without an error: whether it did all, and read what was stored."""
+        assert self._io is not None
+        number = at // self._io["request"]
+        if count != size:
+            self._note(_WRONGS, _SHORT_READ if self._reading else _SHORT_WRITE, where, count)
+            return
+        if not self._reading:
+            self._stored[number] = 1
+        elif self._stored[number] and not kernel.same(self._at + at, self._read_at, size):
+            self._note(_WRONGS, _DATA, where + self._first_wrong(at, size), count)
+            return
+        self._done += 1
+        struct.pack_into("<Q", self._area, 8, self._done)
+
+    def _first_wrong(self, at: int, size: int) -> int:
+        """Where in a request the first block begins that is not as it was stored."""
+        block = 0
+        while kernel.same(self._at + at + block, self._read_at + block, min(BLOCK, size - block)):
+            block += BLOCK
+        return block
+
+    def _note(self, table: int, kind: int, offset: int, number: int) -> None:
+        noted = self._noted[table]
+        if noted < _NOTES:
+            at = _NOTES_AT[table] + noted * _NOTE.size
+            _NOTE.pack_into(self._area, at, kind, number, offset, self._clock.us())
+        self._noted[table] = noted + 1
+        struct.pack_into("<II", self._area, _COUNTS_AT, *self._noted)
