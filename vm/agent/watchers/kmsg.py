@@ -11,8 +11,8 @@ FIRST_KEPT = 1000
 LAST_KEPT = 500
 TELLING_KEPT = 500
 TELLING = re.compile(
-    r"oom-kill|[Kk]ill(?:ed)? process |going to be killed|^CPU: |^Workqueue: |BUG|WARNING|INFO: |Oops|[Pp]anic|"
-    r"lockup|LOCKUP|UBSAN|refcount_t|corruption|protection fault|DEBUG_LOCKS|Unable to handle"
+    r"oom-kill|[Kk]ill(?:ed)? process |going to be killed|^CPU: |^Workqueue: |BUG|WARNING|INFO: |Oops|"
+    r"[Pp]anic|lockup|LOCKUP|UBSAN|refcount_t|corruption|protection fault|DEBUG_LOCKS|Unable to handle"
 )
 """Lines of an OOM report or a fault of the kernel's: of those in the middle of many, they are kept."""
 _RECORD = 8192
