@@ -64,7 +64,7 @@ PROCESSES = "processes"
 PRIVATE = "private"
 """Names in ``work``, beside those of ``Guest.work``."""
 GRACE = 45.0
-"""Seconds beyond a step's own limit: the agent ends what runs over, and takes evidence."""
+"""Seconds beyond the limit of a step or of tear-down: the agent ends what runs over, and takes evidence."""
 
 AnyValue = TypeVar("AnyValue", bound=Value)
 
@@ -72,7 +72,7 @@ AnyValue = TypeVar("AnyValue", bound=Value)
 class Limits(Value):
     """How long a guest is waited for: seconds on the reference machine, see ``Machine.speed``.
 
-    A step has its own limit, in its case; ``grace`` comes on top of it.
+    A step has its own limit, in its case; ``grace`` comes on top of it, and of tear-down's.
     """
 
     probe: float = PROBE_LIMIT
@@ -322,7 +322,9 @@ class _Arm:
             if seen.problem:
                 break
         self._at = "teardown"
-        self._torn_down = self._ask(guest, "teardown", {}, self._limits.teardown, TornDown)
+        # The agent ends what runs over, and takes evidence: as in a step.
+        limit = self._limits.teardown + self._limits.grace
+        self._torn_down = self._ask(guest, "teardown", {"speed": speed}, limit, TornDown)
 
     def lose(self, error: MachineError, guest: Guest | None) -> None:
         """Keep how the guest was lost, with what evidence can still be had."""

@@ -218,7 +218,11 @@ class Built(Value):
 
 
 class TornDown(Value):
-    """What tear-down found left: names of loop devices, mounts, cgroups, processes; bytes."""
+    """What tear-down found left: names of loop devices, mounts, cgroups, processes; bytes.
+
+    ``watch`` is of before anything was taken down, ``after`` of when all was: the bystanders have been
+    ended by then, and the gauge's reading is the last one.
+    """
 
     problem: str = ""
     left: tuple[str, ...] = ()
@@ -226,6 +230,8 @@ class TornDown(Value):
     shmem_after: int = 0
     processes: int | None = None  # started since the rig's beginning, kernel threads included
     watch: Watch | None = None
+    commands: tuple[Command, ...] = ()  # those of tear-down that had to be ended
+    after: Watch | None = None
 
 
 class Lost(Value):

@@ -33,7 +33,16 @@ from conformance.model import (
 )
 from conformance.oracle.files import FILE_SYNCS, WHOLE_SYNCS
 from conformance.oracle.kernel_log import OVERRUN
-from conformance.oracle.scene import FIO, Phase, Scene, Taken, failed_ops, program, windows
+from conformance.oracle.scene import (
+    FIO,
+    TORN_DOWN,
+    Phase,
+    Scene,
+    Taken,
+    failed_ops,
+    program,
+    windows,
+)
 from conformance.oracle.text import merge, op_line, plural, signal_name
 
 KERNELS_OWN = frozenset({"panicked", "hung"})
@@ -147,7 +156,8 @@ def _bystanders(scene: Scene) -> Iterator[Reason]:
     """Those that the case names, and any that the planner adds, are looked at each time."""
     of = f"arm {scene.name}: "
     wanted = {one.name for one in scene.arm.bystanders}
-    looks = [look for look in scene.looks if look.where != "teardown"]
+    # Tear-down ends them.
+    looks = [look for look in scene.looks if look.where != TORN_DOWN]
     for look in looks:
         names = [one.name for one in look.watch.bystanders]
         at_first = sorted(one.name for one in looks[0].watch.bystanders)

@@ -41,6 +41,10 @@ SIGBUS: Final = 7
 SHELLS: Final = frozenset({"sh", "bash", "dash", "busybox"})
 MMAP: Final = frozenset({Submit.MMAP})
 FIO: Final = BY_FIO
+TEARDOWN: Final = "teardown"
+"""Where the look was that came before anything was taken down, and whatever befell tear-down."""
+TORN_DOWN: Final = "torn-down"
+"""Where the look was that came when all was taken down. No step has such a name."""
 STATUS_128: Final = 128
 """A shell's exit status for a child that signal N ended is 128 + N (POSIX 2.8.2)."""
 
@@ -93,7 +97,9 @@ class Taken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What the watchers saw after a step, or before the first (``build``), or after the last."""
+    """What the watchers saw after a step, before the first (``build``), or after the last: ``TEARDOWN``
+    and ``TORN_DOWN``.
+    """
 
     where: str
     phase: Phase
@@ -127,9 +133,14 @@ class Scene:
         if self.seen.built is not None:
             looks.append(Look(where="build", phase=Phase.BEFORE, watch=self.seen.built.watch))
         looks += [Look(where=t.name, phase=t.phase, watch=t.seen.watch) for t in self.taken]
-        if self.seen.torn_down is not None and self.seen.torn_down.watch is not None:
+        down = self.seen.torn_down
+        if down is not None:
             last = next_phase(self.arm, self.taken)
-            looks.append(Look(where="teardown", phase=last, watch=self.seen.torn_down.watch))
+            looks += [
+                Look(where=where, phase=last, watch=watch)
+                for where, watch in ((TEARDOWN, down.watch), (TORN_DOWN, down.after))
+                if watch is not None
+            ]
         return tuple(looks)
 
     @property

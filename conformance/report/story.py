@@ -118,7 +118,8 @@ def size(count: int) -> str:
 
 def _story(arm: ArmSeen, roles: dict[tuple[str, str], str]) -> Story:
     watches = list(_watches(arm))
-    marks = sorted([*_marks(arm), *_killed(watches)], key=lambda mark: mark.t_us)
+    logged = [*watches, *_after(arm)]
+    marks = sorted([*_marks(arm), *_killed(logged)], key=lambda mark: mark.t_us)
     return Story(
         arm=arm.name,
         gauge_of=watches[0].reading.kind if watches else "",
@@ -129,7 +130,7 @@ def _story(arm: ArmSeen, roles: dict[tuple[str, str], str]) -> Story:
         ),
         marks=tuple(marks[:MARKS]),
         log=tuple(
-            Line(line.t_us, line.level, line.text) for watch in watches for line in watch.kernel_log
+            Line(line.t_us, line.level, line.text) for watch in logged for line in watch.kernel_log
         ),
         console=arm.console,
     )
@@ -142,6 +143,12 @@ def _watches(arm: ArmSeen) -> Iterator[Watch]:
         yield step.watch
     if arm.torn_down and arm.torn_down.watch:
         yield arm.torn_down.watch
+
+
+def _after(arm: ArmSeen) -> Iterator[Watch]:
+    """The look when all was taken down, at which no gauge was read."""
+    if arm.torn_down and arm.torn_down.after:
+        yield arm.torn_down.after
 
 
 def _marks(arm: ArmSeen) -> Iterator[Mark]:

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from agent import real_session  # type: ignore[attr-defined]
+from agent.basics import Json
+from agent.layers import loop
 
 Handler = Callable[[dict[str, Any]], object]
 
@@ -92,6 +94,31 @@ def clock_jumps() -> None:
     time.clock_settime(time.CLOCK_REALTIME, time.time() - 30 * 365 * 86400)
 
 
+def warns_as_it_goes_down() -> None:
+    """The kernel's log has a warning when the device goes."""
+
+    def say(_layer: loop.Loop) -> list[Json]:
+        # Without its end a line could be gone on with, and nobody gets to read it.
+        _write("/dev/kmsg", "<4>WARNING: CPU: 0 PID: 1 at fs/buffer.c:1 planted+0x1/0x2\n")
+        return []
+
+    _as_it_goes_down(say)
+
+
+def hangs_as_it_goes_down() -> None:
+    """A command that lets the device go does not end by itself."""
+    _as_it_goes_down(lambda layer: [layer.site.run(["sleep", "600"], 1.0)])
+
+
+def _as_it_goes_down(first: Callable[[loop.Loop], list[Json]]) -> None:
+    down = loop.Loop.down
+
+    def faulty(layer: loop.Loop) -> list[Json]:
+        return [*first(layer), *down(layer)]
+
+    loop.Loop.down = faulty  # type: ignore[assignment, method-assign]
+
+
 KEPT: list[mmap.mmap] = []
 FAULTS: dict[str, Callable[[], None]] = {
     one.__name__: one
@@ -103,6 +130,8 @@ FAULTS: dict[str, Callable[[], None]] = {
         blocked,
         no_memory,
         clock_jumps,
+        warns_as_it_goes_down,
+        hangs_as_it_goes_down,
     )
 }
 

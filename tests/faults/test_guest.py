@@ -131,6 +131,13 @@ def test_panic(
     assert "sysrq: Trigger a crash" in arm.lost.evidence["console"]
 
 
+@pytest.mark.parametrize("what", ["warns_as_it_goes_down", "hangs_as_it_goes_down"])
+def test_tear_down(
+    what: str, machine: QemuMachine, variant: Variant, tmp_path: Path, told: Told
+) -> None:
+    told(says(outcome(machine, variant, tmp_path, "teardown", what)))
+
+
 @pytest.mark.parametrize("what", ["agent_stopped", "kernel_spins", "blocked"])
 def test_hang(
     what: str, machine: QemuMachine, variant: Variant, tmp_path: Path, told: Told

@@ -247,6 +247,26 @@ def _left_behind(verb: str, asked: dict[str, Any], honest: dict[str, Any]) -> di
     return {**honest, "left": ["/dev/loop0"]} if verb == "teardown" else honest
 
 
+def _warned_as_it_went_down(
+    verb: str, asked: dict[str, Any], honest: dict[str, Any]
+) -> dict[str, Any]:
+    if verb == "teardown":
+        log(WARNING, {"watch": honest["after"]})
+    return honest
+
+
+def _unmounted_for_ever(verb: str, asked: dict[str, Any], honest: dict[str, Any]) -> dict[str, Any]:
+    ended = {
+        "exit_code": None,
+        "signal": 9,
+        "timed_out": True,
+        "state": "D",
+        "stack": "io_schedule",
+    }
+    hung = {"argv": ["umount", "/run/rig/back"], "ended": ended, "output": ""}
+    return {**honest, "commands": [hung]} if verb == "teardown" else honest
+
+
 def _told_to_root(seen: dict[str, Any]) -> None:
     """A submitter whose cgroup has no limit is told of an error."""
     seen["submitter"]["ended"] = {"exit_code": 1}
@@ -516,6 +536,18 @@ FAULTS: Final[tuple[Liar, ...]] = (
         clauses=frozenset({Clause.BOUNDED}),
         loss=GuestHung("no answer to step within 60.0 s"),
         at="fill",
+    ),
+    Liar(
+        name="a kernel that warns as the rig is taken down",
+        variant=DIRECT,
+        guest=telling(_warned_as_it_went_down),
+        clauses=frozenset({Clause.KERNEL_SOUND}),
+    ),
+    Liar(
+        name="a filesystem that does not let itself be unmounted in tear-down",
+        variant=DIRECT,
+        guest=telling(_unmounted_for_ever),
+        clauses=frozenset({Clause.BOUNDED}),
     ),
     Liar(
         name="tear-down leaves the device",

@@ -221,7 +221,9 @@ class ModelGuest:
         return as_json(StepSeen.model_validate({**whole, **seen}))
 
     def _teardown(self, args: dict[str, Any]) -> dict[str, Any]:
-        return as_json(TornDown(watch=self._watch()))
+        watch = self._watch()
+        after = watch.model_copy(update={"t_us": self._tick(), "cgroups": {}, "bystanders": ()})
+        return as_json(TornDown(watch=watch, after=after))
 
     # -- what the steps do ----------------------------------------------------------------------
 

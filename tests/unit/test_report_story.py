@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from conformance.model import Ended, Extent, Norm, Observation, Op, StepSeen
+from conformance.model import Ended, Extent, Norm, Observation, Op, StepSeen, TornDown
 from conformance.report.norm import link, linked, told
 from conformance.report.story import POINTS, log_of, size, stories
 from tests.support.results import variant
-from tests.support.stories import MIB, observed, step, watch, writer
+from tests.support.stories import MIB, OOM, observed, step, watch, writer
 
 
 def test_a_story_has_what_one_draws() -> None:
@@ -31,6 +31,16 @@ def test_a_story_has_what_one_draws() -> None:
     assert fill.written[0] == (2_000_000, 0)
     assert fill.written[-1] == (2_003_900, 4 * MIB)
     assert arm.gauge_of == "memcg"
+
+
+def test_when_all_is_down_there_is_no_gauge_and_yet_a_log() -> None:
+    seen = observed(variant())
+    down = TornDown(watch=watch(3_000_000, 0), after=watch(4_000_000, 0, None, *OOM, "gone"))
+    arm = seen.arms[0].model_copy(update={"torn_down": down})
+    [told_of] = stories(variant(), seen.model_copy(update={"arms": (arm,)}))
+    assert [gauge.t_us for gauge in told_of.gauge][-2:] == [2_700_000, 3_000_000]
+    assert told_of.log[-1].text == "gone"
+    assert [mark.t_us for mark in told_of.marks if mark.kind == "kill"] == [2_499_999, 3_999_998]
 
 
 def test_the_log_of_several_arms_says_whose_is_which() -> None:

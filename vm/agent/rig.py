@@ -26,6 +26,8 @@ SHMEM_LIMIT = 3.0
 """Seconds that the tmpfs pages of a rig get to be freed after tear-down."""
 SHMEM_SLACK = 64 * 1024
 CGROUP_LIMIT = 3.0
+LAST_SETTLE = 5.0
+"""Seconds, on the reference machine, that a task gets to leave D when all is down: no look comes after."""
 
 
 @dataclass(kw_only=True)
@@ -115,10 +117,14 @@ class Rig:
         except OSError as error:
             # Without its gauge nothing is known of the shortage; the last reading is no proof.
             problem = f"the shortage's gauge cannot be read: {one_line(error)}"
+        return self._seen(), problem
+
+    def _seen(self, settle: float = blocked.SETTLE) -> Json:
+        """What is to be seen now, with the last reading of the gauge."""
         cgroups = self.cgroups.watch()
         bystanders = self.crew.seen()
-        tasks = blocked.blocked()
-        watch = {
+        tasks = blocked.blocked(settle)
+        return {
             "t_us": self.clock.us(),
             "reading": self.reading,
             "oom_kill": oom.kills(),
@@ -128,15 +134,24 @@ class Rig:
             "taint": oom.taint(),
             "kernel_log": self.log.take(),
         }
-        return watch, problem
 
-    def tear_down(self) -> Json:
-        """Take it all down, each part in bounded time: the host's ``TornDown``."""
+    def tear_down(self, speed: float = 1.0) -> Json:
+        """Take it all down, each part in bounded time: the host's ``TornDown``.
+
+        ``speed`` is how many times slower the machine is than the reference machine.
+        """
         watch, problem = self.watch()
+        earlier = len(UNKILLABLE)
         left = self.crew.end()
-        left += [f"process {child.pid}" for child in UNKILLABLE if not child.look()]
+        bystanders = [child.pid for child in UNKILLABLE[earlier:]]  # told by their names
+        outlived = _outlived(bystanders)
+        commands: list[Json] = []
         for layer in reversed(self.layers.values()):
-            layer.down()
+            # What runs over its limit here is held against the kernel.
+            layer.site = replace(layer.site, pace=speed)
+            commands += [command for command in layer.down() if _ran_over(command)]
+        # What taking down left, and what it has freed: each is told once.
+        left += dict.fromkeys([*outlived, *_outlived(bystanders)])
         left += [f"cgroup {path}" for path in self.cgroups.down(CGROUP_LIMIT)]
         for layer in self.layers.values():
             left += layer.left()
@@ -148,4 +163,20 @@ class Rig:
             "shmem_after": oom.shmem(),
             "processes": max(0, last_started() - self.started_before),
             "watch": watch,
+            "commands": commands,
+            # The gauge may be gone with the layers: the last reading stands.
+            "after": self._seen(LAST_SETTLE * speed),
         }
+
+
+def _outlived(but: list[int]) -> list[str]:
+    """The children that outlived SIGKILL and live still, without some."""
+    return [
+        f"process {child.pid}" for child in UNKILLABLE if child.pid not in but and not child.look()
+    ]
+
+
+def _ran_over(command: Json) -> bool:
+    """Whether a command had to be ended."""
+    how = command["ended"]
+    return bool(how.get("timed_out")) or not how.get("killable", True)

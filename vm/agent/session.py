@@ -72,10 +72,10 @@ class Session:
         seen["problem"] = seen["problem"] or gauge
         return seen
 
-    def teardown(self, _args: Json) -> Json:
-        """{} -> ``TornDown``."""
+    def teardown(self, args: Json) -> Json:
+        """{"speed": how many times slower than the reference machine} -> ``TornDown``."""
         rig, self._rig = self._standing(), None
-        return rig.tear_down()
+        return rig.tear_down(args["speed"])
 
     def _standing(self) -> Rig:
         if self._rig is None:

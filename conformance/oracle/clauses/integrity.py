@@ -9,7 +9,7 @@ from typing import Final
 from conformance.model import Clause, Finding, Role
 from conformance.oracle.answer import failed_commands
 from conformance.oracle.kernel_log import STALLS, TAINTED_BY, clean, fault, taints
-from conformance.oracle.scene import Look, Phase, Scene, Taken, program
+from conformance.oracle.scene import TEARDOWN, Look, Phase, Scene, Taken, program
 from conformance.oracle.text import amount, listed, plural, stable
 from conformance.oracle.trial import Trial
 
@@ -182,7 +182,7 @@ def nothing_leaked(trial: Trial) -> Iterator[Finding]:
                 signature=f"left:{kind}",
                 expected="tear-down leaves nothing behind",
                 observed=f"tear-down left {plural(len(names), 'thing')}: {listed(names)}",
-                step="teardown",
+                step=TEARDOWN,
             )
         grown = down.shmem_after - down.shmem_before
         if grown > SHMEM_SLACK:
@@ -192,5 +192,5 @@ def nothing_leaked(trial: Trial) -> Iterator[Finding]:
                 signature="shmem",
                 expected="the memory that the backing files took is given back",
                 observed=f"{amount(grown)} of shared memory more after tear-down than before",
-                step="teardown",
+                step=TEARDOWN,
             )

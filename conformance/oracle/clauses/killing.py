@@ -160,7 +160,7 @@ def bystanders_unharmed(trial: Trial) -> Iterator[Finding]:
     for act in trial.acts:
         told: dict[str, Finding] = {}
         for look in act.scene.looks:
-            if look.phase is Phase.BEFORE or look.where == "teardown":
+            if look.phase is Phase.BEFORE:
                 continue
             for one in look.watch.bystanders:
                 for signature, observed in _harm(act, look, one):

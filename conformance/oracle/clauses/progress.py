@@ -10,7 +10,7 @@ from conformance.model import BystanderState, Clause, Ended, Finding, Role
 from conformance.oracle.answer import KERNELS_OWN
 from conformance.oracle.clauses.answers import answer_of, limit_enforced
 from conformance.oracle.kernel_log import task_name
-from conformance.oracle.scene import Look, Phase, Scene, Taken, program
+from conformance.oracle.scene import TEARDOWN, Look, Phase, Scene, Taken, program
 from conformance.oracle.text import op_line
 from conformance.oracle.trial import Act, Trial
 
@@ -24,7 +24,8 @@ def bounded(trial: Trial) -> Iterator[Finding]:
 
     The agent ends what runs over its limit, which it scales by the machine's speed; the judge does not
     measure. A task that is in uninterruptible sleep at one look and not at the next was merely busy; so
-    was a bystander that did an operation of its own meanwhile, or whose operation is not slow yet.
+    was a bystander that did an operation of its own meanwhile, or whose operation is not slow yet. At the
+    last look, when all is taken down, the agent waits longer for who sleeps.
     """
     for act in trial.acts:
         told: dict[str, Finding] = {}
@@ -50,6 +51,7 @@ def _late(scene: Scene) -> Iterator[Late]:
         if taken.must_work and taken.phase is Phase.BEFORE:
             continue
         yield from _over(taken)
+    yield from _over_in_tear_down(scene)
     yield from _stuck(scene)
     lost = scene.seen.lost
     if lost is not None and lost.how == "hung" and scene.imposed:
@@ -65,15 +67,27 @@ def _over(taken: Taken) -> Iterator[Late]:
     if taken.step.verb != "run":  # whose command is the submitter
         ended += [(program(one.argv), one.ended) for one in taken.seen.commands]
     for name, end in ended:
-        suffix = f":{name}" if name else f":{taken.step.verb}"
         what = f"{name or 'the submitter'} in step {taken.name}"
-        evidence = [f"state {end.state}" if end.state else "", end.stack]
-        if not end.killable:
-            text = f"{what} did not end within its limit, nor by SIGKILL"
-            yield taken.name, f"unkillable{suffix}", text, evidence
-        elif end.timed_out:
-            text = f"{what} did not end within its limit"
-            yield taken.name, f"timed-out{suffix}", text, evidence
+        yield from _not_by_itself(taken.name, name or taken.step.verb, what, end)
+
+
+def _over_in_tear_down(scene: Scene) -> Iterator[Late]:
+    down = scene.seen.torn_down
+    if down is None or not scene.imposed:
+        return
+    for one in down.commands:
+        name = program(one.argv)
+        yield from _not_by_itself(TEARDOWN, name, f"{name} in tear-down", one.ended)
+
+
+def _not_by_itself(where: str, name: str, what: str, end: Ended) -> Iterator[Late]:
+    evidence = [f"state {end.state}" if end.state else "", end.stack]
+    if not end.killable:
+        text = f"{what} did not end within its limit, nor by SIGKILL"
+        yield where, f"unkillable:{name}", text, evidence
+    elif end.timed_out:
+        text = f"{what} did not end within its limit"
+        yield where, f"timed-out:{name}", text, evidence
 
 
 def _stuck(scene: Scene) -> Iterator[Late]:

@@ -390,8 +390,11 @@ def test_where_nothing_is_imposed_nobody_has_to_have_gone_round() -> None:
     assert [text for text, _ in reasons(tale) if "operations" in text] == []
 
 
-def test_at_tear_down_the_bystanders_are_gone() -> None:
+def test_only_when_all_is_down_are_the_bystanders_gone() -> None:
     tale = TALE.with_(bystanders=(Bystander(name="a"),))
     last = tale.observation.arms[0].steps[-1].watch
-    down = TornDown(watch=last.model_copy(update={"bystanders": ()}))
-    assert reasons(tale.with_(torn_down=down)) == []
+    gone = last.model_copy(update={"bystanders": ()})
+    assert reasons(tale.with_(torn_down=TornDown(watch=last, after=gone))) == []
+    assert reasons(tale.with_(torn_down=TornDown(watch=gone, after=gone))) == [
+        ("arm main: teardown: not every bystander was looked at", True)
+    ]

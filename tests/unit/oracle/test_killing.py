@@ -369,14 +369,41 @@ def test_what_befell_a_bystander_before_the_shortage_is_not_the_shortage_s() -> 
     assert told_of(FILL, control=fares(CONTROL, alive=False)) == []
 
 
-def test_a_bystander_is_gone_after_tear_down_by_design() -> None:
-    watch = Watch(
-        t_us=1,
-        reading=Reading(kind="tmpfs_size", used=0),
-        oom_kill=0,
-        bystanders=(neighbour(alive=False, signal=9),),
-    )
-    assert told_of(FILL, torn_down=TornDown(watch=watch)) == []
+def last_look(*bystanders: BystanderState, **seen: Any) -> Watch:
+    reading = Reading(kind="tmpfs_size", used=0)
+    return Watch(t_us=1, reading=reading, **{"oom_kill": 0, "bystanders": bystanders, **seen})
+
+
+def test_a_bystander_that_died_by_the_last_look_before_it_would_be_ended_is_told() -> None:
+    watch = last_look(neighbour(alive=False, signal=11))
+    assert told_of(FILL, torn_down=TornDown(watch=watch, after=last_look())) == [
+        ("killed:neighbour:SIGSEGV", f"{SAYS} was ended by SIGSEGV", "teardown", ())
+    ]
+
+
+def test_a_bystander_that_lives_until_it_is_ended_is_unharmed() -> None:
+    down = TornDown(watch=last_look(neighbour()), after=last_look())
+    assert told_of(FILL, torn_down=down) == []
+
+
+@pytest.mark.parametrize(
+    ("watch", "after", "wanted"),
+    [
+        (1, 1, ["teardown"]),
+        (0, 1, ["torn-down"]),
+        (0, 0, []),
+    ],
+)
+def test_a_kill_as_the_rig_is_taken_down_is_told(watch: int, after: int, wanted: list[str]) -> None:
+    down = TornDown(watch=last_look(oom_kill=watch), after=last_look(oom_kill=after))
+    assert [f.step for f in found(Clause.NO_OOM_KILL, short(FILL, torn_down=down))] == wanted
+
+
+def test_who_invoked_the_killer_as_the_rig_is_taken_down_is_told() -> None:
+    after = last_look(oom_kill=1, kernel_log=log(*by_worker(STRANGER)))
+    down = TornDown(watch=last_look(), after=after)
+    (told,) = found(Clause.NO_OOM_KILL, short(FILL, torn_down=down))
+    assert (told.signature, told.step) == (WORKER, "torn-down")
 
 
 def test_each_errno_of_a_bystander_s_own_io_is_told_once() -> None:

@@ -27,6 +27,7 @@ from conformance.model import (
     Reading,
     Role,
     Submit,
+    TornDown,
 )
 from tests.support.builders import (
     EIO,
@@ -78,6 +79,12 @@ def commanding(act: Act, name: str) -> Act:
     return replace(act, seen={**act.seen, "commands": (command,)})
 
 
+def ran_over(name: str, **how: Any) -> TornDown:
+    """Tear-down had a command that had to be ended."""
+    end = Ended(**{"timed_out": True, **how})
+    return TornDown(commands=(Command(argv=(f"/usr/bin/{name}", "x"), ended=end),))
+
+
 def hung(how: Any, *, title: str = "no answer", **evidence: str) -> Lost:
     return Lost(how=how, step="next", title=title, evidence=evidence)
 
@@ -107,6 +114,33 @@ OVER: dict[str, tuple[Story, list[Late]]] = {
     "a command of the rig": (
         short(FILL, after=[commanding(reattached(), "losetup")]),
         [("timed-out:losetup", f"losetup in step reattach {LATE}", "reattach", ())],
+    ),
+    "a command of tear-down": (
+        short(FILL, torn_down=ran_over("umount", signal=9, state="D", stack="io_schedule")),
+        [
+            (
+                "timed-out:umount",
+                f"umount in tear-down {LATE}",
+                "teardown",
+                ("state D", "io_schedule"),
+            )
+        ],
+    ),
+    "a command of tear-down that SIGKILL does not end": (
+        short(FILL, torn_down=ran_over("dmsetup", killable=False)),
+        [("unkillable:dmsetup", f"dmsetup in tear-down {LATE}, nor by SIGKILL", "teardown", ())],
+    ),
+    "a command of tear-down that was in time": (
+        short(FILL, torn_down=ran_over("umount", timed_out=False, exit_code=32)),
+        [],
+    ),
+    "a command of a step and of tear-down, of which the first is told of": (
+        short(FILL, after=[commanding(reattached(), "losetup")], torn_down=ran_over("losetup")),
+        [("timed-out:losetup", f"losetup in step reattach {LATE}", "reattach", ())],
+    ),
+    "a command of tear-down before the shortage": (
+        Story(acts=(CONTROL,), torn_down=ran_over("umount")),
+        [],
     ),
     "a command of the case, which is the submitter": (
         short(too_long(commanding(RUN, "dd"))),
@@ -258,6 +292,36 @@ def test_who_sleeps_beside_a_bystander_that_goes_on_is_told_of() -> None:
     )
     told = found(Clause.BOUNDED, short(*acts, bystanders=NEAR))
     assert [(f.signature, f.step) for f in told] == [("blocked:kworker", "fill")]
+
+
+DOWN: dict[str, tuple[tuple[int, int, int | None], list[str]]] = {
+    "from before tear-down on": ((0, 50, 50), ["teardown"]),
+    "from the last step on": ((50, 50, 50), ["relieve"]),
+    "since the layers went down": ((0, 0, 50), ["torn-down"]),
+    "before tear-down, and not when all is down": ((0, 50, 0), []),
+    "before tear-down, and another when all is down": ((0, 50, 51), ["torn-down"]),
+    "at the last look of an agent that looks but once": ((0, 50, None), ["teardown"]),
+    "as long as a bystander, of whom what is left tells": ((0, 0, 300), []),
+}
+
+
+@pytest.mark.parametrize("name", DOWN)
+def test_a_task_sleeps_uninterruptibly_as_the_rig_is_taken_down(name: str) -> None:
+    (step, before, after), wanted = DOWN[name]
+
+    def asleep(pid: int) -> tuple[Blocked, ...]:
+        return (Blocked(pid=pid, comm="kworker/u2:1", stack="f"),) if pid else ()
+
+    tale = short(FILL, bystanders=(NEIGHBOUR,))
+    tale = tale.but(tale.act("relieve").watching(blocked=asleep(step)))
+    last = tale.observation.arms[0].steps[-1].watch
+    down = TornDown(
+        watch=last.model_copy(update={"blocked": asleep(before)}),
+        after=None
+        if after is None
+        else last.model_copy(update={"blocked": asleep(after), "bystanders": ()}),
+    )
+    assert [f.step for f in found(Clause.BOUNDED, tale.with_(torn_down=down))] == wanted
 
 
 # -- what could have waited for room ----------------------------------------------------------------

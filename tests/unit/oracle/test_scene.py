@@ -172,6 +172,7 @@ def test_what_prepares_or_controls_must_work(role: Role, *, must: bool) -> None:
 # -- looks ------------------------------------------------------------------------------------------
 
 AT_THE_END = Watch(t_us=9, reading=HALF, oom_kill=0, kernel_log=log("last"))
+ALL_DOWN = Watch(t_us=10, reading=HALF, oom_kill=0, kernel_log=log("down"))
 
 
 def told(scene: Scene) -> str:
@@ -183,6 +184,16 @@ def test_watchers_look_when_the_rig_stands_after_each_step_and_when_it_is_gone()
     scene = seen(looked("a"), imposed(), looked("b"), torn_down=down)
     assert told(scene) == "build:before a:before impose:before b:short teardown:short"
     assert scene.looks[-1].watch is AT_THE_END
+    down = TornDown(watch=AT_THE_END, after=ALL_DOWN)
+    scene = seen(looked("a"), imposed(), relieved(), torn_down=down)
+    assert (
+        told(scene)
+        == "build:before a:before impose:before relieve:short teardown:after torn-down:after"
+    )
+    assert [look.watch for look in scene.looks[-2:]] == [AT_THE_END, ALL_DOWN]
+    assert told(seen(imposed(), torn_down=TornDown(after=ALL_DOWN))) == (
+        "build:before impose:before torn-down:short"
+    )
     assert told(seen(looked("a"))) == "build:before a:before"
     assert told(changed(seen(looked("a")), torn_down=None)) == "build:before a:before"
     assert told(changed(seen(looked("a")), built=None)) == "a:before"
@@ -200,7 +211,7 @@ def test_the_kernel_log_begins_when_the_rig_stands() -> None:
     scene = seen(
         looked("a").watching(kernel_log=log("one", "two")),
         looked("b").watching(kernel_log=log("three")),
-        torn_down=TornDown(watch=AT_THE_END),
+        torn_down=TornDown(watch=AT_THE_END, after=ALL_DOWN),
     )
     built = scene.seen.built
     assert built is not None
@@ -211,6 +222,7 @@ def test_the_kernel_log_begins_when_the_rig_stands() -> None:
         ("a", "two"),
         ("b", "three"),
         ("teardown", "last"),
+        ("torn-down", "down"),
     ]
 
 

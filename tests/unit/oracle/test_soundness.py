@@ -154,6 +154,38 @@ def test_a_report_that_comes_again_is_counted(count: int, times: str) -> None:
     assert report.observed == f"{WARNING}{times}"
 
 
+def down(*lines: str, after: tuple[str, ...] = (), taint: int = 0) -> TornDown:
+    """What the kernel said before anything was taken down, and when all was."""
+    last = story().observation.arms[0].steps[-1].watch
+    return TornDown(
+        watch=last.model_copy(update={"kernel_log": log(*lines)}),
+        after=last.model_copy(update={"kernel_log": log(*after), "taint": taint}),
+    )
+
+
+def test_a_report_as_the_rig_is_taken_down_is_told() -> None:
+    tale = story().with_(torn_down=down("loop0: before", after=("loop0: gone", WARNING, OOPS)))
+    warning, oops = found(kernel_sound, tale)
+    assert (warning.signature, warning.step) == ("warning:mark_buffer_dirty", "torn-down")
+    assert warning.evidence == (WARNING, OOPS)
+    assert (oops.signature, oops.step) == ("oops", "torn-down")
+    (first,) = found(kernel_sound, story().with_(torn_down=down(WARNING, after=(WARNING,))))
+    assert (first.step, first.observed) == ("teardown", f"{WARNING} (2 times)")
+
+
+def test_a_taint_as_the_rig_is_taken_down_is_told() -> None:
+    (taint,) = found(kernel_sound, story().with_(torn_down=down(taint=DIED)))
+    assert (taint.signature, taint.step) == ("taint:D", "torn-down")
+    assert (
+        found(kernel_sound, story().with_(torn_down=down("loop0: before", after=("gone",)))) == []
+    )
+
+
+def test_a_report_as_a_rig_is_taken_down_that_was_never_short_is_the_rig_s() -> None:
+    tale = Story(acts=(story().act("control"),), torn_down=down(after=(WARNING,), taint=DIED))
+    assert signatures(tale) == []
+
+
 def test_a_report_before_the_shortage_is_the_rig_s() -> None:
     tale = said("loop0: fine", WARNING, at="control")
     assert signatures(tale) == []

@@ -27,6 +27,8 @@ class Site:
     tick: Tick = no_tick
     procs: Callable[[str], str] = _root_only
     """The file through which a process enters a cgroup of the case."""
+    pace: float = 1.0
+    """How many times longer than on the reference machine a command may take."""
 
     def run(
         self,
@@ -36,7 +38,7 @@ class Site:
         cgroup: str = "",
     ) -> Json:
         """A command of the rig, bounded, as the host's ``Command``."""
-        return run(argv, limit=limit, env=env, tick=self.tick, procs=self.procs(cgroup))
+        return run(argv, limit=limit * self.pace, env=env, tick=self.tick, procs=self.procs(cgroup))
 
     def must(
         self,

@@ -28,7 +28,7 @@ def in_child(argv: list[str], work: Callable[[], None], limit: float, site: Site
             os.write(answer, f"{type(error).__name__}: {error}".encode())
         finally:
             os._exit(code)
-    how = Child.adopt(pid).finish(limit, tick=site.tick)
+    how = Child.adopt(pid).finish(limit * site.pace, tick=site.tick)
     text = os.pread(answer, 4000, 0).decode("utf-8", "replace")
     os.close(answer)
     return told(argv, text, how)
