@@ -1,7 +1,7 @@
-"""Guests that conform but for one thing: a planted fault for each clause, and for each way to be BROKEN.
+"""Guests that conform but for one thing: a planted fault for each clause.
 
 A liar answers as the model of a conforming guest does, until one answer is changed. What it changes is
-what the clause is about, and no more.
+what the clause is about, and no more. Guests of which nothing can be known are in breakages.py.
 """
 
 from __future__ import annotations
@@ -16,13 +16,11 @@ from typing import Any, Final
 from conformance.machine.fake import FakeMachine
 from conformance.machine.protocol import (
     Guest,
-    GuestGone,
     GuestHung,
     GuestLost,
     GuestPanicked,
-    WireGarbage,
 )
-from conformance.model import BLOCK, Clause, Memcg, Op, Reading, Submitter, Watch, Write
+from conformance.model import BLOCK, Clause, Memcg, Op, Submitter, Write
 from tests.support.model_guest import Lie, ModelGuest
 
 DIRECT: Final = "loop_enospc_tmpfs_full[direct-off]"
@@ -212,10 +210,6 @@ def _answers(descriptor: str, *results: int) -> Callable[[dict[str, Any]], None]
     return change
 
 
-def _one_call_less(seen: dict[str, Any]) -> None:
-    del seen["file_ops"][-1]
-
-
 def _nothing_given_back(seen: dict[str, Any]) -> None:
     seen["watch"]["reading"]["used"] += 64 << 20
 
@@ -233,14 +227,6 @@ def _wrong_file(seen: dict[str, Any]) -> None:
 def _killed_by_a_store(seen: dict[str, Any]) -> None:
     """A store that failed, by a writer that has no mapping."""
     seen["submitter"]["ended"] = {"exit_code": None, "signal": 7}
-
-
-def _failed_control(seen: dict[str, Any]) -> None:
-    seen["submitter"]["ops"][0][4] = -errno.EIO
-
-
-def _rig_failed(seen: dict[str, Any]) -> None:
-    seen["problem"] = "mount: /run/rig/back: cannot remount"
 
 
 def _left_behind(verb: str, asked: dict[str, Any], honest: dict[str, Any]) -> dict[str, Any]:
@@ -315,24 +301,6 @@ class NoSwap(ModelGuest):
 
     def _limit(self) -> int:
         return self._shortage.limit if isinstance(self._shortage, Memcg) else super()._limit()
-
-
-class Forgetful(ModelGuest):
-    """The gauge shows plenty of space, and no limit that was hit."""
-
-    def _watch(self) -> Watch:
-        honest = super()._watch()
-        empty = Reading(kind=honest.reading.kind, used=0, limit=honest.reading.limit)
-        return honest.model_copy(update={"reading": empty})
-
-
-class Unlimited(ModelGuest):
-    """No limit is ever put in force."""
-
-    def _watch(self) -> Watch:
-        honest = super()._watch()
-        none = Reading(kind=honest.reading.kind, used=honest.reading.used)
-        return honest.model_copy(update={"reading": none})
 
 
 AFTER: Final = ("read_relieved", "read_reattached")
@@ -557,73 +525,3 @@ FAULTS: Final[tuple[Liar, ...]] = (
     ),
 )
 """A planted fault for each clause."""
-
-BREAKAGES: Final[tuple[Liar, ...]] = (
-    Liar(
-        name="the shortage does not arrive",
-        variant=DIRECT,
-        guest=Forgetful,
-        reason="not shown to have arrived",
-    ),
-    Liar(
-        name="no limit is in force",
-        variant=DIRECT,
-        guest=Unlimited,
-        reason="put no limit in force",
-    ),
-    Liar(
-        name="no write is lost where one was to be",
-        variant="sync_told_once[fsync-device]",
-        guest=NoLimit,
-        reason="lose lost nothing",
-    ),
-    Liar(
-        name="one call of a script is not told",
-        variant="sync_told_once[fsync-device]",
-        guest=telling(on_step(["lose"], _one_call_less)),
-        reason="not those of the script",
-    ),
-    Liar(
-        name="the control fails",
-        variant=DIRECT,
-        guest=telling(on_step(["control"], _failed_control)),
-        reason="control step control",
-    ),
-    Liar(
-        name="the control does not read back",
-        variant=DIRECT,
-        guest=telling(on_step(["control_read"], lambda seen: reads("zero", 10 << 20, seen))),
-        reason="did not verify without a shortage",
-    ),
-    Liar(
-        name="the rig cannot do a step",
-        variant=DIRECT,
-        guest=telling(on_step(["impose"], _rig_failed)),
-        reason="cannot remount",
-    ),
-    Liar(
-        name="the kernel panics before anything is short",
-        variant=DIRECT,
-        guest=ModelGuest,
-        reason="lost before the shortage was imposed",
-        loss=GuestPanicked("Kernel panic - not syncing: planted"),
-        at="control",
-    ),
-    Liar(
-        name="the guest sends garbage while the device is short",
-        variant=DIRECT,
-        guest=ModelGuest,
-        reason="wire",
-        loss=WireGarbage("a line that is no message"),
-        at="fill",
-    ),
-    Liar(
-        name="the machine ends while the device is short",
-        variant=DIRECT,
-        guest=ModelGuest,
-        reason="gone",
-        loss=GuestGone("QEMU exited with code 0"),
-        at="fill",
-    ),
-)
-"""Ways in which nothing is known of the kernel."""

@@ -15,7 +15,8 @@ from conformance.library import load_library
 from conformance.machine.fake import FakeMachine
 from conformance.model import CLAUSE_CLAIMS, CLAUSE_LEVEL, Clause, Level, Status, Variant, Verdict
 from conformance.runner import Facts, run_variant
-from tests.support.liars import BREAKAGES, FAULTS, Liar, LiarsMachine, on_step, telling
+from tests.support.breakages import BREAKAGES
+from tests.support.liars import FAULTS, Liar, LiarsMachine, on_step, telling
 from tests.support.model_guest import ModelGuest
 
 ROOT = Path(__file__).parents[3]

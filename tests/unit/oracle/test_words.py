@@ -20,7 +20,8 @@ from conformance.machine.fake import FakeMachine
 from conformance.model import Level, Observation, Variant, Verdict
 from conformance.oracle import judge
 from conformance.runner import Facts, run_variant
-from tests.support.liars import BREAKAGES, FAULTS, Liar, LiarsMachine
+from tests.support.breakages import BREAKAGES
+from tests.support.liars import FAULTS, Liar, LiarsMachine
 from tests.support.model_guest import ModelGuest
 
 ROOT = Path(__file__).parents[3]
