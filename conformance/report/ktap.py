@@ -42,7 +42,7 @@ def _group(group: Sequence[Result], asked: Asked) -> Iterator[str]:
     yield VERSION
     yield f"1..{len(group)}"
     for number, result in enumerate(group, 1):
-        for text in _diagnostics(result):
+        for text in _diagnostics(result, asked):
             yield f"# {text}"
         ok, directive = _line_of(result, asked)
         # A description must not hold a #, which would begin a directive.
@@ -71,7 +71,11 @@ def _line_of(result: Result, asked: Asked) -> tuple[bool, str]:
             return False, "TIMEOUT" if hung else ""
 
 
-def _diagnostics(result: Result) -> Iterator[str]:
+def _diagnostics(result: Result, asked: Asked) -> Iterator[str]:
+    if result.outlook(asked) is Outlook.FIXED:
+        # The line is not ok though no clause failed, and KTAP has no directive for that.
+        rows = ", ".join(result.verdict.known) or "results/known/"
+        yield _flat(f"known deviation no longer seen: {rows}")
     for finding in result.verdict.findings:
         yield _flat(f"{finding.level}: {brief(finding)}")
     if spread := result.told_spread():

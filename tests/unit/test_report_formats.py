@@ -74,6 +74,13 @@ def test_ktap_lines() -> None:
     assert inner["debian_trixie.loop_enospc"] == ("not ok", None)
 
 
+def test_ktap_says_why_a_line_is_not_ok_that_no_clause_failed() -> None:
+    lines = [line.strip() for line in made("ktap").splitlines()]
+    at = next(n for n, line in enumerate(lines) if re.fullmatch(r"not ok \d+ fixed", line))
+    assert lines[at - 1] == "# known deviation no longer seen: results/known/loop.toml:3"
+    assert "no longer seen" not in made("ktap", ASKED.model_copy(update={"strict": True}))
+
+
 def test_ktap_plans_count_what_follows() -> None:
     lines = made("ktap").splitlines()
     assert lines[:2] == ["KTAP version 1", "1..1"]
