@@ -25,13 +25,14 @@ from conformance.record import (
     Header,
     Interrupted,
     Key,
+    Record,
     RecordError,
     RecordWriter,
     key_of,
     read_record,
 )
-from conformance.report.junit import NotRun, document
-from conformance.report.result import Asked, Result, gathered, slug
+from conformance.report.junit import document
+from conformance.report.result import Asked, NotRun, Result, gathered, slug
 from conformance.report.story import stories
 from conformance.rundir import is_below, shown, write_atomically
 from conformance.runner import Outcome
@@ -140,7 +141,14 @@ class Ending:
     warnings: tuple[str, ...] = ()
     started: str = ""  # ISO 8601, UTC
     modules: tuple[Path, ...] = ()  # that took the place of the kernels' own
-    incomplete: bool = False  # a record that is not whole, or that speaks of cases that are gone
+    lacks: tuple[
+        str, ...
+    ] = ()  # of a record that is not whole, or that speaks of cases that are gone
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether something is missing that the record should have."""
+        return bool(self.lacks)
 
 
 def rejudge(
@@ -183,6 +191,9 @@ def rejudge(
     if changed:
         first = f"{len(changed)}, the first {min(changed)}"
         warnings.append(f"{path}: variants judged by what was asked of them then: {first}")
+    lacks = list(record.problems)
+    if missing:
+        lacks.append(f"{path}: {missing} verdicts on variants that no case has any more")
     # A record's order is that in which slots were done; a report's is that of the plan.
     host = record.header.host
     kernels = [*host.get("kernels", ()), *(entry.verdict.kernel for entry in record.entries)]
@@ -190,12 +201,29 @@ def rejudge(
     results.sort(key=lambda r: (kernels.index(r.verdict.kernel), order[r.variant.id], r.attempt))
     return Ending(
         results=gathered(results, Asked() if asked is None else asked),
+        not_run=_unjudged(record, variants, results),
         stale=_stale([result.verdict for result in results], rows),
         warnings=tuple(warnings),
         started=record.header.started.removesuffix("Z"),
         modules=tuple(Path(name) for name in host.get("modules", ())),
-        incomplete=bool(record.problems or missing),
+        lacks=tuple(lacks),
     )
+
+
+def _unjudged(
+    record: Record,
+    variants: Mapping[tuple[str, tuple[tuple[str, str], ...]], Variant],
+    results: Sequence[Result],
+) -> tuple[NotRun, ...]:
+    """What the record begins to tell of, and has no verdict of, not even of another attempt."""
+    judged = {(result.variant.id, result.verdict.kernel) for result in results}
+    found = {}
+    for key in record.unjudged:
+        variant = variants.get((key.case, tuple(key.values.items())))
+        if variant is not None and (variant.id, key.kernel) not in judged:
+            why = "planned, and without a verdict: the record is not whole"
+            found[variant.id, key.kernel] = NotRun(variant, key.kernel, why)
+    return tuple(found.values())
 
 
 def key_of_job(job: Job) -> Key:
@@ -337,12 +365,8 @@ class Recorder:
 
     def _render(self) -> None:
         begun = time.monotonic()
-        text = document(
-            self._in_order(),
-            self._asked,
-            not_run=self._not_run(),
-            started=self._started,
-        )
+        asked = self._asked.model_copy(update={"not_run": self._not_run()})
+        text = document(self._in_order(), asked, started=self._started)
         write_atomically(self._folder / "junit.xml", text)
         ended = time.monotonic()
         self._render_from = ended + 9 * (ended - begun)

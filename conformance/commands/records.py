@@ -40,10 +40,13 @@ def record_at(path: Path) -> Path:
 
 def _asked(ending: Ending, path: Path, cases: tuple[Path, ...], **more: bool) -> Asked:
     kernels = {result.verdict.kernel for result in ending.results}
+    kernels.update(missing.kernel for missing in ending.not_run)
     return Asked(
         folder=shown(path.parent),
         many_kernels=len(kernels) > 1,
         options=repeat_options(cases, ending.modules),
+        not_run=ending.not_run,
+        lacks=ending.lacks,
         **more,
     )
 
@@ -95,11 +98,18 @@ def together(endings: Sequence[tuple[Path, Ending]]) -> Ending:
                 update={"attempts": tuple(_placed(attempt, folder) for attempt in each)}
             )
     last = endings[-1][1]
+    # Another record may have a verdict of what one has none of.
+    not_run = {
+        (missing.variant.id, missing.kernel): missing
+        for _, ending in endings
+        for missing in ending.not_run
+    }
     return replace(
         last,
         results=tuple(results.values()),
         warnings=tuple(warning for _, ending in endings for warning in ending.warnings),
-        incomplete=any(ending.incomplete for _, ending in endings),
+        lacks=tuple(line for _, ending in endings for line in ending.lacks),
+        not_run=tuple(missing for key, missing in not_run.items() if key not in results),
     )
 
 
@@ -142,7 +152,9 @@ def report(
     endings = [(path, rejudge(path, library, rows, counts)) for path in map(record_at, records)]
     ending = together(endings)
     if ending.incomplete and not salvage:
-        raise Refused(f"{ending.warnings[0]} (--salvage takes what is whole)")
+        raise Refused(f"{ending.lacks[0]} (--salvage takes what is whole)")
+    for warning in ending.warnings:
+        say(warning)
     asked = _asked(ending, endings[0][0], cases, strict=strict, should=should)
     if len(endings) > 1:
         asked = asked.model_copy(update={"folder": ""})
@@ -246,7 +258,7 @@ def compare_runs(
     runs = [rejudge(record_at(path), library, rows) for path in (before, after)]
     for run in runs:
         if run.incomplete and not salvage:
-            raise Refused(f"{run.warnings[0]} (--salvage takes what is whole)")
+            raise Refused(f"{run.lacks[0]} (--salvage takes what is whole)")
         for warning in run.warnings:
             say(warning)
     try:

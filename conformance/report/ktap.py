@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from conformance.model import Clause
-from conformance.report.result import Asked, Outlook, Result, first_clause, slug
+from conformance.report.result import Asked, Outlook, Result, first_clause, lacking, slug
 from conformance.report.short import brief
 from conformance.report.text import clean
 
@@ -26,7 +26,7 @@ def document(results: Sequence[Result], asked: Asked, *, started: str = "") -> s
         groups.setdefault(f"{slug(result.verdict.kernel)}.{result.variant.family}", []).append(
             result
         )
-    lines = [VERSION, f"1..{len(groups)}"]
+    lines = [VERSION, f"1..{len(groups)}", *_lacking(asked)]
     for number, (name, group) in enumerate(groups.items(), 1):
         lines += [f"  {line}" for line in _group(group, asked)]
         passed = all(_line_of(result, asked)[0] for result in group)
@@ -36,6 +36,10 @@ def document(results: Sequence[Result], asked: Asked, *, started: str = "") -> s
             + (" # SKIP every variant was skipped" if skipped else "")
         )
     return "\n".join(lines) + "\n"
+
+
+def _lacking(asked: Asked) -> list[str]:
+    return [f"# {_flat(f'incomplete: {text}')}" for text in lacking(asked)]
 
 
 def _group(group: Sequence[Result], asked: Asked) -> Iterator[str]:

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from typing import NamedTuple
 
 from conformance.model import (
     ROLL_UP,
@@ -43,6 +44,14 @@ WORST = (
 """What a gate looks at first: of several attempts that one is shown."""
 
 
+class NotRun(NamedTuple):
+    """A variant that was planned and has no verdict: the run was cut short, or still goes on."""
+
+    variant: Variant
+    kernel: str
+    why: str = "planned, and not run: the run was cut short"
+
+
 class Asked(Value):
     """How the run was asked for, as far as it decides what a result means and how to repeat it."""
 
@@ -51,6 +60,10 @@ class Asked(Value):
     options: tuple[str, ...] = ()  # words that a command needs to run the same: --cases, --module
     folder: str = ""  # the run's folder, as a reader can open it
     many_kernels: bool = False  # the kernel is part of a result's name
+    not_run: tuple[NotRun, ...] = ()  # what was asked for and is not among the results
+    lacks: tuple[
+        str, ...
+    ] = ()  # lines on what is not whole of the record that results are read from
 
 
 class Result(Value):
@@ -139,6 +152,15 @@ def gathered(
 def label(variant: Variant, kernel: str, *, many_kernels: bool) -> str:
     """What a variant on a kernel is called by pytest and the reports."""
     return f"{variant.id}@{slug(kernel)}" if many_kernels else variant.id
+
+
+def lacking(asked: Asked) -> tuple[str, ...]:
+    """A line for each thing that a report does not tell and should: none if it is whole."""
+    untold = (
+        f"{label(missing.variant, missing.kernel, many_kernels=True)}: {missing.why}"
+        for missing in asked.not_run
+    )
+    return (*asked.lacks, *untold)
 
 
 def slug(text: str) -> str:

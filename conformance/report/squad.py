@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 
 from conformance.model import Status
-from conformance.report.result import Asked, Result, slug
+from conformance.report.result import Asked, Result, lacking, slug
 from conformance.report.short import short
 from conformance.report.text import clean
 
@@ -41,4 +41,6 @@ def document(results: Sequence[Result], asked: Asked, *, started: str = "") -> s
         "kernel": ", ".join(sorted({result.verdict.kernel for result in results})),
         "release": ", ".join(sorted({result.verdict.release for result in results})),
     }
+    if lacks := lacking(asked):
+        metadata["incomplete"] = clean("; ".join(lacks))
     return json.dumps({"tests": tests, "metadata": metadata}, indent=1, ensure_ascii=True) + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -132,7 +133,47 @@ def test_a_record_that_is_cut_is_reported_only_if_asked(
     assert main(["report", str(path), "--format", "ktap"]) == REFUSED
     assert "no footer" in capsys.readouterr().err
     assert main(["report", str(path), "--format", "ktap", "--salvage"]) == BROKEN
-    assert VARIANT in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert VARIANT in told.out
+    assert f"# incomplete: {path}:3: no footer" in told.out
+    assert f"conform: {path}:3: no footer" in told.err
+
+
+def test_what_a_cut_record_has_no_verdict_of_is_an_error_in_junit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = a_run(tmp_path / "run", Status.PASS) / "record.jsonl"
+    *lines, _ = path.read_text().splitlines(keepends=True)
+    other = {
+        "kind": "plan",
+        "case": "loop_enospc_short_write",
+        "variant": {"request": "4K", "loop_dio": "on"},
+        "kernel": "debian/trixie",
+        "reasons": ["no direct I/O"],
+    }
+    path.write_text("".join([*lines, json.dumps(other) + "\n"]))
+    assert main(["report", str(path), "--format", "junit", "--salvage"]) == BROKEN
+    out = capsys.readouterr().out
+    root = ET.fromstring(out)
+    assert [
+        case.get("name") for case in root.iter("testcase") if case.find("error") is not None
+    ] == ["loop_enospc_short_write[4K-on]"]
+    [error] = root.iter("error")
+    assert error.get("type") == "NotRun"
+    assert [one.get("name") for one in root.iter("property")].count("incomplete") == 1
+    # Another record has it: then nothing of it is missing.
+    whole = a_run(tmp_path / "whole", Status.PASS, loop_dio="on")
+    words = ["report", str(path), str(whole), "--format", "junit", "--salvage"]
+    assert main(words) == BROKEN
+    assert "NotRun" not in capsys.readouterr().out
+
+
+def test_a_report_says_what_it_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = a_run(tmp_path / "run", Status.PASS, request="3K")
+    assert main(["report", str(folder), "--format", "ktap", "--salvage"]) == BROKEN
+    told = capsys.readouterr()
+    assert "no case has this any more" in told.err
+    assert "# incomplete: " in told.out
 
 
 def test_a_record_that_is_cut_is_compared_only_if_asked(
@@ -201,7 +242,7 @@ def test_a_format_that_there_is_not(tmp_path: Path, capsys: pytest.CaptureFixtur
 VARIANT = "loop_enospc_short_write[4K-off]"
 
 
-def a_run(folder: Path, status: Status) -> Path:
+def a_run(folder: Path, status: Status, **values: str) -> Path:
     folder.mkdir()
     library = open_library(())
     header = Header(
@@ -209,7 +250,7 @@ def a_run(folder: Path, status: Status) -> Path:
     )
     verdict = Verdict(
         case="loop_enospc_short_write",
-        values={"request": "4K", "loop_dio": "off"},
+        values={"request": "4K", "loop_dio": "off", **values},
         kernel="debian/trixie",
         release="6.12.117",
         status=status,

@@ -12,7 +12,7 @@ from kcidb_io.schema import LATEST
 from conformance.model import Status
 from conformance.report import kcidb
 from conformance.report.formats import FORMATS
-from conformance.report.result import Asked, Result
+from conformance.report.result import Asked, NotRun, Result
 from conformance.shards import Durations
 from tests.support.results import finding, one_of_each, result, variant
 
@@ -43,6 +43,24 @@ def test_what_a_guest_wrote_cannot_break_out(name: str) -> None:
     assert "\n<LAVA_SIGNAL_TESTCASE TEST_CASE_ID=x" not in text
     if name == "ktap":
         assert [line for line in ktap_lines(text) if line[1] == "9"] == []
+
+
+LACKING = ASKED.model_copy(
+    update={
+        "lacks": ("run/record.jsonl:9: no footer",),
+        "not_run": (NotRun(variant("waits"), "debian/trixie"),),
+    }
+)
+
+
+@pytest.mark.parametrize("name", ["html", "junit", "junit-strict", "ktap", "squad"])
+def test_a_report_of_what_is_not_whole_says_so(name: str) -> None:
+    text = made(name, LACKING)
+    assert "incomplete" in text
+    assert "run/record.jsonl:9: no footer" in text
+    assert "planned, and not run" in text
+    assert 'incomplete"' not in made(name)
+    assert "no footer" not in made(name)
 
 
 # -- KTAP ---------------------------------------------------------------------------------------
@@ -79,6 +97,15 @@ def test_ktap_says_why_a_line_is_not_ok_that_no_clause_failed() -> None:
     at = next(n for n, line in enumerate(lines) if re.fullmatch(r"not ok \d+ fixed", line))
     assert lines[at - 1] == "# known deviation no longer seen: results/known/loop.toml:3"
     assert "no longer seen" not in made("ktap", ASKED.model_copy(update={"strict": True}))
+
+
+def test_ktap_lists_what_is_missing_before_the_first_group() -> None:
+    text = made("ktap", LACKING)
+    assert ktap_lines(text) == ktap_lines(made("ktap"))
+    assert text.splitlines()[2:4] == [
+        "# incomplete: run/record.jsonl:9: no footer",
+        "# incomplete: waits@debian_trixie: planned, and not run: the run was cut short",
+    ]
 
 
 def test_ktap_plans_count_what_follows() -> None:

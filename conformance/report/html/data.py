@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from conformance.model import CLAIMS, Finding, Status, Verdict
 from conformance.report.findings import Standing, kernels_of, standing
 from conformance.report.norm import link, linked, told
-from conformance.report.result import Asked, Outlook, Result, again
+from conformance.report.result import Asked, Outlook, Result, again, lacking
 from conformance.report.story import Line, Story
 from conformance.report.text import clean, middle_out
 
@@ -98,6 +98,7 @@ class Page(NamedTuple):
     started: str
     kernels: tuple[tuple[str, str], ...]
     totals: Mapping[str, int]
+    lacks: tuple[str, ...]
     results: int
     variants: int
     cases: int
@@ -135,6 +136,7 @@ def page(results: Sequence[Result], asked: Asked, *, started: str) -> Page:
         started=started.replace("T", " "),
         kernels=tuple((clean(name), clean(release)) for name, release in kernels),
         totals={code: codes.count(code) for code in SIGN if code in codes},
+        lacks=tuple(clean(text) for text in lacking(asked)),
         results=len(results),
         variants=len(groups),
         cases=len({result.variant.case for result in results}),
