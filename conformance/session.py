@@ -120,13 +120,18 @@ def settled(outcome: Outcome, rows: Sequence[Known]) -> Outcome:
     return outcome.model_copy(update={"verdict": settle(outcome.verdict, rows)})
 
 
-def result_of(variant: Variant, outcome: Outcome, attempt: int = 1) -> Result:
-    """What reports are made of."""
+def result_of(variant: Variant, outcome: Outcome, attempt: int = 1, *, record: str = "") -> Result:
+    """What reports are made of; ``record`` names the file that it was read from, if from one."""
     arms = outcome.observation.arms if outcome.observation else ()
     consoles = tuple(arm.console for arm in arms if is_below(arm.console))
     told = stories(variant, outcome.observation) if outcome.observation else ()
     return Result(
-        variant=variant, verdict=outcome.verdict, consoles=consoles, story=told, attempt=attempt
+        variant=variant,
+        verdict=outcome.verdict,
+        record=record,
+        consoles=consoles,
+        story=told,
+        attempt=attempt,
     )
 
 
@@ -187,7 +192,7 @@ def rejudge(
         outcome = Outcome(
             plan=entry.plan, observation=entry.observation, verdict=settle(verdict, rows)
         )
-        results.append(result_of(variant, outcome, entry.attempt))
+        results.append(result_of(variant, outcome, entry.attempt, record=shown(path)))
     if changed:
         first = f"{len(changed)}, the first {min(changed)}"
         warnings.append(f"{path}: variants judged by what was asked of them then: {first}")

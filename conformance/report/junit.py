@@ -17,7 +17,7 @@ from conformance.model import Status, Variant
 from conformance.report.norm import link
 from conformance.report.norm import told as source
 from conformance.report.result import Asked, NotRun, Outlook, Result, first_clause, label, slug
-from conformance.report.short import brief, evidence, short
+from conformance.report.short import brief, files, short
 from conformance.report.story import log_of
 from conformance.report.text import clean, middle_out
 
@@ -248,7 +248,7 @@ def _judged(texts: _Texts, asked: Asked, flavour: Flavour) -> _Case:
         case Outlook.GOOD:
             pass
     if flavour.output or not good:
-        attached = [f"[[ATTACHMENT|{clean(path)}]]" for path in evidence(result, asked)[:4]]
+        attached = [f"[[ATTACHMENT|{clean(path)}]]" for path in files(result, asked) if path][:4]
         # GitLab links these.
         case.stdout = "\n".join([body, *(attached if not good else ())])
         case.stderr = texts.output(flavour) or None

@@ -77,6 +77,7 @@ class Result(Value):
     attempts: tuple[Result, ...] = ()
     attempt: int = 1
     planned: int = 1  # attempts that are to be made
+    record: str = ""  # the file that it was read from, as a reader can open it
     consoles: tuple[str, ...] = ()  # paths, relative to the run's folder
     story: tuple[Story, ...] = ()  # how it went, arm by arm; empty if nothing was observed
 

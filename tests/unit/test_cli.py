@@ -112,8 +112,6 @@ def test_a_run_is_reported_merged_and_compared(
     old, new = a_run(tmp_path / "old", Status.PASS), a_run(tmp_path / "new", Status.BROKEN)
     assert main(["report", str(old), "--format", "ktap"]) == 0
     assert f"ok 1 {VARIANT}" in capsys.readouterr().out
-    assert main(["report", str(old), "--format", "squad", "--to", str(tmp_path / "s.json")]) == 0
-    assert VARIANT in (tmp_path / "s.json").read_text()
     assert main(["compare", str(old), str(new)]) == BROKEN
     assert "1 broke" in capsys.readouterr().out
     assert main(["compare", str(old), str(old), "--json"]) == 0
@@ -121,7 +119,12 @@ def test_a_run_is_reported_merged_and_compared(
     assert main(["merge", str(old), str(new), "--to", str(tmp_path / "m.jsonl")]) == REFUSED
     assert "already" in capsys.readouterr().err
     assert main(["merge", str(old), "--to", str(tmp_path / "m.jsonl.xz")]) == 0
-    assert main(["judge", str(tmp_path / "m.jsonl.xz")]) == 0
+    merged = str(tmp_path / "m.jsonl.xz")
+    assert main(["judge", merged]) == 0
+    assert main(["report", merged, "--format", "squad", "--to", str(tmp_path / "s.json")]) == 0
+    text = (tmp_path / "s.json").read_text()
+    assert VARIANT in text
+    assert f"evidence  {merged}" in text
 
 
 def test_a_record_that_is_cut_is_reported_only_if_asked(

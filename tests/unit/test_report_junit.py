@@ -52,6 +52,20 @@ def test_schema_check_can_fail(text: str) -> None:
     assert not etree.XMLSchema(etree.parse(XSD)).validate(parsed(text))
 
 
+def test_what_is_attached_are_files() -> None:
+    quoting = result(Status.FAIL, finding(evidence=("fill: sync() = 0",)))
+    told = document([quoting.model_copy(update={"record": "published/a.jsonl.xz"})], ASKED)
+    attached = [
+        line
+        for line in case(told, "loop_full").findtext("system-out").splitlines()
+        if line.startswith("[[ATTACHMENT|")
+    ]
+    assert attached == [
+        "[[ATTACHMENT|results/runs/now/loop_full/main/console.log]]",
+        "[[ATTACHMENT|published/a.jsonl.xz]]",
+    ]
+
+
 def test_the_strict_flavour_is_valid_for_jenkins() -> None:
     told = parsed(strict(with_story(), ASKED, started="2026-11-24T08:00:00"))
     etree.XMLSchema(etree.parse(XSD)).assertValid(told)

@@ -1,0 +1,64 @@
+"""What is made of records: which files a report names, and what it says of several runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conformance.commands.records import together
+from conformance.model import Status
+from conformance.report.result import Asked, Result
+from conformance.report.short import evidence
+from conformance.session import Ending
+from tests.support.results import finding, result, variant
+
+CONSOLE = "loop_full/main/console.log"
+
+
+def one(record: Path, case: str, **more: object) -> Result:
+    told = finding(evidence=(CONSOLE, "fill: write(0, 4096) = 4096"))
+    return result(Status.FAIL, told, of=variant(case)).model_copy(
+        update={"record": str(record), **more}
+    )
+
+
+def a_folder(path: Path, *consoles: str) -> Path:
+    for console in consoles:
+        (path / console).parent.mkdir(parents=True)
+        (path / console).touch()
+    return path
+
+
+def test_a_console_that_did_not_come_with_the_record_is_not_named(tmp_path: Path) -> None:
+    record = tmp_path / "whole.jsonl.xz"
+    attempts = (one(record, "a"), one(record, "a", attempt=2))
+    of_one = one(record, "a", attempts=attempts)
+    [alone] = together([(record, Ending(results=(of_one,)))]).results
+    for told in (alone, *alone.attempts):
+        assert told.consoles == ()
+        assert evidence(told, Asked(folder=str(tmp_path))) == (
+            "fill: write(0, 4096) = 4096",
+            f"{tmp_path}/whole.jsonl.xz",
+        )
+
+
+def test_of_several_records_each_result_names_its_own_files(tmp_path: Path) -> None:
+    first = a_folder(tmp_path / "first", CONSOLE) / "record.jsonl"
+    second = a_folder(tmp_path / "second") / "record.jsonl"
+    endings = [
+        (first, Ending(results=(one(first, "a"),))),
+        (second, Ending(results=(one(second, "b"),))),
+    ]
+    a, b = together(endings).results
+    quoted = "fill: write(0, 4096) = 4096"
+    assert evidence(a, Asked()) == (f"{tmp_path}/first/{CONSOLE}", quoted, str(first))
+    assert evidence(b, Asked()) == (quoted, str(second))
+
+
+@pytest.mark.parametrize("console", [CONSOLE, ""])
+def test_a_run_s_own_consoles_stay_as_they_are(tmp_path: Path, console: str) -> None:
+    folder = a_folder(tmp_path, *filter(None, [console]))
+    record = folder / "record.jsonl"
+    [told] = together([(record, Ending(results=(one(record, "a"),)))]).results
+    assert told.consoles == tuple(filter(None, [console]))
