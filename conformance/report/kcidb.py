@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from conformance.model import Status
+from conformance.model import HERE, Status
 from conformance.report.result import Asked, Outlook, Result
 from conformance.report.short import short
 from conformance.report.text import clean, middle_out
@@ -101,7 +101,7 @@ def _test(result: Result, asked: Asked, run: str, started: str) -> Json:
         "path": path_of(result),
         "comment": result.variant.title,
         "status": STATUS[verdict.status],
-        "environment": {"comment": "QEMU", "misc": {"platform": "qemu"}},
+        "environment": _environment(verdict.kernel),
         "log_excerpt": middle_out(clean(short(result, asked)), EXCERPT),
         "misc": {
             "claims": list(result.variant.claims),
@@ -118,6 +118,16 @@ def _test(result: Result, asked: Asked, run: str, started: str) -> Json:
     if "total" in verdict.seconds:
         test["duration"] = verdict.seconds["total"]
     return test
+
+
+def _environment(kernel: str) -> Json:
+    if kernel == HERE:
+        # Whether that machine was a board, a server or somebody's guest, no record tells.
+        return {
+            "comment": "the tested machine itself, no guest (--here)",
+            "misc": {"platform": HERE},
+        }
+    return {"comment": "QEMU", "misc": {"platform": "qemu"}}
 
 
 def _issues(result: Result) -> Iterator[Json]:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from conformance.model import (
+    HERE,
     ROLL_UP,
     Clause,
     Disposition,
@@ -176,7 +177,9 @@ def first_clause(findings: Sequence[Finding]) -> Clause | None:
 
 def again(result: Result, asked: Asked) -> str:
     """The command that runs the result's variant on its kernel again, and shows every deviation."""
-    words = ["./conform", "run", "-k", result.variant.id, "--kernel", result.verdict.kernel]
+    kernel = result.verdict.kernel
+    where = ["--here"] if kernel == HERE else ["--kernel", kernel]
+    words = ["./conform", "run", "-k", result.variant.id, *where]
     return shlex.join([*words, *asked.options, "--strict"])
 
 

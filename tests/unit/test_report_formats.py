@@ -9,7 +9,7 @@ import pytest
 import yaml
 from kcidb_io.schema import LATEST
 
-from conformance.model import Status
+from conformance.model import HERE, Status
 from conformance.report import kcidb
 from conformance.report.formats import FORMATS
 from conformance.report.result import Asked, NotRun, Result
@@ -157,6 +157,18 @@ def test_kcidb_ids_are_those_of_the_variant_and_the_kernel() -> None:
     assert len({test["id"] for test in data["tests"]}) == 3
     assert len(data["builds"]) == 2
     assert {test["build_id"] for test in data["tests"]} == {b["id"] for b in data["builds"]}
+
+
+def test_kcidb_says_where_a_test_ran() -> None:
+    two = [result(Status.PASS), result(Status.FAIL, finding(), kernel=HERE)]
+    data = kcidb.report(two, ASKED, started=STARTED)
+    LATEST.validate(data)
+    guest, here = data["tests"]
+    assert guest["environment"] == {"comment": "QEMU", "misc": {"platform": "qemu"}}
+    assert here["environment"]["misc"] == {"platform": "here"}
+    assert "no guest" in here["environment"]["comment"]
+    assert " --here " in here["log_excerpt"]
+    assert "--kernel" not in here["log_excerpt"]
 
 
 def test_kcidb_cuts_a_log_in_its_middle() -> None:
