@@ -120,14 +120,20 @@ def settled(outcome: Outcome, rows: Sequence[Known]) -> Outcome:
     return outcome.model_copy(update={"verdict": settle(outcome.verdict, rows)})
 
 
-def result_of(variant: Variant, outcome: Outcome, attempt: int = 1, *, record: str = "") -> Result:
-    """What reports are made of; ``record`` names the file that it was read from, if from one."""
+def result_of(
+    variant: Variant, outcome: Outcome, attempt: int = 1, *, started: str = "", record: str = ""
+) -> Result:
+    """What reports are made of.
+
+    ``started`` is when the run began, and ``record`` the file that this was read from, if from one.
+    """
     arms = outcome.observation.arms if outcome.observation else ()
     consoles = tuple(arm.console for arm in arms if is_below(arm.console))
     told = stories(variant, outcome.observation) if outcome.observation else ()
     return Result(
         variant=variant,
         verdict=outcome.verdict,
+        started=started,
         record=record,
         consoles=consoles,
         story=told,
@@ -172,6 +178,7 @@ def rejudge(
         raise Refused(str(error)) from error
     warnings = list(record.problems)
     variants = {(v.case, tuple(v.values.items())): v for v in library.variants}
+    started = record.header.started.removesuffix("Z")
     results = []
     missing = 0
     changed: set[str] = set()
@@ -192,7 +199,9 @@ def rejudge(
         outcome = Outcome(
             plan=entry.plan, observation=entry.observation, verdict=settle(verdict, rows)
         )
-        results.append(result_of(variant, outcome, entry.attempt, record=shown(path)))
+        results.append(
+            result_of(variant, outcome, entry.attempt, started=started, record=shown(path))
+        )
     if changed:
         first = f"{len(changed)}, the first {min(changed)}"
         warnings.append(f"{path}: variants judged by what was asked of them then: {first}")
@@ -209,7 +218,7 @@ def rejudge(
         not_run=_unjudged(record, variants, results),
         stale=_stale([result.verdict for result in results], rows),
         warnings=tuple(warnings),
-        started=record.header.started.removesuffix("Z"),
+        started=started,
         modules=tuple(Path(name) for name in host.get("modules", ())),
         lacks=tuple(lacks),
     )
@@ -309,7 +318,7 @@ class Recorder:
         except RecordError as error:  # more than a record's line takes
             outcome = broken(job, str(error))
             self._write(job, outcome)
-        result = result_of(job.variant, outcome, job.attempt)
+        result = result_of(job.variant, outcome, job.attempt, started=self._started)
         self._results.append(result)
         self._left.pop((job.variant.id, job.kernel, job.attempt), None)
         if time.monotonic() >= self._render_from:
@@ -331,7 +340,7 @@ class Recorder:
         for entry in entries:
             variant = variants[key_of(entry.verdict, entry.attempt)]
             outcome = Outcome(plan=entry.plan, observation=entry.observation, verdict=entry.verdict)
-            self._results.append(result_of(variant, outcome, entry.attempt))
+            self._results.append(result_of(variant, outcome, entry.attempt, started=self._started))
             del self._left[variant.id, entry.verdict.kernel, entry.attempt]
         for beside in self._folder.glob(".junit.xml.*"):  # that a killed run was writing
             beside.unlink()

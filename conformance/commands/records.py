@@ -104,6 +104,7 @@ def together(endings: Sequence[tuple[Path, Ending]]) -> Ending:
     }
     return replace(
         last,
+        started=min((ending.started for _, ending in endings if ending.started), default=""),
         results=tuple(results.values()),
         warnings=tuple(warning for _, ending in endings for warning in ending.warnings),
         lacks=tuple(line for _, ending in endings for line in ending.lacks),

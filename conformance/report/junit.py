@@ -16,7 +16,16 @@ from junit_xml import TestCase, TestSuite
 from conformance.model import Status, Variant
 from conformance.report.norm import link
 from conformance.report.norm import told as source
-from conformance.report.result import Asked, NotRun, Outlook, Result, first_clause, label, slug
+from conformance.report.result import (
+    Asked,
+    NotRun,
+    Outlook,
+    Result,
+    first_clause,
+    label,
+    slug,
+    starts,
+)
 from conformance.report.short import brief, files, short
 from conformance.report.story import log_of
 from conformance.report.text import clean, middle_out
@@ -144,13 +153,14 @@ def _tree(
 ) -> ET.Element:
     groups: dict[tuple[str, str], list[_Case]] = {}
     releases: dict[str, str] = {}
+    began: dict[tuple[str, str], list[Result]] = {}
     for texts in told_of:
         result = texts.result
         kernel = result.verdict.kernel
         releases[kernel] = releases.get(kernel) or result.verdict.release
-        groups.setdefault((kernel, result.variant.family), []).append(
-            _judged(texts, asked, flavour)
-        )
+        key = (kernel, result.variant.family)
+        groups.setdefault(key, []).append(_judged(texts, asked, flavour))
+        began.setdefault(key, []).append(result)
     for missing in asked.not_run:
         key = (missing.kernel, missing.variant.family)
         groups.setdefault(key, []).append(_not_run(missing, asked))
@@ -161,7 +171,10 @@ def _tree(
             properties["incomplete"] = "; ".join(asked.lacks)
         if flavour.left_out:
             properties["left out, to be within what readers take"] = flavour.left_out
-        suite = _Suite(family, slug(kernel), cases, properties, started, strict=flavour.strict)
+        first = starts(began.get((kernel, family), ()), started)[:1]
+        suite = _Suite(
+            family, slug(kernel), cases, properties, "".join(first), strict=flavour.strict
+        )
         root.append(suite.element())
     suites = list(root)
     for total in ("tests", "failures", "errors"):

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from conformance.model import HERE, Status
@@ -44,8 +45,7 @@ def report(results: Sequence[Result], asked: Asked, *, started: str = "") -> Jso
     kernels: dict[str, str] = {}
     for result in results:
         kernels.setdefault(result.verdict.kernel, result.verdict.release)
-    run = hashlib.sha256(f"{started}{asked.folder}".encode()).hexdigest()[:12]
-    tests = [_test(result, asked, run, started) for result in results]
+    tests = [_test(result, asked, result.started or started) for result in results]
     issues = {issue["id"]: issue for result in results for issue in _issues(result)}
     incidents = [
         {
@@ -91,11 +91,17 @@ def path_of(result: Result) -> str:
     return ".".join(re.sub(r"[^A-Za-z0-9_-]+", "_", part) or "_" for part in parts)
 
 
-def _test(result: Result, asked: Asked, run: str, started: str) -> Json:
+def _run(result: Result, asked: Asked, started: str) -> str:
+    """The same for a run's tests, whether it is reported alone or with others."""
+    folder = asked.folder or (str(PurePosixPath(result.record).parent) if result.record else "")
+    return hashlib.sha256(f"{started}{folder}".encode()).hexdigest()[:12]
+
+
+def _test(result: Result, asked: Asked, started: str) -> Json:
     verdict = result.verdict
     build = _id(verdict.kernel, verdict.release)
     test: Json = {
-        "id": f"{ORIGIN}:{_id(run, path_of(result), verdict.kernel)}",
+        "id": f"{ORIGIN}:{_id(_run(result, asked, started), path_of(result), verdict.kernel)}",
         "origin": ORIGIN,
         "build_id": f"{ORIGIN}:{build}",
         "path": path_of(result),

@@ -78,6 +78,9 @@ class Result(Value):
     attempts: tuple[Result, ...] = ()
     attempt: int = 1
     planned: int = 1  # attempts that are to be made
+    started: str = (
+        ""  # when its run began, ISO 8601 in UTC without a zone; if empty, as the report's
+    )
     record: str = ""  # the file that it was read from, as a reader can open it
     consoles: tuple[str, ...] = ()  # paths, relative to the run's folder
     story: tuple[Story, ...] = ()  # how it went, arm by arm; empty if nothing was observed
@@ -154,6 +157,12 @@ def gathered(
 def label(variant: Variant, kernel: str, *, many_kernels: bool) -> str:
     """What a variant on a kernel is called by pytest and the reports."""
     return f"{variant.id}@{slug(kernel)}" if many_kernels else variant.id
+
+
+def starts(results: Iterable[Result], started: str) -> tuple[str, ...]:
+    """When the runs began that the results are of, the earliest first; else when the report's did."""
+    found = sorted({result.started or started for result in results} - {""})
+    return tuple(found) or ((started,) if started else ())
 
 
 def lacking(asked: Asked) -> tuple[str, ...]:

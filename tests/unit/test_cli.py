@@ -214,7 +214,8 @@ def test_the_nearest_case_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_several_runs_are_one_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    old, new = a_run(tmp_path / "old", Status.PASS), a_run(tmp_path / "new", Status.BROKEN)
+    old = a_run(tmp_path / "old", Status.PASS)
+    new = a_run(tmp_path / "new", Status.BROKEN, started="2026-11-30T09:00:00Z")
     page = tmp_path / "report.html"
     assert main(["report", str(old), str(new), "--format", "html", "--to", str(page)]) == 0
     told = page.read_text()
@@ -222,6 +223,8 @@ def test_several_runs_are_one_page(tmp_path: Path, capsys: pytest.CaptureFixture
     # Of two results of a variant on a kernel, the later run's.
     assert '<span class="tile s-B">' in told
     assert '<span class="tile s-P">' not in told.partition('id="claims"')[0]
+    assert "2026-11-30 09:00:00 UTC" in told
+    assert "2026-11-24" not in told.partition("<script")[0]
 
 
 def test_two_runs_are_compared_as_a_page_and_as_data(
@@ -245,12 +248,12 @@ def test_a_format_that_there_is_not(tmp_path: Path, capsys: pytest.CaptureFixtur
 VARIANT = "loop_enospc_short_write[4K-off]"
 
 
-def a_run(folder: Path, status: Status, **values: str) -> Path:
+def a_run(
+    folder: Path, status: Status, started: str = "2026-11-24T08:00:00Z", **values: str
+) -> Path:
     folder.mkdir()
     library = open_library(())
-    header = Header(
-        started="2026-11-24T08:00:00Z", command=("conform",), cases=Cases(sha256=library.sha256)
-    )
+    header = Header(started=started, command=("conform",), cases=Cases(sha256=library.sha256))
     verdict = Verdict(
         case="loop_enospc_short_write",
         values={"request": "4K", "loop_dio": "off", **values},
