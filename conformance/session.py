@@ -199,9 +199,9 @@ def rejudge(
         outcome = Outcome(
             plan=entry.plan, observation=entry.observation, verdict=settle(verdict, rows)
         )
-        results.append(
-            result_of(variant, outcome, entry.attempt, started=started, record=shown(path))
-        )
+        told = result_of(variant, outcome, entry.attempt, started=started, record=shown(path))
+        named = tuple(row for row in rows if row.where in outcome.verdict.known)
+        results.append(told.model_copy(update={"rows": named}))
     if changed:
         first = f"{len(changed)}, the first {min(changed)}"
         warnings.append(f"{path}: variants judged by what was asked of them then: {first}")

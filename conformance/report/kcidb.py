@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from conformance.known import Known
 from conformance.model import HERE, Status
 from conformance.report.result import Asked, Outlook, Result
 from conformance.report.short import short
@@ -23,6 +24,8 @@ VERSION = {"major": 5, "minor": 3}
 ORIGIN = "conform"
 EXCERPT = 16_384
 """Characters of a log_excerpt, by the schema."""
+
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9._~:/?#@!$&*+=%-]+[A-Za-z0-9/_~#=-]")
 
 STATUS: Mapping[Status, str] = {
     Status.PASS: "PASS",
@@ -46,19 +49,19 @@ def report(results: Sequence[Result], asked: Asked, *, started: str = "") -> Jso
     for result in results:
         kernels.setdefault(result.verdict.kernel, result.verdict.release)
     tests = [_test(result, asked, result.started or started) for result in results]
-    issues = {issue["id"]: issue for result in results for issue in _issues(result)}
+    issues = {issue["id"]: issue for result in results for issue in map(_issue, result.rows)}
     incidents = [
         {
-            "id": f"{ORIGIN}:{_id(test['id'], issue['id'])}",
+            "id": f"{ORIGIN}:{_id(test['id'], issue['id'], str(issue['version']))}",
             "origin": ORIGIN,
             "issue_id": issue["id"],
-            "issue_version": 1,
+            "issue_version": issue["version"],
             "test_id": test["id"],
             "present": True,
         }
         for result, test in zip(results, tests, strict=True)
         if result.outlook(asked) is Outlook.KNOWN
-        for issue in _issues(result)
+        for issue in map(_issue, result.rows)
     ]
     checkouts = [
         {
@@ -136,15 +139,35 @@ def _environment(kernel: str) -> Json:
     return {"comment": "QEMU", "misc": {"platform": "qemu"}}
 
 
-def _issues(result: Result) -> Iterator[Json]:
-    for row in result.verdict.known:
-        yield {
-            "id": f"{ORIGIN}:{_id(row)}",
-            "origin": ORIGIN,
-            "version": 1,
-            "comment": row,
-            "culprit": {"code": True, "tool": False, "harness": False},
-        }
+def _issue(row: Known) -> Json:
+    """A row of known deviations; it stays the same issue wherever in its file it stands."""
+    issue: Json = {
+        "id": f"{ORIGIN}:{_id(*row.identity)}",
+        "origin": ORIGIN,
+        # KCIDB goes by the highest version, and a row has no number: but whoever looks at it again
+        # gives it a later date for its next review.
+        "version": int(row.review_by.strftime("%Y%m%d")),
+        "report_subject": clean(f"{row.case}: {row.clause.value}: {row.signature}"),
+        "comment": clean(f"{row.reason} ({row.link})"),
+        "culprit": {"code": True, "tool": False, "harness": False},
+        "misc": {
+            "case": row.case,
+            "variant": {axis: list(held) for axis, held in _values(row).items()},
+            "kernel": row.kernel,
+            "clause": row.clause.value,
+            "signature": clean(row.signature),
+            "sometimes": row.sometimes,
+            "where": clean(row.where),
+        },
+    }
+    # A link may also name a page of ours and a place in the source, which are no address.
+    if address := _ADDRESS.search(row.link):
+        issue["report_url"] = address[0]
+    return issue
+
+
+def _values(row: Known) -> Mapping[str, tuple[str, ...]]:
+    return {axis: (held,) if isinstance(held, str) else held for axis, held in row.variant.items()}
 
 
 def _id(*parts: str) -> str:

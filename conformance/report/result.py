@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
+from conformance.known import Known
 from conformance.model import (
     HERE,
     ROLL_UP,
@@ -82,6 +83,7 @@ class Result(Value):
         ""  # when its run began, ISO 8601 in UTC without a zone; if empty, as the report's
     )
     record: str = ""  # the file that it was read from, as a reader can open it
+    rows: tuple[Known, ...] = ()  # those that ``verdict.known`` names, if they were at hand
     consoles: tuple[str, ...] = ()  # paths, relative to the run's folder
     story: tuple[Story, ...] = ()  # how it went, arm by arm; empty if nothing was observed
 

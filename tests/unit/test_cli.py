@@ -10,10 +10,11 @@ import pytest
 
 from conformance.cli import main
 from conformance.exits import BROKEN, DEVIATES, NOTHING, REFUSED
-from conformance.model import Status, Verdict
+from conformance.model import Finding, Status, Verdict
 from conformance.record import Cases, Header, RecordWriter
 from conformance.scheduler import slots_from
 from conformance.session import open_library
+from tests.support.results import finding
 
 ROOT = Path(__file__).parents[2]
 
@@ -227,6 +228,28 @@ def test_several_runs_are_one_page(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "2026-11-24" not in told.partition("<script")[0]
 
 
+def test_a_known_deviation_is_the_same_issue_where_its_row_moves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = a_run(tmp_path / "run", Status.FAIL, findings=(finding(),))
+    row = (
+        "- case: loop_enospc_short_write\n  kernel: '>= 6.1'\n  clause: error_surfaced\n"
+        "  signature: lost-in-silence\n  reason: it is dropped\n  link: a commit\n"
+        "  review_by: 2027-06-01\n"
+    )
+    (tmp_path / "known").mkdir()
+    told = []
+    for above in ("", "# A row was put here,\n# and another.\n"):
+        (tmp_path / "known" / "rows.yaml").write_text(above + row)
+        words = ["report", str(folder), "--format", "kcidb", "--known", str(tmp_path / "known")]
+        assert main(words) == 0
+        [issue] = json.loads(capsys.readouterr().out)["issues"]
+        told.append(issue)
+    assert told[0]["comment"] == "it is dropped (a commit)"
+    assert told[0]["id"] == told[1]["id"]
+    assert told[0]["misc"]["where"] != told[1]["misc"]["where"]
+
+
 def test_two_runs_are_compared_as_a_page_and_as_data(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -249,7 +272,11 @@ VARIANT = "loop_enospc_short_write[4K-off]"
 
 
 def a_run(
-    folder: Path, status: Status, started: str = "2026-11-24T08:00:00Z", **values: str
+    folder: Path,
+    status: Status,
+    started: str = "2026-11-24T08:00:00Z",
+    findings: tuple[Finding, ...] = (),
+    **values: str,
 ) -> Path:
     folder.mkdir()
     library = open_library(())
@@ -260,6 +287,7 @@ def a_run(
         kernel="debian/trixie",
         release="6.12.117",
         status=status,
+        findings=findings,
         reasons=("no guest",) if status is Status.BROKEN else (),
     )
     with RecordWriter(folder / "record.jsonl", header, planned=1) as writer:
