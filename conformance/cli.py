@@ -30,10 +30,10 @@ from conformance.commands.new import new
 from conformance.commands.reproduce import reproduce
 from conformance.commands.shell import shell
 from conformance.commands.worker import worker
-from conformance.engine import DEFAULT_KERNEL, HERE, Setup, load_engine
+from conformance.engine import DEFAULT_KERNEL, Setup, load_engine
 from conformance.exits import INTERRUPTED, NOTHING, REFUSED, Refused
 from conformance.here import allow
-from conformance.model import Variant
+from conformance.model import HERE, Variant
 from conformance.progress import display, preparing
 from conformance.record import PART, Interrupted
 from conformance.report.result import Asked, label

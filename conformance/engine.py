@@ -19,8 +19,6 @@ from conformance.runner import STANDARD, Limits, Outcome
 ENGINE_VARIABLE = "CONFORM_ENGINE"
 DEFAULT_ENGINE = "conformance.bench:engine"
 HERE_ENGINE = "conformance.here:engine"
-HERE = "here"
-"""What the kernel is called that runs on this machine already."""
 DEFAULT_KERNEL = "debian/trixie"
 """Debian stable's cloud kernel; vm/kernels.toml has the names."""
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from contextlib import closing
 
 from conformance.bench import MachineBench
-from conformance.engine import HERE, Progress, Setup
+from conformance.engine import Progress, Setup
 from conformance.exits import Refused
 from conformance.machine.local import LocalMachine, left_behind
+from conformance.model import HERE
 from conformance.workstation import impossible, signs
 
 

@@ -46,6 +46,13 @@ class Known(Value):
     )
     where: str = ""
 
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What makes it this row and no other, wherever it stands and however it is explained."""
+        values = (f"{axis}={','.join(sorted(_any(held)))}" for axis, held in self.variant.items())
+        bounds = sorted("".join(part.split()) for part in self.kernel.split(","))
+        return (self.case, ";".join(sorted(values)), self.clause.value, self.signature, *bounds)
+
     def covers(self, verdict: Verdict) -> bool:
         """Whether the row speaks of this case, variant and kernel."""
         return self.of(verdict.case, verdict.values) and in_range(verdict.release, self.kernel)

@@ -112,6 +112,7 @@ class Record(Value):
     entries: tuple[Entry, ...]
     footer: Footer | None
     problems: tuple[str, ...] = ()
+    unjudged: tuple[Key, ...] = ()  # planned or observed, and without a verdict that can be read
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -403,6 +404,11 @@ class _Reader:
             ),
             footer=self._footer,
             problems=tuple(told),
+            unjudged=tuple(
+                key
+                for key in dict.fromkeys([*self._plans, *self._observations])
+                if key not in self._verdicts
+            ),
         )
 
     def read(self) -> None:

@@ -25,13 +25,14 @@ from conformance.record import (
     Header,
     Interrupted,
     Key,
+    Record,
     RecordError,
     RecordWriter,
     key_of,
     read_record,
 )
-from conformance.report.junit import NotRun, document
-from conformance.report.result import Asked, Result, gathered, slug
+from conformance.report.junit import document
+from conformance.report.result import Asked, NotRun, Result, gathered, slug
 from conformance.report.story import stories
 from conformance.rundir import is_below, shown, write_atomically
 from conformance.runner import Outcome
@@ -119,13 +120,24 @@ def settled(outcome: Outcome, rows: Sequence[Known]) -> Outcome:
     return outcome.model_copy(update={"verdict": settle(outcome.verdict, rows)})
 
 
-def result_of(variant: Variant, outcome: Outcome, attempt: int = 1) -> Result:
-    """What reports are made of."""
+def result_of(
+    variant: Variant, outcome: Outcome, attempt: int = 1, *, started: str = "", record: str = ""
+) -> Result:
+    """What reports are made of.
+
+    ``started`` is when the run began, and ``record`` the file that this was read from, if from one.
+    """
     arms = outcome.observation.arms if outcome.observation else ()
     consoles = tuple(arm.console for arm in arms if is_below(arm.console))
     told = stories(variant, outcome.observation) if outcome.observation else ()
     return Result(
-        variant=variant, verdict=outcome.verdict, consoles=consoles, story=told, attempt=attempt
+        variant=variant,
+        verdict=outcome.verdict,
+        started=started,
+        record=record,
+        consoles=consoles,
+        story=told,
+        attempt=attempt,
     )
 
 
@@ -140,7 +152,14 @@ class Ending:
     warnings: tuple[str, ...] = ()
     started: str = ""  # ISO 8601, UTC
     modules: tuple[Path, ...] = ()  # that took the place of the kernels' own
-    incomplete: bool = False  # a record that is not whole, or that speaks of cases that are gone
+    lacks: tuple[
+        str, ...
+    ] = ()  # of a record that is not whole, or that speaks of cases that are gone
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether something is missing that the record should have."""
+        return bool(self.lacks)
 
 
 def rejudge(
@@ -159,6 +178,7 @@ def rejudge(
         raise Refused(str(error)) from error
     warnings = list(record.problems)
     variants = {(v.case, tuple(v.values.items())): v for v in library.variants}
+    started = record.header.started.removesuffix("Z")
     results = []
     missing = 0
     changed: set[str] = set()
@@ -179,10 +199,15 @@ def rejudge(
         outcome = Outcome(
             plan=entry.plan, observation=entry.observation, verdict=settle(verdict, rows)
         )
-        results.append(result_of(variant, outcome, entry.attempt))
+        told = result_of(variant, outcome, entry.attempt, started=started, record=shown(path))
+        named = tuple(row for row in rows if row.where in outcome.verdict.known)
+        results.append(told.model_copy(update={"rows": named}))
     if changed:
         first = f"{len(changed)}, the first {min(changed)}"
         warnings.append(f"{path}: variants judged by what was asked of them then: {first}")
+    lacks = list(record.problems)
+    if missing:
+        lacks.append(f"{path}: {missing} verdicts on variants that no case has any more")
     # A record's order is that in which slots were done; a report's is that of the plan.
     host = record.header.host
     kernels = [*host.get("kernels", ()), *(entry.verdict.kernel for entry in record.entries)]
@@ -190,12 +215,29 @@ def rejudge(
     results.sort(key=lambda r: (kernels.index(r.verdict.kernel), order[r.variant.id], r.attempt))
     return Ending(
         results=gathered(results, Asked() if asked is None else asked),
+        not_run=_unjudged(record, variants, results),
         stale=_stale([result.verdict for result in results], rows),
         warnings=tuple(warnings),
-        started=record.header.started.removesuffix("Z"),
+        started=started,
         modules=tuple(Path(name) for name in host.get("modules", ())),
-        incomplete=bool(record.problems or missing),
+        lacks=tuple(lacks),
     )
+
+
+def _unjudged(
+    record: Record,
+    variants: Mapping[tuple[str, tuple[tuple[str, str], ...]], Variant],
+    results: Sequence[Result],
+) -> tuple[NotRun, ...]:
+    """What the record begins to tell of, and has no verdict of, not even of another attempt."""
+    judged = {(result.variant.id, result.verdict.kernel) for result in results}
+    found = {}
+    for key in record.unjudged:
+        variant = variants.get((key.case, tuple(key.values.items())))
+        if variant is not None and (variant.id, key.kernel) not in judged:
+            why = "planned, and without a verdict: the record is not whole"
+            found[variant.id, key.kernel] = NotRun(variant, key.kernel, why)
+    return tuple(found.values())
 
 
 def key_of_job(job: Job) -> Key:
@@ -276,7 +318,7 @@ class Recorder:
         except RecordError as error:  # more than a record's line takes
             outcome = broken(job, str(error))
             self._write(job, outcome)
-        result = result_of(job.variant, outcome, job.attempt)
+        result = result_of(job.variant, outcome, job.attempt, started=self._started)
         self._results.append(result)
         self._left.pop((job.variant.id, job.kernel, job.attempt), None)
         if time.monotonic() >= self._render_from:
@@ -298,7 +340,7 @@ class Recorder:
         for entry in entries:
             variant = variants[key_of(entry.verdict, entry.attempt)]
             outcome = Outcome(plan=entry.plan, observation=entry.observation, verdict=entry.verdict)
-            self._results.append(result_of(variant, outcome, entry.attempt))
+            self._results.append(result_of(variant, outcome, entry.attempt, started=self._started))
             del self._left[variant.id, entry.verdict.kernel, entry.attempt]
         for beside in self._folder.glob(".junit.xml.*"):  # that a killed run was writing
             beside.unlink()
@@ -337,12 +379,8 @@ class Recorder:
 
     def _render(self) -> None:
         begun = time.monotonic()
-        text = document(
-            self._in_order(),
-            self._asked,
-            not_run=self._not_run(),
-            started=self._started,
-        )
+        asked = self._asked.model_copy(update={"not_run": self._not_run()})
+        text = document(self._in_order(), asked, started=self._started)
         write_atomically(self._folder / "junit.xml", text)
         ended = time.monotonic()
         self._render_from = ended + 9 * (ended - begun)

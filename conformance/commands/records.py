@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,10 +40,13 @@ def record_at(path: Path) -> Path:
 
 def _asked(ending: Ending, path: Path, cases: tuple[Path, ...], **more: bool) -> Asked:
     kernels = {result.verdict.kernel for result in ending.results}
+    kernels.update(missing.kernel for missing in ending.not_run)
     return Asked(
         folder=shown(path.parent),
         many_kernels=len(kernels) > 1,
         options=repeat_options(cases, ending.modules),
+        not_run=ending.not_run,
+        lacks=ending.lacks,
         **more,
     )
 
@@ -71,7 +74,7 @@ def judge(
     """
     path = record_at(record)
     counts = Asked(strict=strict, should=should)
-    ending = rejudge(path, open_library(cases), known_rows(known), counts)
+    ending = _there(rejudge(path, open_library(cases), known_rows(known), counts), path)
     asked = _asked(ending, path, cases, strict=strict, should=should)
     if junit is not None:
         write_atomically(junit, document(ending.results, asked, started=ending.started))
@@ -82,6 +85,7 @@ def judge(
 
 def together(endings: Sequence[tuple[Path, Ending]]) -> Ending:
     """Several runs as one. Of two results of a variant on a kernel the later run's is taken."""
+    endings = [(path, _there(ending, path)) for path, ending in endings]
     if len(endings) == 1:
         return endings[0][1]
     results = {}
@@ -89,23 +93,53 @@ def together(endings: Sequence[tuple[Path, Ending]]) -> Ending:
         folder = shown(path.parent)
         for result in ending.results:
             # Each run has a folder of its own; the paths say which.
-            key = (result.variant.id, result.verdict.kernel)
-            each = tuple(result.attempts)
-            results[key] = _placed(result, folder).model_copy(
-                update={"attempts": tuple(_placed(attempt, folder) for attempt in each)}
-            )
+            names = {name: f"{folder}/{name}" for name in _consoles(result)}
+            results[result.variant.id, result.verdict.kernel] = _named(result, names)
     last = endings[-1][1]
+    # Another record may have a verdict of what one has none of.
+    not_run = {
+        (missing.variant.id, missing.kernel): missing
+        for _, ending in endings
+        for missing in ending.not_run
+    }
     return replace(
         last,
+        started=min((ending.started for _, ending in endings if ending.started), default=""),
         results=tuple(results.values()),
         warnings=tuple(warning for _, ending in endings for warning in ending.warnings),
-        incomplete=any(ending.incomplete for _, ending in endings),
+        lacks=tuple(line for _, ending in endings for line in ending.lacks),
+        not_run=tuple(missing for key, missing in not_run.items() if key not in results),
     )
 
 
-def _placed(result: Result, folder: str) -> Result:
-    consoles = tuple(f"{folder}/{console}" for console in result.consoles)
-    return result.model_copy(update={"consoles": consoles})
+def _there(ending: Ending, path: Path) -> Ending:
+    """An ending that names no console but those beside its record: that may have come here alone."""
+    named = {name for result in ending.results for name in _consoles(result)}
+    names = {name: name if (path.parent / name).is_file() else "" for name in named}
+    return replace(ending, results=tuple(_named(result, names) for result in ending.results))
+
+
+def _consoles(result: Result) -> set[str]:
+    return {name for attempt in (result, *result.attempts) for name in attempt.consoles}
+
+
+def _named(result: Result, names: Mapping[str, str]) -> Result:
+    """``result`` with its consoles, wherever they are named, called otherwise, or not at all."""
+
+    def renamed(paths: Iterable[str]) -> tuple[str, ...]:
+        return tuple(path for path in (names.get(path, path) for path in paths) if path)
+
+    findings = tuple(
+        finding.model_copy(update={"evidence": renamed(finding.evidence)})
+        for finding in result.verdict.findings
+    )
+    return result.model_copy(
+        update={
+            "verdict": result.verdict.model_copy(update={"findings": findings}),
+            "consoles": renamed(result.consoles),
+            "attempts": tuple(_named(attempt, names) for attempt in result.attempts),
+        }
+    )
 
 
 @click.command(
@@ -142,7 +176,9 @@ def report(
     endings = [(path, rejudge(path, library, rows, counts)) for path in map(record_at, records)]
     ending = together(endings)
     if ending.incomplete and not salvage:
-        raise Refused(f"{ending.warnings[0]} (--salvage takes what is whole)")
+        raise Refused(f"{ending.lacks[0]} (--salvage takes what is whole)")
+    for warning in ending.warnings:
+        say(warning)
     asked = _asked(ending, endings[0][0], cases, strict=strict, should=should)
     if len(endings) > 1:
         asked = asked.model_copy(update={"folder": ""})
@@ -246,7 +282,7 @@ def compare_runs(
     runs = [rejudge(record_at(path), library, rows) for path in (before, after)]
     for run in runs:
         if run.incomplete and not salvage:
-            raise Refused(f"{run.warnings[0]} (--salvage takes what is whole)")
+            raise Refused(f"{run.lacks[0]} (--salvage takes what is whole)")
         for warning in run.warnings:
             say(warning)
     try:

@@ -26,6 +26,10 @@ def spread(statuses: Sequence[Status]) -> str:
     return ", ".join(f"{status} {count} of {len(statuses)}" for status, count in counts if count)
 
 
+HERE = "here"
+"""What the kernel is called that runs on this machine already: no ``--kernel`` names it."""
+
+
 class Level(StrEnum):
     """How strongly a clause or a case is claimed. Only ``must`` makes a FAIL."""
 

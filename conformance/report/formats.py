@@ -13,7 +13,10 @@ class Render(Protocol):
     """Makes a report."""
 
     def __call__(self, results: Sequence[Result], asked: Asked, *, started: str = "") -> str:
-        """The whole text. ``started`` is an ISO 8601 time in UTC, without a zone."""
+        """The whole text. ``started`` is an ISO 8601 time in UTC, without a zone.
+
+        It stands in for that of results which do not say when their run began.
+        """
 
 
 FORMATS: Mapping[str, Render] = {

@@ -16,8 +16,17 @@ from junit_xml import TestCase, TestSuite
 from conformance.model import Status, Variant
 from conformance.report.norm import link
 from conformance.report.norm import told as source
-from conformance.report.result import Asked, Outlook, Result, first_clause, label, slug
-from conformance.report.short import brief, evidence, short
+from conformance.report.result import (
+    Asked,
+    NotRun,
+    Outlook,
+    Result,
+    first_clause,
+    label,
+    slug,
+    starts,
+)
+from conformance.report.short import brief, files, short
 from conformance.report.story import log_of
 from conformance.report.text import clean, middle_out
 
@@ -30,13 +39,6 @@ FILE_LIMIT = 29_000_000
 """Bytes of the file: GitLab takes less than 30 MB."""
 OBJECTS_LIMIT = 240_000
 """Elements, attributes (which are two) and texts: GitLab takes 250 000 objects."""
-
-
-class NotRun(NamedTuple):
-    """A variant that was planned and has no verdict: the run was cut short, or still goes on."""
-
-    variant: Variant
-    kernel: str
 
 
 class Flavour(NamedTuple):
@@ -78,20 +80,14 @@ LESS = (
 """Tried in this order, until the file is within the limits."""
 
 
-def document(
-    results: Sequence[Result],
-    asked: Asked,
-    *,
-    not_run: Sequence[NotRun] = (),
-    started: str = "",
-) -> str:
+def document(results: Sequence[Result], asked: Asked, *, started: str = "") -> str:
     """The whole file. ``started`` is an ISO 8601 time without a zone, in UTC."""
-    return _fitting(results, asked, not_run, started, strict=False)
+    return _fitting(results, asked, started, strict=False)
 
 
 def strict(results: Sequence[Result], asked: Asked, *, started: str = "") -> str:
     """The whole file, valid against junit-10.xsd, which Jenkins publishes."""
-    return _fitting(results, asked, (), started, strict=True)
+    return _fitting(results, asked, started, strict=True)
 
 
 def objects(root: ET.Element) -> int:
@@ -99,20 +95,13 @@ def objects(root: ET.Element) -> int:
     return sum(1 + 2 * len(element.attrib) + bool(element.text) for element in root.iter())
 
 
-def _fitting(
-    results: Sequence[Result],
-    asked: Asked,
-    not_run: Sequence[NotRun],
-    started: str,
-    *,
-    strict: bool,
-) -> str:
+def _fitting(results: Sequence[Result], asked: Asked, started: str, *, strict: bool) -> str:
     told_of = [_texts(result, asked) for result in results]
     text = ""
     for flavour in LESS:
         if flavour is not LESS[-1] and _at_least(told_of, flavour) > FILE_LIMIT:
             continue
-        root = _tree(told_of, asked, not_run, started, flavour._replace(strict=strict))
+        root = _tree(told_of, asked, started, flavour._replace(strict=strict))
         few = objects(root) <= OBJECTS_LIMIT
         ET.indent(root)
         told = ET.tostring(root, encoding="unicode")
@@ -159,28 +148,33 @@ def _at_least(told_of: Sequence[_Texts], flavour: Flavour) -> int:
 def _tree(
     told_of: Sequence[_Texts],
     asked: Asked,
-    not_run: Sequence[NotRun],
     started: str,
     flavour: Flavour,
 ) -> ET.Element:
     groups: dict[tuple[str, str], list[_Case]] = {}
     releases: dict[str, str] = {}
+    began: dict[tuple[str, str], list[Result]] = {}
     for texts in told_of:
         result = texts.result
         kernel = result.verdict.kernel
         releases[kernel] = releases.get(kernel) or result.verdict.release
-        groups.setdefault((kernel, result.variant.family), []).append(
-            _judged(texts, asked, flavour)
-        )
-    for missing in not_run:
+        key = (kernel, result.variant.family)
+        groups.setdefault(key, []).append(_judged(texts, asked, flavour))
+        began.setdefault(key, []).append(result)
+    for missing in asked.not_run:
         key = (missing.kernel, missing.variant.family)
         groups.setdefault(key, []).append(_not_run(missing, asked))
     root = ET.Element("testsuites", {"name": PACKAGE})
     for (kernel, family), cases in groups.items():
         properties = {"kernel": kernel, "release": releases.get(kernel, "")}
+        if asked.lacks:
+            properties["incomplete"] = "; ".join(asked.lacks)
         if flavour.left_out:
             properties["left out, to be within what readers take"] = flavour.left_out
-        suite = _Suite(family, slug(kernel), cases, properties, started, strict=flavour.strict)
+        first = starts(began.get((kernel, family), ()), started)[:1]
+        suite = _Suite(
+            family, slug(kernel), cases, properties, "".join(first), strict=flavour.strict
+        )
         root.append(suite.element())
     suites = list(root)
     for total in ("tests", "failures", "errors"):
@@ -267,7 +261,7 @@ def _judged(texts: _Texts, asked: Asked, flavour: Flavour) -> _Case:
         case Outlook.GOOD:
             pass
     if flavour.output or not good:
-        attached = [f"[[ATTACHMENT|{clean(path)}]]" for path in evidence(result, asked)[:4]]
+        attached = [f"[[ATTACHMENT|{clean(path)}]]" for path in files(result, asked) if path][:4]
         # GitLab links these.
         case.stdout = "\n".join([body, *(attached if not good else ())])
         case.stderr = texts.output(flavour) or None
@@ -327,7 +321,7 @@ def _properties(result: Result) -> list[tuple[str, str]]:
 def _not_run(missing: NotRun, asked: Asked) -> _Case:
     name = label(missing.variant, missing.kernel, many_kernels=asked.many_kernels)
     case = _bare(missing.variant, name, seconds=0.0)
-    text = "planned, and not run: the run was cut short"
+    text = clean(missing.why)
     case.add_error_info(text, text, "NotRun")
     return _Case(case, [("kernel", missing.kernel), ("level", str(missing.variant.level))])
 

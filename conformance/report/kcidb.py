@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
-from conformance.model import Status
+from conformance.known import Known
+from conformance.model import HERE, Status
 from conformance.report.result import Asked, Outlook, Result
 from conformance.report.short import short
 from conformance.report.text import clean, middle_out
@@ -22,6 +24,8 @@ VERSION = {"major": 5, "minor": 3}
 ORIGIN = "conform"
 EXCERPT = 16_384
 """Characters of a log_excerpt, by the schema."""
+
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9._~:/?#@!$&*+=%-]+[A-Za-z0-9/_~#=-]")
 
 STATUS: Mapping[Status, str] = {
     Status.PASS: "PASS",
@@ -44,21 +48,20 @@ def report(results: Sequence[Result], asked: Asked, *, started: str = "") -> Jso
     kernels: dict[str, str] = {}
     for result in results:
         kernels.setdefault(result.verdict.kernel, result.verdict.release)
-    run = hashlib.sha256(f"{started}{asked.folder}".encode()).hexdigest()[:12]
-    tests = [_test(result, asked, run, started) for result in results]
-    issues = {issue["id"]: issue for result in results for issue in _issues(result)}
+    tests = [_test(result, asked, result.started or started) for result in results]
+    issues = {issue["id"]: issue for result in results for issue in map(_issue, result.rows)}
     incidents = [
         {
-            "id": f"{ORIGIN}:{_id(test['id'], issue['id'])}",
+            "id": f"{ORIGIN}:{_id(test['id'], issue['id'], str(issue['version']))}",
             "origin": ORIGIN,
             "issue_id": issue["id"],
-            "issue_version": 1,
+            "issue_version": issue["version"],
             "test_id": test["id"],
             "present": True,
         }
         for result, test in zip(results, tests, strict=True)
         if result.outlook(asked) is Outlook.KNOWN
-        for issue in _issues(result)
+        for issue in map(_issue, result.rows)
     ]
     checkouts = [
         {
@@ -91,17 +94,23 @@ def path_of(result: Result) -> str:
     return ".".join(re.sub(r"[^A-Za-z0-9_-]+", "_", part) or "_" for part in parts)
 
 
-def _test(result: Result, asked: Asked, run: str, started: str) -> Json:
+def _run(result: Result, asked: Asked, started: str) -> str:
+    """The same for a run's tests, whether it is reported alone or with others."""
+    folder = asked.folder or (str(PurePosixPath(result.record).parent) if result.record else "")
+    return hashlib.sha256(f"{started}{folder}".encode()).hexdigest()[:12]
+
+
+def _test(result: Result, asked: Asked, started: str) -> Json:
     verdict = result.verdict
     build = _id(verdict.kernel, verdict.release)
     test: Json = {
-        "id": f"{ORIGIN}:{_id(run, path_of(result), verdict.kernel)}",
+        "id": f"{ORIGIN}:{_id(_run(result, asked, started), path_of(result), verdict.kernel)}",
         "origin": ORIGIN,
         "build_id": f"{ORIGIN}:{build}",
         "path": path_of(result),
         "comment": result.variant.title,
         "status": STATUS[verdict.status],
-        "environment": {"comment": "QEMU", "misc": {"platform": "qemu"}},
+        "environment": _environment(verdict.kernel),
         "log_excerpt": middle_out(clean(short(result, asked)), EXCERPT),
         "misc": {
             "claims": list(result.variant.claims),
@@ -120,15 +129,45 @@ def _test(result: Result, asked: Asked, run: str, started: str) -> Json:
     return test
 
 
-def _issues(result: Result) -> Iterator[Json]:
-    for row in result.verdict.known:
-        yield {
-            "id": f"{ORIGIN}:{_id(row)}",
-            "origin": ORIGIN,
-            "version": 1,
-            "comment": row,
-            "culprit": {"code": True, "tool": False, "harness": False},
+def _environment(kernel: str) -> Json:
+    if kernel == HERE:
+        # Whether that machine was a board, a server or somebody's guest, no record tells.
+        return {
+            "comment": "the tested machine itself, no guest (--here)",
+            "misc": {"platform": HERE},
         }
+    return {"comment": "QEMU", "misc": {"platform": "qemu"}}
+
+
+def _issue(row: Known) -> Json:
+    """A row of known deviations; it stays the same issue wherever in its file it stands."""
+    issue: Json = {
+        "id": f"{ORIGIN}:{_id(*row.identity)}",
+        "origin": ORIGIN,
+        # KCIDB goes by the highest version, and a row has no number: but whoever looks at it again
+        # gives it a later date for its next review.
+        "version": int(row.review_by.strftime("%Y%m%d")),
+        "report_subject": clean(f"{row.case}: {row.clause.value}: {row.signature}"),
+        "comment": clean(f"{row.reason} ({row.link})"),
+        "culprit": {"code": True, "tool": False, "harness": False},
+        "misc": {
+            "case": row.case,
+            "variant": {axis: list(held) for axis, held in _values(row).items()},
+            "kernel": row.kernel,
+            "clause": row.clause.value,
+            "signature": clean(row.signature),
+            "sometimes": row.sometimes,
+            "where": clean(row.where),
+        },
+    }
+    # A link may also name a page of ours and a place in the source, which are no address.
+    if address := _ADDRESS.search(row.link):
+        issue["report_url"] = address[0]
+    return issue
+
+
+def _values(row: Known) -> Mapping[str, tuple[str, ...]]:
+    return {axis: (held,) if isinstance(held, str) else held for axis, held in row.variant.items()}
 
 
 def _id(*parts: str) -> str:

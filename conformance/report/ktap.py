@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from conformance.model import Clause
-from conformance.report.result import Asked, Outlook, Result, first_clause, slug
+from conformance.report.result import Asked, Outlook, Result, first_clause, lacking, slug
 from conformance.report.short import brief
 from conformance.report.text import clean
 
@@ -26,7 +26,7 @@ def document(results: Sequence[Result], asked: Asked, *, started: str = "") -> s
         groups.setdefault(f"{slug(result.verdict.kernel)}.{result.variant.family}", []).append(
             result
         )
-    lines = [VERSION, f"1..{len(groups)}"]
+    lines = [VERSION, f"1..{len(groups)}", *_lacking(asked)]
     for number, (name, group) in enumerate(groups.items(), 1):
         lines += [f"  {line}" for line in _group(group, asked)]
         passed = all(_line_of(result, asked)[0] for result in group)
@@ -38,11 +38,15 @@ def document(results: Sequence[Result], asked: Asked, *, started: str = "") -> s
     return "\n".join(lines) + "\n"
 
 
+def _lacking(asked: Asked) -> list[str]:
+    return [f"# {_flat(f'incomplete: {text}')}" for text in lacking(asked)]
+
+
 def _group(group: Sequence[Result], asked: Asked) -> Iterator[str]:
     yield VERSION
     yield f"1..{len(group)}"
     for number, result in enumerate(group, 1):
-        for text in _diagnostics(result):
+        for text in _diagnostics(result, asked):
             yield f"# {text}"
         ok, directive = _line_of(result, asked)
         # A description must not hold a #, which would begin a directive.
@@ -71,7 +75,11 @@ def _line_of(result: Result, asked: Asked) -> tuple[bool, str]:
             return False, "TIMEOUT" if hung else ""
 
 
-def _diagnostics(result: Result) -> Iterator[str]:
+def _diagnostics(result: Result, asked: Asked) -> Iterator[str]:
+    if result.outlook(asked) is Outlook.FIXED:
+        # The line is not ok though no clause failed, and KTAP has no directive for that.
+        rows = ", ".join(result.verdict.known) or "results/known/"
+        yield _flat(f"known deviation no longer seen: {rows}")
     for finding in result.verdict.findings:
         yield _flat(f"{finding.level}: {brief(finding)}")
     if spread := result.told_spread():

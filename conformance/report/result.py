@@ -6,8 +6,11 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from typing import NamedTuple
 
+from conformance.known import Known
 from conformance.model import (
+    HERE,
     ROLL_UP,
     Clause,
     Disposition,
@@ -43,6 +46,14 @@ WORST = (
 """What a gate looks at first: of several attempts that one is shown."""
 
 
+class NotRun(NamedTuple):
+    """A variant that was planned and has no verdict: the run was cut short, or still goes on."""
+
+    variant: Variant
+    kernel: str
+    why: str = "planned, and not run: the run was cut short"
+
+
 class Asked(Value):
     """How the run was asked for, as far as it decides what a result means and how to repeat it."""
 
@@ -51,6 +62,10 @@ class Asked(Value):
     options: tuple[str, ...] = ()  # words that a command needs to run the same: --cases, --module
     folder: str = ""  # the run's folder, as a reader can open it
     many_kernels: bool = False  # the kernel is part of a result's name
+    not_run: tuple[NotRun, ...] = ()  # what was asked for and is not among the results
+    lacks: tuple[
+        str, ...
+    ] = ()  # lines on what is not whole of the record that results are read from
 
 
 class Result(Value):
@@ -64,6 +79,11 @@ class Result(Value):
     attempts: tuple[Result, ...] = ()
     attempt: int = 1
     planned: int = 1  # attempts that are to be made
+    started: str = (
+        ""  # when its run began, ISO 8601 in UTC without a zone; if empty, as the report's
+    )
+    record: str = ""  # the file that it was read from, as a reader can open it
+    rows: tuple[Known, ...] = ()  # those that ``verdict.known`` names, if they were at hand
     consoles: tuple[str, ...] = ()  # paths, relative to the run's folder
     story: tuple[Story, ...] = ()  # how it went, arm by arm; empty if nothing was observed
 
@@ -141,6 +161,21 @@ def label(variant: Variant, kernel: str, *, many_kernels: bool) -> str:
     return f"{variant.id}@{slug(kernel)}" if many_kernels else variant.id
 
 
+def starts(results: Iterable[Result], started: str) -> tuple[str, ...]:
+    """When the runs began that the results are of, the earliest first; else when the report's did."""
+    found = sorted({result.started or started for result in results} - {""})
+    return tuple(found) or ((started,) if started else ())
+
+
+def lacking(asked: Asked) -> tuple[str, ...]:
+    """A line for each thing that a report does not tell and should: none if it is whole."""
+    untold = (
+        f"{label(missing.variant, missing.kernel, many_kernels=True)}: {missing.why}"
+        for missing in asked.not_run
+    )
+    return (*asked.lacks, *untold)
+
+
 def slug(text: str) -> str:
     """``text`` as a part of a name: readers of JUnit split names at dots, slashes and blanks."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_")
@@ -153,7 +188,9 @@ def first_clause(findings: Sequence[Finding]) -> Clause | None:
 
 def again(result: Result, asked: Asked) -> str:
     """The command that runs the result's variant on its kernel again, and shows every deviation."""
-    words = ["./conform", "run", "-k", result.variant.id, "--kernel", result.verdict.kernel]
+    kernel = result.verdict.kernel
+    where = ["--here"] if kernel == HERE else ["--kernel", kernel]
+    words = ["./conform", "run", "-k", result.variant.id, *where]
     return shlex.join([*words, *asked.options, "--strict"])
 
 

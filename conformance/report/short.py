@@ -55,17 +55,22 @@ def brief(finding: Finding) -> str:
 
 
 def evidence(result: Result, asked: Asked) -> tuple[str, ...]:
-    """What to open next, each once: consoles, the judge's pointers, the record."""
-    base = f"{asked.folder}/" if asked.folder else ""
-    consoles = [f"{base}{path}" for path in result.consoles if path]
+    """What to look at next, each once: consoles, the judge's pointers, the record."""
+    *consoles, record = files(result, asked)
     pointers = [
         item
         for finding in result.verdict.findings
         for item in finding.evidence
         if item not in result.consoles
     ]
-    record = [f"{base}record.jsonl"] if asked.folder else []
-    return tuple(dict.fromkeys([*consoles, *pointers, *record]))
+    return tuple(path for path in dict.fromkeys([*consoles, *pointers, record]) if path)
+
+
+def files(result: Result, asked: Asked) -> tuple[str, ...]:
+    """The paths of a result's consoles, then that of the record, which is empty if nobody has said."""
+    base = f"{asked.folder}/" if asked.folder else ""
+    consoles = [f"{base}{path}" for path in result.consoles if path]
+    return (*consoles, result.record or (f"{base}record.jsonl" if base else ""))
 
 
 _REASON = {Status.BROKEN: "broken", Status.SKIP: "skipped"}

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 
 from conformance.model import Status
-from conformance.report.result import Asked, Result, slug
+from conformance.report.result import Asked, Result, lacking, slug, starts
 from conformance.report.short import short
 from conformance.report.text import clean
 
@@ -34,11 +34,14 @@ def document(results: Sequence[Result], asked: Asked, *, started: str = "") -> s
             suite = f"{slug(result.verdict.kernel)}.{suite}"
         told = {"result": RESULT[result.verdict.status], "log": clean(short(result, asked))}
         tests[f"{suite}/{result.variant.id}"] = told
-    run = hashlib.sha256(f"{started}{asked.folder}".encode()).hexdigest()[:16]
+    began = " ".join(starts(results, started))
+    run = hashlib.sha256(f"{began}{asked.folder}".encode()).hexdigest()[:16]
     metadata = {
         # Mandatory, and must not have a slash.
         "job_id": f"conform-{run}",
         "kernel": ", ".join(sorted({result.verdict.kernel for result in results})),
         "release": ", ".join(sorted({result.verdict.release for result in results})),
     }
+    if lacks := lacking(asked):
+        metadata["incomplete"] = clean("; ".join(lacks))
     return json.dumps({"tests": tests, "metadata": metadata}, indent=1, ensure_ascii=True) + "\n"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
+from conformance.known import Known
 from conformance.model import (
     Arm,
     Clause,
@@ -98,10 +100,27 @@ def result(
     )
 
 
+def known_row(where: str = "results/known/loop.toml:3", **more: Any) -> Known:
+    return Known(
+        **{
+            "case": "known",
+            "kernel": ">= 6.1",
+            "clause": Clause.ERROR_SURFACED,
+            "signature": "lost-in-silence",
+            "reason": "write-back drops the error",
+            "link": "docs/findings/loop.md; https://lore.kernel.org/r/20261124@example.org/",
+            "review_by": date(2027, 6, 1),
+            "where": where,
+            **more,
+        }
+    )
+
+
 def one_of_each() -> list[Result]:
     """A result for each outlook, and the advisory that is none."""
     advisory = finding(Clause.ERRNO_PRECISE, Level.SHOULD, observed="EIO", signature="eio")
-    known = ("results/known/loop.toml:3",)
+    row = known_row()
+    known = (row.where,)
     return [
         result(Status.PASS, of=variant("passes")),
         result(Status.PASS, advisory, of=variant("advised")),
@@ -112,8 +131,10 @@ def one_of_each() -> list[Result]:
             of=variant("known"),
             disposition=Disposition.AS_KNOWN,
             known=known,
-        ),
-        result(Status.PASS, of=variant("fixed"), disposition=Disposition.FIXED, known=known),
+        ).model_copy(update={"rows": (row,)}),
+        result(
+            Status.PASS, of=variant("fixed"), disposition=Disposition.FIXED, known=known
+        ).model_copy(update={"rows": (row,)}),
         result(Status.BROKEN, of=variant("broken"), reasons=("the shortage never arrived",)),
         result(
             Status.SKIP,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
 from conformance.cli import main
 from conformance.exits import BROKEN, DEVIATES, NOTHING, REFUSED
-from conformance.model import Status, Verdict
+from conformance.model import Finding, Status, Verdict
 from conformance.record import Cases, Header, RecordWriter
 from conformance.scheduler import slots_from
 from conformance.session import open_library
+from tests.support.results import finding
 
 ROOT = Path(__file__).parents[2]
 
@@ -140,8 +142,6 @@ def test_a_run_is_reported_merged_and_compared(
     old, new = a_run(tmp_path / "old", Status.PASS), a_run(tmp_path / "new", Status.BROKEN)
     assert main(["report", str(old), "--format", "ktap"]) == 0
     assert f"ok 1 {VARIANT}" in capsys.readouterr().out
-    assert main(["report", str(old), "--format", "squad", "--to", str(tmp_path / "s.json")]) == 0
-    assert VARIANT in (tmp_path / "s.json").read_text()
     assert main(["compare", str(old), str(new)]) == BROKEN
     assert "1 broke" in capsys.readouterr().out
     assert main(["compare", str(old), str(old), "--json"]) == 0
@@ -149,7 +149,12 @@ def test_a_run_is_reported_merged_and_compared(
     assert main(["merge", str(old), str(new), "--to", str(tmp_path / "m.jsonl")]) == REFUSED
     assert "already" in capsys.readouterr().err
     assert main(["merge", str(old), "--to", str(tmp_path / "m.jsonl.xz")]) == 0
-    assert main(["judge", str(tmp_path / "m.jsonl.xz")]) == 0
+    merged = str(tmp_path / "m.jsonl.xz")
+    assert main(["judge", merged]) == 0
+    assert main(["report", merged, "--format", "squad", "--to", str(tmp_path / "s.json")]) == 0
+    text = (tmp_path / "s.json").read_text()
+    assert VARIANT in text
+    assert f"evidence  {merged}" in text
 
 
 def test_a_record_that_is_cut_is_reported_only_if_asked(
@@ -161,7 +166,47 @@ def test_a_record_that_is_cut_is_reported_only_if_asked(
     assert main(["report", str(path), "--format", "ktap"]) == REFUSED
     assert "no footer" in capsys.readouterr().err
     assert main(["report", str(path), "--format", "ktap", "--salvage"]) == BROKEN
-    assert VARIANT in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert VARIANT in told.out
+    assert f"# incomplete: {path}:3: no footer" in told.out
+    assert f"conform: {path}:3: no footer" in told.err
+
+
+def test_what_a_cut_record_has_no_verdict_of_is_an_error_in_junit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = a_run(tmp_path / "run", Status.PASS) / "record.jsonl"
+    *lines, _ = path.read_text().splitlines(keepends=True)
+    other = {
+        "kind": "plan",
+        "case": "loop_enospc_short_write",
+        "variant": {"request": "4K", "loop_dio": "on"},
+        "kernel": "debian/trixie",
+        "reasons": ["no direct I/O"],
+    }
+    path.write_text("".join([*lines, json.dumps(other) + "\n"]))
+    assert main(["report", str(path), "--format", "junit", "--salvage"]) == BROKEN
+    out = capsys.readouterr().out
+    root = ET.fromstring(out)
+    assert [
+        case.get("name") for case in root.iter("testcase") if case.find("error") is not None
+    ] == ["loop_enospc_short_write[4K-on]"]
+    [error] = root.iter("error")
+    assert error.get("type") == "NotRun"
+    assert [one.get("name") for one in root.iter("property")].count("incomplete") == 1
+    # Another record has it: then nothing of it is missing.
+    whole = a_run(tmp_path / "whole", Status.PASS, loop_dio="on")
+    words = ["report", str(path), str(whole), "--format", "junit", "--salvage"]
+    assert main(words) == BROKEN
+    assert "NotRun" not in capsys.readouterr().out
+
+
+def test_a_report_says_what_it_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = a_run(tmp_path / "run", Status.PASS, request="3K")
+    assert main(["report", str(folder), "--format", "ktap", "--salvage"]) == BROKEN
+    told = capsys.readouterr()
+    assert "no case has this any more" in told.err
+    assert "# incomplete: " in told.out
 
 
 def test_a_record_that_is_cut_is_compared_only_if_asked(
@@ -199,7 +244,8 @@ def test_the_nearest_case_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_several_runs_are_one_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    old, new = a_run(tmp_path / "old", Status.PASS), a_run(tmp_path / "new", Status.BROKEN)
+    old = a_run(tmp_path / "old", Status.PASS)
+    new = a_run(tmp_path / "new", Status.BROKEN, started="2026-11-30T09:00:00Z")
     page = tmp_path / "report.html"
     assert main(["report", str(old), str(new), "--format", "html", "--to", str(page)]) == 0
     told = page.read_text()
@@ -207,6 +253,30 @@ def test_several_runs_are_one_page(tmp_path: Path, capsys: pytest.CaptureFixture
     # Of two results of a variant on a kernel, the later run's.
     assert '<span class="tile s-B">' in told
     assert '<span class="tile s-P">' not in told.partition('id="claims"')[0]
+    assert "2026-11-30 09:00:00 UTC" in told
+    assert "2026-11-24" not in told.partition("<script")[0]
+
+
+def test_a_known_deviation_is_the_same_issue_where_its_row_moves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = a_run(tmp_path / "run", Status.FAIL, findings=(finding(),))
+    row = (
+        "- case: loop_enospc_short_write\n  kernel: '>= 6.1'\n  clause: error_surfaced\n"
+        "  signature: lost-in-silence\n  reason: it is dropped\n  link: a commit\n"
+        "  review_by: 2027-06-01\n"
+    )
+    (tmp_path / "known").mkdir()
+    told = []
+    for above in ("", "# A row was put here,\n# and another.\n"):
+        (tmp_path / "known" / "rows.yaml").write_text(above + row)
+        words = ["report", str(folder), "--format", "kcidb", "--known", str(tmp_path / "known")]
+        assert main(words) == 0
+        [issue] = json.loads(capsys.readouterr().out)["issues"]
+        told.append(issue)
+    assert told[0]["comment"] == "it is dropped (a commit)"
+    assert told[0]["id"] == told[1]["id"]
+    assert told[0]["misc"]["where"] != told[1]["misc"]["where"]
 
 
 def test_two_runs_are_compared_as_a_page_and_as_data(
@@ -230,18 +300,23 @@ def test_a_format_that_there_is_not(tmp_path: Path, capsys: pytest.CaptureFixtur
 VARIANT = "loop_enospc_short_write[4K-off]"
 
 
-def a_run(folder: Path, status: Status) -> Path:
+def a_run(
+    folder: Path,
+    status: Status,
+    started: str = "2026-11-24T08:00:00Z",
+    findings: tuple[Finding, ...] = (),
+    **values: str,
+) -> Path:
     folder.mkdir()
     library = open_library(())
-    header = Header(
-        started="2026-11-24T08:00:00Z", command=("conform",), cases=Cases(sha256=library.sha256)
-    )
+    header = Header(started=started, command=("conform",), cases=Cases(sha256=library.sha256))
     verdict = Verdict(
         case="loop_enospc_short_write",
-        values={"request": "4K", "loop_dio": "off"},
+        values={"request": "4K", "loop_dio": "off", **values},
         kernel="debian/trixie",
         release="6.12.117",
         status=status,
+        findings=findings,
         reasons=("no guest",) if status is Status.BROKEN else (),
     )
     with RecordWriter(folder / "record.jsonl", header, planned=1) as writer:

@@ -40,7 +40,12 @@ MAY_KNOW: Mapping[str, tuple[str, ...]] = {
     "conformance.wire": (),
     "conformance.planner": ("conformance.model",),
     "conformance.record": ("conformance.model",),
-    "conformance.report": ("conformance.compare", "conformance.model", "conformance.report"),
+    "conformance.report": (
+        "conformance.compare",
+        "conformance.known",
+        "conformance.model",
+        "conformance.report",
+    ),
     "conformance.hostside": ("conformance.machine.protocol", "conformance.model"),
     "conformance.runner": (
         "conformance.hostside",

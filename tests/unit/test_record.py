@@ -495,6 +495,7 @@ def test_what_is_whole_is_taken_and_the_rest_is_told(
     assert "".join(entry.verdict.case for entry in record.entries) == left
     assert all(entry.plan and entry.observation for entry in record.entries)
     assert record.problems[0].startswith(f"{path}{problem}")
+    assert {key.case for key in record.unjudged} == {*"abc"} - {*left}
     assert record.footer is None
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import date
+from typing import Any
 
 import pytest
 import yaml
 from kcidb_io.schema import LATEST
 
-from conformance.model import Status
+from conformance.known import Known
+from conformance.model import HERE, Clause, Status
 from conformance.report import kcidb
 from conformance.report.formats import FORMATS
-from conformance.report.result import Asked, Result
+from conformance.report.result import Asked, NotRun, Result
 from conformance.shards import Durations
-from tests.support.results import finding, one_of_each, result, variant
+from tests.support.results import finding, known_row, one_of_each, result, variant
 
 ASKED = Asked(folder="results/runs/now")
 STARTED = "2026-11-24T08:00:00"
@@ -45,6 +48,24 @@ def test_what_a_guest_wrote_cannot_break_out(name: str) -> None:
         assert [line for line in ktap_lines(text) if line[1] == "9"] == []
 
 
+LACKING = ASKED.model_copy(
+    update={
+        "lacks": ("run/record.jsonl:9: no footer",),
+        "not_run": (NotRun(variant("waits"), "debian/trixie"),),
+    }
+)
+
+
+@pytest.mark.parametrize("name", ["html", "junit", "junit-strict", "ktap", "squad"])
+def test_a_report_of_what_is_not_whole_says_so(name: str) -> None:
+    text = made(name, LACKING)
+    assert "incomplete" in text
+    assert "run/record.jsonl:9: no footer" in text
+    assert "planned, and not run" in text
+    assert 'incomplete"' not in made(name)
+    assert "no footer" not in made(name)
+
+
 # -- KTAP ---------------------------------------------------------------------------------------
 
 LINE = re.compile(r"^\s*(ok|not ok) (\d+) ([^#]+?)(?: # (SKIP|XFAIL|TIMEOUT|ERROR)(?: .*)?)?$")
@@ -72,6 +93,22 @@ def test_ktap_lines() -> None:
     assert inner["broken"] == ("not ok", "ERROR")
     assert inner["skipped"] == ("ok", "SKIP")
     assert inner["debian_trixie.loop_enospc"] == ("not ok", None)
+
+
+def test_ktap_says_why_a_line_is_not_ok_that_no_clause_failed() -> None:
+    lines = [line.strip() for line in made("ktap").splitlines()]
+    at = next(n for n, line in enumerate(lines) if re.fullmatch(r"not ok \d+ fixed", line))
+    assert lines[at - 1] == "# known deviation no longer seen: results/known/loop.toml:3"
+    assert "no longer seen" not in made("ktap", ASKED.model_copy(update={"strict": True}))
+
+
+def test_ktap_lists_what_is_missing_before_the_first_group() -> None:
+    text = made("ktap", LACKING)
+    assert ktap_lines(text) == ktap_lines(made("ktap"))
+    assert text.splitlines()[2:4] == [
+        "# incomplete: run/record.jsonl:9: no footer",
+        "# incomplete: waits@debian_trixie: planned, and not run: the run was cut short",
+    ]
 
 
 def test_ktap_plans_count_what_follows() -> None:
@@ -123,6 +160,59 @@ def test_kcidb_ids_are_those_of_the_variant_and_the_kernel() -> None:
     assert len({test["id"] for test in data["tests"]}) == 3
     assert len(data["builds"]) == 2
     assert {test["build_id"] for test in data["tests"]} == {b["id"] for b in data["builds"]}
+
+
+def issue_of(row: Known) -> dict[str, Any]:
+    known = next(one for one in one_of_each() if one.variant.case == "known")
+    told = known.model_copy(update={"rows": (row,)})
+    data = kcidb.report([told], ASKED, started=STARTED)
+    LATEST.validate(data)
+    [issue], [incident] = data["issues"], data["incidents"]
+    assert (incident["issue_id"], incident["issue_version"]) == (issue["id"], issue["version"])
+    return dict(issue)
+
+
+def test_kcidb_s_issue_is_what_the_row_is_about() -> None:
+    issue = issue_of(known_row())
+    assert issue["comment"] == f"write-back drops the error ({known_row().link})"
+    assert issue["report_url"] == "https://lore.kernel.org/r/20261124@example.org/"
+    assert issue["report_subject"] == "known: error_surfaced: lost-in-silence"
+    assert "report_url" not in issue_of(known_row(link="drivers/block/loop.c, lo_rw_aio()"))
+
+
+@pytest.mark.parametrize(
+    ("more", "same"),
+    [
+        ({"where": "results/known/other.yaml:77"}, True),
+        ({"reason": "for another reason", "link": "a commit", "sometimes": True}, True),
+        ({"kernel": ">=6.1"}, True),
+        ({"kernel": ">= 6.1, < 6.12"}, False),
+        ({"signature": "zeros"}, False),
+        ({"clause": Clause.BOUNDED}, False),
+        ({"variant": {"submit": "direct"}}, False),
+        ({"case": "another"}, False),
+    ],
+)
+def test_kcidb_s_issue_stays_the_same_where_rows_move(more: dict[str, Any], same: bool) -> None:
+    assert (issue_of(known_row())["id"] == issue_of(known_row(**more))["id"]) is same
+
+
+def test_kcidb_s_issue_that_was_looked_at_again_has_a_higher_version() -> None:
+    later = issue_of(known_row(reason="known better", review_by=date(2027, 12, 1)))
+    assert later["version"] > issue_of(known_row())["version"]
+    assert later["id"] == issue_of(known_row())["id"]
+
+
+def test_kcidb_says_where_a_test_ran() -> None:
+    two = [result(Status.PASS), result(Status.FAIL, finding(), kernel=HERE)]
+    data = kcidb.report(two, ASKED, started=STARTED)
+    LATEST.validate(data)
+    guest, here = data["tests"]
+    assert guest["environment"] == {"comment": "QEMU", "misc": {"platform": "qemu"}}
+    assert here["environment"]["misc"] == {"platform": "here"}
+    assert "no guest" in here["environment"]["comment"]
+    assert " --here " in here["log_excerpt"]
+    assert "--kernel" not in here["log_excerpt"]
 
 
 def test_kcidb_cuts_a_log_in_its_middle() -> None:

@@ -13,8 +13,8 @@ from lxml import etree
 
 from conformance.model import Status
 from conformance.report import junit
-from conformance.report.junit import NotRun, document, strict
-from conformance.report.result import Asked, Result
+from conformance.report.junit import document, strict
+from conformance.report.result import Asked, NotRun, Result
 from conformance.report.short import short
 from conformance.report.story import Line, Story
 from conformance.report.text import clean
@@ -35,7 +35,8 @@ def case(text: str, name: str) -> etree._Element:
 
 @pytest.fixture(scope="module")
 def text() -> str:
-    return document(one_of_each(), ASKED, not_run=[NotRun(variant("waits"), "debian/trixie")])
+    waits = NotRun(variant("waits"), "debian/trixie")
+    return document(one_of_each(), ASKED.model_copy(update={"not_run": (waits,)}))
 
 
 def test_valid_for_jenkins_but_for_what_readers_take_beyond_the_schema(text: str) -> None:
@@ -49,6 +50,20 @@ def test_valid_for_jenkins_but_for_what_readers_take_beyond_the_schema(text: str
 
 def test_schema_check_can_fail(text: str) -> None:
     assert not etree.XMLSchema(etree.parse(XSD)).validate(parsed(text))
+
+
+def test_what_is_attached_are_files() -> None:
+    quoting = result(Status.FAIL, finding(evidence=("fill: sync() = 0",)))
+    told = document([quoting.model_copy(update={"record": "published/a.jsonl.xz"})], ASKED)
+    attached = [
+        line
+        for line in case(told, "loop_full").findtext("system-out").splitlines()
+        if line.startswith("[[ATTACHMENT|")
+    ]
+    assert attached == [
+        "[[ATTACHMENT|results/runs/now/loop_full/main/console.log]]",
+        "[[ATTACHMENT|published/a.jsonl.xz]]",
+    ]
 
 
 def test_the_strict_flavour_is_valid_for_jenkins() -> None:

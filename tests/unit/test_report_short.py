@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from conformance.model import CLAIMS, Clause, Disposition, Level, Status
+from conformance.model import CLAIMS, HERE, Clause, Disposition, Level, Status
 from conformance.report.result import Asked, Outlook, again, label, slug
 from conformance.report.short import brief, short
 from tests.support.results import finding, one_of_each, result, variant
@@ -60,6 +60,22 @@ def test_command_repeats_options_and_quotes() -> None:
     assert words[4:] == [
         "--kernel", "debian/trixie", "--cases", "my cases", "--module", "loop.ko", "--strict"
     ]  # fmt: skip
+
+
+def test_what_ran_on_the_machine_itself_is_repeated_there() -> None:
+    here = result(Status.FAIL, of=variant(a="x"), kernel=HERE)
+    asked = Asked(options=("--cases", "mine"))
+    words = shlex.split(again(here, asked))
+    assert words == [
+        "./conform",
+        "run",
+        "-k",
+        "loop_full[x]",
+        "--here",
+        "--cases",
+        "mine",
+        "--strict",
+    ]
 
 
 def test_brief_is_one_line_and_names_the_clause_first() -> None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from conformance.model import CLAIMS, Finding, Status, Verdict
 from conformance.report.findings import Standing, kernels_of, standing
 from conformance.report.norm import link, linked, told
-from conformance.report.result import Asked, Outlook, Result, again
+from conformance.report.result import Asked, Outlook, Result, again, lacking, starts
 from conformance.report.story import Line, Story
 from conformance.report.text import clean, middle_out
 
@@ -95,9 +95,10 @@ class ClaimRow(NamedTuple):
 class Page(NamedTuple):
     """All that the templates need."""
 
-    started: str
+    started: tuple[str, ...]  # of one run one time, of several the first and the last
     kernels: tuple[tuple[str, str], ...]
     totals: Mapping[str, int]
+    lacks: tuple[str, ...]
     results: int
     variants: int
     cases: int
@@ -131,10 +132,12 @@ def page(results: Sequence[Result], asked: Asked, *, started: str) -> Page:
         "started": started,
     }
     codes = [code_of(result) for result in results]
+    began = starts(results, started)
     return Page(
-        started=started.replace("T", " "),
+        started=tuple(dict.fromkeys(time.replace("T", " ") for time in began[:1] + began[-1:])),
         kernels=tuple((clean(name), clean(release)) for name, release in kernels),
         totals={code: codes.count(code) for code in SIGN if code in codes},
+        lacks=tuple(clean(text) for text in lacking(asked)),
         results=len(results),
         variants=len(groups),
         cases=len({result.variant.case for result in results}),
