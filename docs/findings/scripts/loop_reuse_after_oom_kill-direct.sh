@@ -1,48 +1,30 @@
 #!/bin/sh
-# raid_all_short[raid5-0.90-last]
-# A write to an array that has too few legs with space fails with an error, and the array serves
-# on
+# loop_reuse_after_oom_kill[direct]
+# After a writer met the memory limit, the device gives data or errors to all who come next
 #
-# lkml:20200505062946.GH2005@dread.disaster.area: "it *must* return ENOSPC to the IO submitter to
-# tell it the IO has failed"
+# lkml:20200505062946.GH2005@dread.disaster.area: "any further IO to $LOOP_DEV is also going to
+# OOM kill. These are horrible semantics"
 #
-# ┌─────────────────────────────────────────────────────────────────────────────────────────────────┐
-# │ device: an md array over leg and other_leg and third, personality raid5, size 6M, metadata 0.90 │
-# ├─────────────────────────────────────────────────────────────────────────────────────────────────┤
-# │ leg: a thin device, size 10M                                                                    │
-# ├─────────────────────────────────────────────────────────────────────────────────────────────────┤
-# │ pool: a thin pool, data 64M                                                                     │  ◄ thin_data (leave 3M)
-# ├─────────────────────────────────────────────────────────────────────────────────────────────────┤
-# │ disk: the disk                                                                                  │
-# └─────────────────────────────────────────────────────────────────────────────────────────────────┘
+# ┌─────────────────────────┐
+# │ device: a loop device   │
+# ├─────────────────────────┤
+# │ image: a file, size 12M │
+# ├─────────────────────────┤
+# │ back: a tmpfs, size 64M │
+# └─────────────────────────┘
 #
-# ┌───────────────────────────────┐
-# │ spare: a loop device          │
-# ├───────────────────────────────┤
-# │ spare_image: a file, size 10M │
-# ├───────────────────────────────┤
-# │ back: a tmpfs, size 64M       │
-# └───────────────────────────────┘
-#
-# ┌────────────────────────────────────┐
-# │ other_leg: a thin device, size 10M │
-# └────────────────────────────────────┘  on pool, above
-#
-# ┌───────────────────────────────┐
-# │ third: a loop device          │
-# ├───────────────────────────────┤
-# │ third_image: a file, size 10M │
-# └───────────────────────────────┘  on back, above
-#
-# Judged: error_surfaced, limit_enforced, no_oom_kill, submitter_survives, bystanders_unharmed,
-# acknowledged_readable, overwrite_in_place, bounded, reusable, kernel_sound.
-# Not judged by this script: no_foreign_data, nothing_leaked.
-# FAIL was seen on 5.10.0-46-cloud-amd64, 6.1.0-57-cloud-amd64, 6.12.117+deb13-cloud-amd64,
-# 7.2.13+deb14-cloud-amd64, 7.3-cloud-amd64, 7.3.4+deb13-cloud-amd64.
+# Judged: no_oom_kill, submitter_survives, bystanders_unharmed, acknowledged_readable,
+# overwrite_in_place, bounded, reusable, kernel_sound.
+# Not judged by this script: no_foreign_data, attributed, nothing_leaked.
+# The contrary of no_oom_kill is documented: linux:Documentation/admin-guide/cgroup-v2.rst,
+# memory.max; J. Weiner, lkml:20200505150241.GA58018@cmpxchg.org
+# The contrary of submitter_survives is documented: linux:Documentation/admin-guide/cgroup-v2.rst,
+# memory.max; J. Weiner, lkml:20200505150241.GA58018@cmpxchg.org
+# FAIL was seen on 6.12.117+deb13-cloud-amd64, 6.1.0-57-cloud-amd64, 7.2.13+deb14-cloud-amd64,
+# 7.3.4+deb13-cloud-amd64, 7.3-cloud-amd64.
 #
 # Run it as root in a throwaway virtual machine. It ends with PASS (exit status 0), FAIL (1), or
 # says why it cannot tell (77).
-# DISK=/dev/vdX names a disk to be overwritten; without it a sparse file of 1G stands for one.
 # shellcheck disable=SC2317 # functions are called by the trap, and by names in variables
 set -u
 export LC_ALL=C
@@ -263,6 +245,43 @@ attach() {
     if [ "$dio$3" = 0on ] || [ "$dio$3" = 1off ]; then unable "$1 cannot have direct I/O $3 here"; fi
 }
 
+# reattach STEP DEVICE FILE DIRECT_IO CGROUP
+detached() {
+    tries=0
+    while [ -e "/sys/block/${1#/dev/}/loop/backing_file" ]; do
+        tries=$((tries + 1))
+        if [ $tries -gt 50 ]; then return 1; fi
+        sleep 0.1
+    done
+}
+reattach() {
+    step "$1"
+    shift
+    if ! losetup -d "$1" || ! detached "$1"; then
+        deviates reusable "$current: the device cannot be detached"
+    elif ! attach "$@"; then
+        deviates reusable "$current: the device cannot be attached again"
+    fi
+}
+
+# cgroups PATH...: below $groups, with the controllers that loop I/O is charged by.
+cgroups() {
+    top=/sys/fs/cgroup
+    [ -e $top/cgroup.controllers ] || mount -t cgroup2 none $top || unable "no cgroup v2 at $top"
+    mkdir "$groups"
+    for directory in $top "$groups"; do
+        echo +memory +io >"$directory/cgroup.subtree_control" ||
+            unable "the controllers memory and io cannot be had below $directory"
+    done
+    for path; do
+        mkdir "$groups/$path"
+        if [ "$path" != "${path%/*}" ]; then
+            echo +memory +io >"$groups/${path%/*}/cgroup.subtree_control"
+        fi
+        if [ -e "$groups/$path/memory.swap.max" ]; then echo 0 >"$groups/$path/memory.swap.max"; fi
+    done
+}
+
 # bystander NAME CGROUP: it does no I/O, and must live to the end.
 bystander() {
     (enter "$2" && exec sleep 3600) &
@@ -299,187 +318,54 @@ finish() {
     exit 0
 }
 
-# dm NAME TABLE: a device of the device mapper. dm_gone NAME: it is removed.
-dm=reproduce-$$
-# Without udev nobody but dmsetup makes the nodes.
-[ -S /run/udev/control ] || export DM_DISABLE_UDEV=1 MDADM_NO_UDEV=1
-dm() { dmsetup create "$dm.$1" --table "$2"; }
-dm_gone() { dmsetup remove --retry "$dm.$1"; }
-
-# dm_table NAME TABLE [--noflush]: it gets another table.
-dm_table() {
-    dmsetup reload "$dm.$1" --table "$2"
-    # shellcheck disable=SC2086 # no word, or one
-    dmsetup suspend --nolockfs ${3-} "$dm.$1"
-    dmsetup resume "$dm.$1"
-}
-
-# thin POOL: sets thin_used and thin_chunks, thin_mode, and thin_metadata: blocks that are left.
-thin() {
-    # shellcheck disable=SC2046 # words
-    set -- $(dmsetup status --noflush "$dm.$1")
-    if [ $# -lt 8 ]; then return 1; fi
-    # shellcheck disable=SC2034 # not every shortage asks for all of it
-    thin_used=${6%/*} thin_chunks=${6#*/} thin_mode=$8 thin_metadata=$((${5#*/} - ${5%/*}))
-}
-# thin_others POOL CHUNK LEAVE: somebody else's thin device takes all space but that.
-thin_others() {
-    thin "$1" || unable "the pool has no status"
-    thin_taken=$((((thin_chunks - thin_used) - $3 / $2) * $2))
-    dmsetup message "$dm.$1" 0 "create_thin 99"
-    thin_other "$1" || unable "no other thin device"
-    dd if=/dev/zero of="/dev/mapper/$dm.others" bs="$2" count=$((thin_taken / $2)) \
-        oflag=direct conv=fsync 2>/dev/null || unable "the pool cannot be filled"
-    dm_gone others
-}
-thin_other() { dm others "0 $((thin_taken / 512)) thin /dev/mapper/$dm.$1 99"; }
-# thin_serves POOL: it uses what was given back from its next commit on, a second away at most.
-thin_serves() {
-    tries=0
-    until thin "$1" && [ "$thin_mode" = rw ]; do
-        tries=$((tries + 1))
-        if [ "$tries" -gt 100 ]; then break; fi
-        sleep 0.1
-    done
-}
-
-# md_assemble ARRAY LEG...: from the legs that are good; one that it has lost is added and rebuilt.
-md_assemble() {
-    array=$1
-    shift
-    if ! mdadm --assemble --run "$array" "$@" 2>/dev/null; then
-        mdadm --stop "$array" 2>/dev/null
-        mdadm --assemble --force --run "$array" "$@" || return 1
-    fi
-    for leg; do
-        [ -e "/sys/block/${array#/dev/}/md/dev-$(lsblk -dno KNAME "$leg")" ] ||
-            mdadm --manage "$array" --add "$leg" || return 1
-    done
-    tries=0
-    until [ "$(cat "/sys/block/${array#/dev/}/md/degraded")" = 0 ] &&
-        [ "$(cat "/sys/block/${array#/dev/}/md/sync_action")" = idle ]; do
-        tries=$((tries + 1))
-        if [ "$tries" -gt 600 ]; then return 1; fi
-        sleep 0.1
-    done
-}
-
-# again STEP NAME: the device is detached and attached again.
-again() {
-    step "$1"
-    if ! "detach_$2"; then
-        deviates reusable "$current: the device cannot be detached"
-    elif ! "attach_$2"; then
-        deviates reusable "$current: the device cannot be attached again"
-    fi
-}
-
-# gauge: the shortage has come where the pool has no chunk left.
+# gauge: the shortage has come where the kernel counts that the limit was met.
 gauge() {
-    if thin pool && [ "$thin_used" = "$thin_chunks" ]; then arrived=yes; fi
+    hits=$(sed -n 's/^max //p' "$groups/limited"/memory.events)
+    if [ "$hits" -gt "$met" ]; then arrived=yes; fi
 }
 cleanup() {
     trap - EXIT
     for one in $bystanders; do kill -9 "${one#*:}" 2>/dev/null; done
-    mdadm --stop "$DEVICE" 2>/dev/null
-    losetup -d "$THIRD"
-    losetup -d "$SPARE"
+    rmdir "$groups/limited" 2>/dev/null
+    rmdir "$groups"
+    losetup -d "$DEVICE"
     umount "$BACK"
-    dm_gone other_leg
-    dm_gone leg
-    dm_gone pool
-    dm_gone pool-tdata
-    dm_gone pool-tmeta
-    if [ -z "${DISK-}" ]; then losetup -d "$DISK_"; fi
     rm -rf "$work"
 }
 trap cleanup EXIT
 trap 'exit 77' INT TERM
 
-modprobe -q dm_thin_pool || [ -d /sys/module/dm_thin_pool ] || unable 'no module dm_thin_pool'
 modprobe -q loop || [ -d /sys/module/loop ] || unable 'no module loop'
-modprobe -q raid456 || [ -d /sys/module/raid456 ] || unable 'no module raid456'
-need dmesg timeout cmp dmsetup blkdiscard losetup mdadm lsblk
+need dmesg timeout cmp losetup
 
 # -- the rig
-DISK_=${DISK-}
-if [ -z "$DISK_" ]; then
-    truncate -s 1G "$work/disk"
-    DISK_=$(losetup -f --show "$work/disk") || unable "no loop device"
-fi
-attach_pool() {
-    sectors=$(blockdev --getsz "/dev/mapper/$dm.pool-tdata")
-    dm pool "0 $sectors thin-pool /dev/mapper/$dm.pool-tmeta /dev/mapper/$dm.pool-tdata 128 0 1 error_if_no_space"
-}
-detach_pool() {
-    dm_gone pool
-}
-modprobe -q dm-thin-pool
-dm pool-tmeta "0 2048 linear $DISK_ 0" || unable "no linear device"
-dd if=/dev/zero of="/dev/mapper/$dm.pool-tmeta" bs=4096 count=1 conv=fsync 2>/dev/null
-dm pool-tdata "0 131072 linear $DISK_ 8192" || unable "no linear device"
-attach_pool || unable "a thin pool cannot be made"
-LEG="/dev/mapper/$dm.leg"
-attach_leg() {
-    dm leg "0 20480 thin /dev/mapper/$dm.pool 1"
-}
-detach_leg() {
-    dm_gone leg || return 1
-    :
-}
-dmsetup message "$dm.pool" 0 "create_thin 1" || unable "no thin device"
-attach_leg || unable "a thin device cannot be made"
-OTHER_LEG="/dev/mapper/$dm.other_leg"
-attach_other_leg() {
-    dm other_leg "0 20480 thin /dev/mapper/$dm.pool 2"
-}
-detach_other_leg() {
-    dm_gone other_leg || return 1
-    :
-}
-dmsetup message "$dm.pool" 0 "create_thin 2" || unable "no thin device"
-attach_other_leg || unable "a thin device cannot be made"
 BACK=$work/back && mkdir "$BACK"
 mount -t tmpfs -o size=67108864 none "$BACK" || unable 'no such tmpfs'
-SPARE_IMAGE=$BACK/spare_image
-: >"$SPARE_IMAGE"
-truncate -s 10485760 "$SPARE_IMAGE" || unable "no such file"
-SPARE=$(losetup -f) || unable "no loop device"
-attach "$SPARE" "$SPARE_IMAGE" off '' || unable "losetup failed"
-THIRD_IMAGE=$BACK/third_image
-: >"$THIRD_IMAGE"
-truncate -s 10485760 "$THIRD_IMAGE" || unable "no such file"
-THIRD=$(losetup -f) || unable "no loop device"
-attach "$THIRD" "$THIRD_IMAGE" off '' || unable "losetup failed"
-attach_device() {
-    md_assemble "$DEVICE" "$LEG" "$OTHER_LEG" "$THIRD"
-}
-detach_device() {
-    mdadm --stop "$DEVICE" 2>/dev/null
-}
-modprobe -q raid456
-array=100
-while [ -e /sys/block/md$array ]; do array=$((array + 1)); done
-DEVICE=/dev/md$array
-mdadm --create "$DEVICE" --level=raid5 --raid-devices=3 --size=3072 --metadata=0.90 --assume-clean --run --bitmap=none --chunk=64 \
-    "$LEG" "$OTHER_LEG" "$THIRD" >/dev/null 2>&1 || unable "mdadm makes no array"
+IMAGE=$BACK/image
+: >"$IMAGE"
+truncate -s 12582912 "$IMAGE" || unable "no such file"
+DEVICE=$(losetup -f) || unable "no loop device"
+attach "$DEVICE" "$IMAGE" off '' || unable "losetup failed"
+cgroups limited
 bystander outsider ''
 
 # -- the steps
-write control control "$DEVICE" direct, 5242880 1048576 65536 1 0 '' ''
-verify control_read "$DEVICE" 5242880 1048576 "$DISK_" "$DISK_" "$THIRD" "$THIRD_IMAGE"
+write control control "$DEVICE" direct, 10485760 1048576 65536 1 0 limited ''
+verify control_read "$DEVICE" 10485760 1048576 "$IMAGE"
 step impose
-thin_others pool 65536 3145728
-write fill provoke "$DEVICE" direct, 0 4194304 65536 2 1048576 '' ''
-verify read_short "$DEVICE" 0 6291456 "$DISK_" "$DISK_" "$THIRD" "$THIRD_IMAGE"
-write overwrite overwrite "$DEVICE" direct, 0 1048576 65536 3 0 '' ''
+met=$(sed -n 's/^max //p' "$groups/limited"/memory.events)
+echo 4194304 >"$groups/limited"/memory.max
+write first_writer provoke "$DEVICE" direct, 0 8388608 65536 2 1048576 limited ''
+verify read_all "$DEVICE" 0 12582912 "$IMAGE"
+write overwrite_same_cgroup overwrite "$DEVICE" direct, 0 524288 65536 3 0 limited ''
+write overwrite_other overwrite "$DEVICE" direct, 524288 524288 65536 4 0 '' ''
+write new_space_same_cgroup reuse "$DEVICE" direct, 8388608 1048576 65536 5 0 limited ''
+write new_space_other reuse "$DEVICE" direct, 9437184 1048576 65536 6 0 '' ''
+verify read_reused "$DEVICE" 0 12582912 "$IMAGE"
 step relieve
-dm_table pool-tdata "0 262144 linear $DISK_ 8192"
-# Writes that wait in the pool's queue are what it is given space for.
-dm_table pool "0 262144 thin-pool /dev/mapper/$dm.pool-tmeta /dev/mapper/$dm.pool-tdata 128 0 1 error_if_no_space" --noflush
-thin_serves pool
-verify read_relieved "$DEVICE" 0 6291456 "$DISK_" "$DISK_" "$THIRD" "$THIRD_IMAGE"
-write again recover "$DEVICE" direct, 2097152 1048576 65536 4 0 '' ''
-again reattach device
-verify read_reattached "$DEVICE" 0 6291456 "$DISK_" "$DISK_" "$THIRD" "$THIRD_IMAGE"
+echo max >"$groups/limited"/memory.max
+verify read_relieved "$DEVICE" 0 12582912 "$IMAGE"
+reattach reattach "$DEVICE" "$IMAGE" off ''
+write again recover "$DEVICE" direct, 11534336 1048576 65536 7 0 limited ''
+verify read_reattached "$DEVICE" 0 12582912 "$IMAGE"
 finish

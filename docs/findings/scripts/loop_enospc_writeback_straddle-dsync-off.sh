@@ -1,0 +1,351 @@
+#!/bin/sh
+# loop_enospc_writeback_straddle[dsync-off]
+# Writeback that straddles the end of space is not acknowledged by fsync beyond what was stored
+#
+# lkml:20200505062946.GH2005@dread.disaster.area: "it *must* return ENOSPC to the IO submitter to
+# tell it the IO has failed"
+# fsync(2), ERRORS, ENOSPC
+#
+# ┌─────────────────────────┐
+# │ device: a loop device   │
+# ├─────────────────────────┤
+# │ image: a file, size 12M │
+# ├─────────────────────────┤
+# │ back: a tmpfs, size 64M │  ◄ tmpfs_size (size 4M)
+# └─────────────────────────┘
+#
+# ┌──────────────────────────────────────┐
+# │ pad: a file, size 300K, allocate yes │
+# └──────────────────────────────────────┘  on back, above
+#
+# Judged: error_surfaced, limit_enforced, no_oom_kill, submitter_survives, bystanders_unharmed,
+# acknowledged_readable, overwrite_in_place, bounded, reusable, kernel_sound.
+# Not judged by this script: no_foreign_data, nothing_leaked.
+# FAIL was seen on 6.12.117+deb13-cloud-amd64, 7.2.13+deb14-cloud-amd64, 7.3-cloud-amd64,
+# 7.3.4+deb13-cloud-amd64.
+# PASS was seen on 5.10.0-46-cloud-amd64, 6.1.0-57-cloud-amd64.
+#
+# Run it as root in a throwaway virtual machine. It ends with PASS (exit status 0), FAIL (1), or
+# says why it cannot tell (77).
+# shellcheck disable=SC2317 # functions are called by the trap, and by names in variables
+set -u
+export LC_ALL=C
+[ "$(id -u)" = 0 ] || { echo "CANNOT TELL: this needs root"; exit 77; }
+work=$(mktemp -d) groups=/sys/fs/cgroup/reproduce.$$
+limit=240 number=0 arrived=no own=no bystanders='' current=
+spared=no goes_on=no resolves=no
+: >"$work/synced"
+
+say() { printf '%s\n' "$*"; }
+
+# This cannot be run, or was not shown, here: neither PASS nor FAIL.
+unable() { say "CANNOT TELL: $*"; exit 77; }
+
+# deviates CLAUSE TEXT: the kernel does not do what it should.
+deviates() { say "  $1: $2"; printf '%s: %s\n' "$1" "$2" >>"$work/deviations"; }
+
+need() { for tool; do command -v "$tool" >/dev/null || unable "$tool is not installed"; done; }
+
+# step NAME: what the kernel says from here on is said of this step.
+step() { current=$1; say "$1"; number=$((number + 1)); echo "reproduce $$ step $number: $1" >/dev/kmsg; }
+
+# enter CGROUP: the process that calls it goes there; with no name it stays where it is.
+enter() { if [ -n "$1" ]; then echo 0 >"$groups/$1/cgroup.procs"; fi; }
+
+# within CGROUP COMMAND...: a command there, for no longer than the limit.
+within() {
+    (
+        enter "$1"
+        shift
+        exec timeout "$limit" "$@"
+    )
+}
+
+# oom STEP STATUS: who invoked the OOM killer meanwhile, and whether the step's process was killed.
+# A kernel worker that writes back must report a shortage of storage as an error, not by a kill. That
+# a process which allocates memory for itself is killed is documented, and only told.
+since() { dmesg | sed "1,/reproduce $$ step $number:/d"; }
+oom() {
+    invoker=$(since | sed -n 's/.*\] \(.*\) invoked oom-killer:.*/\1/p' | sort -u | tr '\n' ' ')
+    case $invoker in
+    *kworker* | *loop*) deviates no_oom_kill "$1: the OOM killer was invoked by ${invoker% }" ;;
+    ?*) say "  (the OOM killer was invoked by ${invoker% }, in a call of its own)" ;;
+    esac
+    if [ "$2" = 137 ]; then
+        case $invoker in
+        '' | *kworker* | *loop*) deviates submitter_survives "$1: the process was killed" ;;
+        *) say "  (the process was killed)" && own=yes ;;
+        esac
+    elif [ "$2" = 124 ]; then
+        deviates bounded "$1: did not end within $limit s"
+    fi
+}
+
+# $ledger: OFFSET LENGTH GENERATION of what was written to a device and synced without an error.
+# forget OFFSET LENGTH: a new write begins there, and nothing is promised of what was there before.
+forget() {
+    : >"$work/rest"
+    while read -r off len gen; do
+        if [ "$off" -lt "$1" ]; then
+            stop=$((off + len))
+            if [ "$stop" -gt "$1" ]; then stop=$1; fi
+            echo "$off $((stop - off)) $gen" >>"$work/rest"
+        fi
+        if [ $((off + len)) -gt $(($1 + $2)) ]; then
+            start=$off
+            if [ "$start" -lt $(($1 + $2)) ]; then start=$(($1 + $2)); fi
+            echo "$start $((off + len - start)) $gen" >>"$work/rest"
+        fi
+    done <"$ledger"
+    mv "$work/rest" "$ledger"
+}
+# covered OFFSET LENGTH: whether all of that is acknowledged, and has its space.
+covered() {
+    sum=0
+    while read -r off len gen; do
+        start=$off stop=$((off + len))
+        if [ "$start" -lt "$1" ]; then start=$1; fi
+        if [ "$stop" -gt $(($1 + $2)) ]; then stop=$(($1 + $2)); fi
+        if [ "$stop" -gt "$start" ]; then sum=$((sum + stop - start)); fi
+    done <"$ledger"
+    [ "$sum" -ge "$2" ]
+}
+
+# write STEP ROLE DEVICE FLAGS OFFSET LENGTH REQUEST GENERATION SYNC_EVERY CGROUP KILL
+# dd writes data that is known, and a sync follows every SYNC_EVERY bytes, unless dd's FLAGS sync.
+# KILL: the writer is killed at its first error, in its first sync, or after so many bytes.
+write() {
+    step "$1"
+    role=$2 target=$3 flags=$4 at=$5 end=$(($5 + $6)) request=$7 generation=$8 every=$9
+    shift 9
+    cgroup=$1 kill=$2 first=$at data=$work/data.$generation ledger=$work/acknowledged.${target##*/}
+    : >>"$ledger"
+    had=no
+    if covered "$at" $((end - at)); then had=yes; fi
+    # An error of an earlier step that nobody was told of yet is not this one's.
+    if [ "$role" != provoke ]; then
+        within '' sync "$target" 2>/dev/null || say "  (an earlier error is told here)"
+    fi
+    forget "$at" $((end - at))
+    dd if=/dev/urandom of="$data" bs=1M iflag=count_bytes count=$((end - at)) 2>/dev/null
+    echo "$at" >"$data.at"
+    : >"$work/said"
+    status=0
+    (writer) || status=$?
+    sed -n "s/^dd: /  dd: /p; s/^sync: /  sync: /p" "$work/said"
+    stored=0
+    while read -r off len gen; do
+        if [ "$gen" = "$generation" ]; then stored=$((stored + len)); fi
+    done <"$ledger"
+    say "  $stored of $((end - first)) bytes were acknowledged"
+    if [ "$status" = 137 ] && [ -n "$kill" ] && [ -e "$work/killed" ]; then
+        rm "$work/killed"
+        say "  (the writer was killed by this script)"
+        status=0
+        if [ "$role" = provoke ]; then arrived=yes; fi
+    fi
+    oom "$current" "$status"
+    case $role:$status in
+    control:0 | provoke:0) ;;
+    control:*) unable "the control failed without any shortage" ;;
+    provoke:*)
+        arrived=yes
+        if [ "$resolves" = yes ]; then deviates resolved_by_waiting "$current: ended in an error"; fi
+        ;;
+    overwrite:[12])
+        if [ $had = yes ]; then deviates overwrite_in_place "$current: failed, and had its space"; fi
+        ;;
+    overwrite:124)
+        if [ $had = yes ]; then deviates overwrite_in_place "$current: waits, and had its space"; fi
+        ;;
+    recover:[12]) deviates reusable "$current: failed after the relief" ;;
+    esac
+    if [ "$role" = provoke ]; then gauge; fi
+}
+writer() {
+    # An OOM killer must spare it: so the kernel cannot resolve the shortage by its death.
+    if [ "$spared" = yes ]; then echo -1000 >/proc/self/oom_score_adj; fi
+    exec 3<>"$target"
+    failed=0
+    while [ "$at" -lt "$end" ]; do
+        size=$((end - at))
+        if [ "$every" -gt 0 ] && [ "$size" -gt "$every" ]; then size=$every; fi
+        case $kill in
+        [0-9]*) if [ "$size" -gt $((first + kill - at)) ]; then size=$((first + kill - at)); fi ;;
+        esac
+        code=0
+        within "$cgroup" dd if="$data" of="$target" bs="$request" skip=$((at - first)) seek="$at" \
+            count="$size" iflag=skip_bytes,count_bytes oflag="$flags"seek_bytes conv=notrunc \
+            2>"$work/dd" || code=$?
+        cat "$work/dd" >>"$work/said"
+        written=$(sed -n 's/^\([0-9]*\) bytes.*/\1/p' "$work/dd")
+        if [ "$kill" = first_error ] && [ "$code" != 0 ]; then die; fi
+        case $kill in [0-9]*) if [ $((at + size - first)) -ge "$kill" ]; then die; fi ;; esac
+        synced=0
+        if [ "$kill" = first_sync ]; then
+            sync "$target" &
+            sleep 0.05
+            kill -9 $!
+            die
+        fi
+        case $flags in
+        *dsync*) ;;
+        *) within "$cgroup" sync "$target" 2>>"$work/said" || synced=$? ;;
+        esac
+        if [ "$kill" = first_error ] && [ "$synced" != 0 ]; then die; fi
+        if [ "$synced" = 0 ] && [ "${written:-0}" -gt 0 ]; then
+            echo "$at $written $generation" >>"$ledger"
+        fi
+        if [ "$code" = 0 ]; then code=$synced; fi
+        if [ "$code" != 0 ]; then
+            failed=$code
+            if [ "$goes_on" = no ] || [ "$code" -gt 2 ]; then exit "$code"; fi
+        fi
+        at=$((at + size))
+    done
+    exit "$failed"
+}
+# The writer, which has the device open, is killed.
+# shellcheck disable=SC2016 # the inner shell's parent
+die() { touch "$work/killed"; sh -c 'kill -9 $PPID'; }
+
+# verify STEP DEVICE OFFSET LENGTH FILE...: what was acknowledged reads back, past the page cache of
+# the device and of the files below it.
+verify() {
+    step "$1"
+    dev=$2 begin=$3 stop=$(($3 + $4)) ledger=$work/acknowledged.${2##*/}
+    shift 4
+    : >>"$ledger"
+    within '' sync "$dev" 2>/dev/null || say "  (an earlier error is told here)"
+    within '' blockdev --flushbufs "$dev"
+    for file; do dd if="$file" iflag=nocache count=0 2>/dev/null; done
+    while read -r off len gen; do
+        if [ $((off + len)) -le "$begin" ] || [ "$off" -ge "$stop" ]; then continue; fi
+        lost=$work/lost.${dev##*/}.$off.$len.$gen
+        from=$((off - $(cat "$work/data.$gen.at")))
+        if within '' cmp -n "$len" -i "$from:$off" "$work/data.$gen" "$dev" >"$work/cmp" 2>&1; then
+            rm -f "$lost"
+            continue
+        fi
+        at=$(sed -n 's/.* differ: [a-z]* \([0-9]*\),.*/\1/p' "$work/cmp")
+        if [ -z "$at" ]; then
+            how="cannot be read: $(sed 's/^cmp: //' "$work/cmp")"
+        elif cmp -s -n $((len - at + 1)) -i $((off + at - 1)):0 "$dev" /dev/zero; then
+            how="$((len - at + 1)) bytes from byte $((off + at - 1)) on read back as zeros"
+        else
+            how="from byte $((off + at - 1)) on something else reads back"
+        fi
+        echo "of $len bytes acknowledged at $off, $how" >"$lost"
+        say "  $(cat "$lost")"
+    done <"$ledger"
+}
+
+# attach DEVICE FILE DIRECT_IO CGROUP
+attach() {
+    (enter "$4" && exec losetup --direct-io="$3" "$1" "$2") || return 1
+    dio=$(cat "/sys/block/${1#/dev/}/loop/dio")
+    if [ "$dio$3" = 0on ] || [ "$dio$3" = 1off ]; then unable "$1 cannot have direct I/O $3 here"; fi
+}
+
+# reattach STEP DEVICE FILE DIRECT_IO CGROUP
+detached() {
+    tries=0
+    while [ -e "/sys/block/${1#/dev/}/loop/backing_file" ]; do
+        tries=$((tries + 1))
+        if [ $tries -gt 50 ]; then return 1; fi
+        sleep 0.1
+    done
+}
+reattach() {
+    step "$1"
+    shift
+    if ! losetup -d "$1" || ! detached "$1"; then
+        deviates reusable "$current: the device cannot be detached"
+    elif ! attach "$@"; then
+        deviates reusable "$current: the device cannot be attached again"
+    fi
+}
+
+# bystander NAME CGROUP: it does no I/O, and must live to the end.
+bystander() {
+    (enter "$2" && exec sleep 3600) &
+    bystanders="$bystanders $1:$!"
+}
+
+# The bystanders, the kernel's own complaints, and the verdict.
+finish() {
+    for one in $bystanders; do
+        kill -0 "${one#*:}" 2>/dev/null || deviates bystanders_unharmed "${one%:*} was killed"
+    done
+    if [ -e "$work/harmed" ]; then
+        sort -u "$work/harmed" | sed 's/^/bystanders_unharmed: /' >>"$work/deviations"
+    fi
+    for lost in "$work"/lost.*; do
+        [ -e "$lost" ] || continue
+        printf 'acknowledged_readable: %s\n' "$(cat "$lost")" >>"$work/deviations"
+    done
+    dmesg | sed "1,/reproduce $$ step 1:/d" >"$work/log"
+    complaints='BUG: |WARNING: |Oops|general protection fault|INFO: task .* blocked for|soft lockup'
+    if grep -E "$complaints" "$work/log" >"$work/complaints"; then
+        deviates kernel_sound "$(head -n 1 "$work/complaints")"
+    fi
+    say
+    if [ -s "$work/deviations" ]; then
+        say "On $(uname -r):"
+        sed 's/^/  /' "$work/deviations"
+        say FAIL
+        exit 1
+    fi
+    [ "$own" = no ] || unable "a process was killed in an allocation of its own, as is documented"
+    [ "$arrived" = yes ] || unable "the shortage never came: nothing failed, and the limit was not met"
+    say "PASS on $(uname -r)"
+    exit 0
+}
+
+# gauge: the shortage has come where no request fits any more.
+gauge() {
+    room=$(($(stat -f -c "%f * %S" "$BACK")))
+    if [ "$room" -lt "${request:-4096}" ]; then arrived=yes; fi
+}
+cleanup() {
+    trap - EXIT
+    for one in $bystanders; do kill -9 "${one#*:}" 2>/dev/null; done
+    losetup -d "$DEVICE"
+    umount "$BACK"
+    rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 77' INT TERM
+
+modprobe -q loop || [ -d /sys/module/loop ] || unable 'no module loop'
+need dmesg timeout cmp losetup
+
+# -- the rig
+BACK=$work/back && mkdir "$BACK"
+mount -t tmpfs -o size=67108864 none "$BACK" || unable 'no such tmpfs'
+PAD=$BACK/pad
+: >"$PAD"
+fallocate -l 307200 "$PAD" || unable "no such file"
+IMAGE=$BACK/image
+: >"$IMAGE"
+truncate -s 12582912 "$IMAGE" || unable "no such file"
+DEVICE=$(losetup -f) || unable "no loop device"
+attach "$DEVICE" "$IMAGE" off '' || unable "losetup failed"
+bystander outsider ''
+
+# -- the steps
+write control control "$DEVICE" dsync, 10485760 1048576 65536 1 0 '' ''
+verify control_read "$DEVICE" 10485760 1048576 "$IMAGE"
+step impose
+before=$(($(stat -f -c "%b * %S" "$BACK")))
+mount -o remount,size=4194304 "$BACK" || unable "it cannot be made smaller"
+write fill provoke "$DEVICE" dsync, 0 8388608 65536 2 65536 '' ''
+verify read_short "$DEVICE" 0 12582912 "$IMAGE"
+write overwrite overwrite "$DEVICE" dsync, 0 1048576 65536 3 0 '' ''
+step relieve
+mount -o remount,size=$before "$BACK"
+verify read_relieved "$DEVICE" 0 12582912 "$IMAGE"
+write again recover "$DEVICE" dsync, 8388608 1048576 65536 4 0 '' ''
+reattach reattach "$DEVICE" "$IMAGE" off ''
+verify read_reattached "$DEVICE" 0 12582912 "$IMAGE"
+finish
