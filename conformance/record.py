@@ -311,7 +311,8 @@ def merge_records(
             if isinstance(held, dict) and isinstance(value, dict):
                 host[name] = {**held, **value}
     host.pop(PART, None)
-    header = first.header.model_copy(update={"host": host})
+    started = min(record.header.started for _, record in records)
+    header = first.header.model_copy(update={"started": started, "host": host})
     planned = len(owner) + len(more)
     with RecordWriter(to, header, planned=planned) as writer:
         for entry in (*(entry for _, record in records for entry in record.entries), *more):

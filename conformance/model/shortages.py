@@ -34,7 +34,7 @@ class Shortage(Value):
 
     @property
     def asked(self) -> int | None:
-        """The limit in bytes that its gauge must show once it is in force; None: any."""
+        """The limit, in what its gauge counts, that the gauge must show once it is in force; None: any."""
         return None
 
     OF_SPACE: ClassVar[bool] = True
@@ -162,6 +162,11 @@ class InodeQuota(QuotaLimit):
 
     kind: Literal["inode_quota"]
     limit: int = Field(default=1, ge=1, description="inodes")
+
+    @property
+    def asked(self) -> int | None:
+        """See ``Shortage``."""
+        return self.limit
 
 
 class Inodes(Shortage):

@@ -83,15 +83,15 @@ def _window(scene: Scene, window: Window) -> Iterator[str]:
     if at_first.limit is None:
         yield f"{window.impose.name} put no limit in force: the gauge shows none"
         return
-    # Limits are kept in pages, or in KiB by quotas.
-    if asked is not None and abs(at_first.limit - asked) > BLOCK:
-        yield f"the limit in force is {at_first.limit} bytes, and {asked} was asked for"
+    unit, rounding = ("bytes", BLOCK) if shortage.OF_SPACE else ("inodes", 0)
+    # Limits of space are kept in pages, or in KiB by quotas.
+    if asked is not None and abs(at_first.limit - asked) > rounding:
+        yield f"the limit in force is {at_first.limit} {unit}, and {asked} was asked for"
         return
     if not has_arrived(window, shortage):
         closest = min(
             (left for r in window.readings if (left := room(r)) is not None), default=None
         )
-        unit = "bytes" if shortage.OF_SPACE else "inodes"
         told = "nothing was read" if closest is None else f"{closest} {unit} were left at least"
         yield f"the shortage was not shown to have arrived: {told}, and no limit was hit"
     if window.relieve is not None:

@@ -65,6 +65,11 @@ def amount(count: int) -> str:
     return f"{count} bytes"
 
 
+def quantity(count: int, *, of_space: bool) -> str:
+    """What a shortage is counted in: bytes, or inodes."""
+    return amount(count) if of_space else plural(count, "inode")
+
+
 def span(item: Range) -> str:
     """``bytes 8081408 to 8388607 (300 KiB)``."""
     start, end = item

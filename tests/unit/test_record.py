@@ -433,6 +433,15 @@ def test_merged_and_compressed_it_is_the_same(tmp_path: Path) -> None:
     assert both.problems == ()
 
 
+def test_merged_it_began_when_the_first_of_them_did(tmp_path: Path) -> None:
+    paths = [
+        write_one(tmp_path / f"{case}.jsonl", case, hour=hour)
+        for case, hour in (("a", 9), ("b", 8))
+    ]
+    merge_records([(path, read_record(path)) for path in paths], tmp_path / "c.jsonl")
+    assert read_record(tmp_path / "c.jsonl").header.started == "2026-11-24T08:00:00Z"
+
+
 def test_a_variant_that_two_records_have_is_refused(tmp_path: Path) -> None:
     first, second = write_one(tmp_path / "a.jsonl", "a"), write_one(tmp_path / "b.jsonl", "a")
     with pytest.raises(RecordError, match=r"b\.jsonl: a on .* is in .*a\.jsonl already"):
@@ -455,8 +464,10 @@ def test_a_damaged_compressed_record_is_told(tmp_path: Path) -> None:
         read_record(whole)
 
 
-def write_one(path: Path, case: str, *, cases: str = "0") -> Path:
-    header = Header(started="2026-11-24T08:00:00Z", command=("conform",), cases=Cases(sha256=cases))
+def write_one(path: Path, case: str, *, cases: str = "0", hour: int = 8) -> Path:
+    header = Header(
+        started=f"2026-11-24T{hour:02}:00:00Z", command=("conform",), cases=Cases(sha256=cases)
+    )
     verdict = Verdict(case=case, kernel="k", release="6.1", status=Status.PASS)
     with RecordWriter(path, header, planned=1) as writer:
         writer.add(plan=None, observation=None, verdict=verdict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 from conformance.model import (
@@ -28,6 +29,7 @@ from conformance.oracle.text import (
     op_line,
     plural,
     printed_errno,
+    quantity,
     span,
 )
 from conformance.oracle.trial import Act, Trial
@@ -138,9 +140,12 @@ def _beyond(act: Act, window: Window, taken: Taken) -> str:
     else:
         slack = COUNTERS if shortage.OF_SPACE else 0
     most = max(reading.limit, window.impose.seen.watch.reading.used) + slack
-    limit = f"the limit of {amount(reading.limit)}"
+    told = partial(quantity, of_space=shortage.OF_SPACE)
+    limit = f"the limit of {told(reading.limit)}"
     if reading.used > most:
-        return f"{amount(reading.used)} were in use after {taken.name}, against {limit}"
+        return f"{told(reading.used)} were in use after {taken.name}, against {limit}"
+    if not shortage.OF_SPACE:
+        return ""  # what a writer stored is told in bytes
     stored = [a.stored[taken.index] for a in act.accounts if taken.index in a.stored]
     if any(count > most for count in stored) and answer_of(taken) == "none":
         return (

@@ -157,7 +157,7 @@ def beyond(shortage: AnyShortage, *acts: Act) -> list[Finding]:
     [
         pytest.param(FULL, MIB, MIB + COUNTERS, "1 MiB", id="space"),
         pytest.param(FULL, 64 * MIB, 64 * MIB + COUNTERS, "64 MiB", id="much space"),
-        pytest.param(INODES, 64, 64, "64 bytes", id="inodes, which are counted one by one"),
+        pytest.param(INODES, 64, 64, "64 inodes", id="inodes, which are counted one by one"),
         pytest.param(MEMORY, MIB, MIB + 8192 + MIB, "1 MiB", id="memory"),
         pytest.param(MEMORY, 64 * MIB, 64 * MIB + 8192 + 8 * MIB, "64 MiB", id="much memory"),
     ],
@@ -170,8 +170,9 @@ def test_a_gauge_just_over_the_slack_is_beyond_the_limit(
     assert (finding.level, finding.signature) == (Level.MUST, "limit-not-enforced")
     assert (finding.arm, finding.step) == ("main", "fill")
     assert finding.expected == "the space taken stays within the limit; past it, an error"
+    unit = "bytes" if shortage.OF_SPACE else "inodes"
     assert finding.observed == (
-        f"{most + 1} bytes were in use after fill, against the limit of {told}"
+        f"{most + 1} {unit} were in use after fill, against the limit of {told}"
     )
     assert finding.evidence == (f"memcg: used {most + 1}, limit {limit}, hits 2",)
 
@@ -205,16 +206,18 @@ def test_of_each_shortage_the_first_step_beyond_it_is_told() -> None:
     assert [finding.step for finding in findings] == ["first", "third"]
 
 
+SMALL = TmpfsSize(kind="tmpfs_size", layer="back", size=BLOCK)
 MOST_STORED = 17
 """Blocks: a limit of 4 KiB, and a slack of 64 KiB."""
 
 
-def storing(blocks: int, *calls: Op, role: Role = Role.PROVOKE) -> Story:
+def storing(
+    blocks: int, *calls: Op, role: Role = Role.PROVOKE, shortage: AnyShortage = SMALL
+) -> Story:
     """A writer whose gauge shows little, and of which the next verification finds so much."""
     ops = [wrote(0, blocks), *calls]
     fill = write("fill", role, (0, blocks), ops, generation=2)
     small = Reading(kind="memcg", used=BLOCK, limit=BLOCK, hits=0)
-    shortage = TmpfsSize(kind="tmpfs_size", layer="back", size=BLOCK)
     acts = (imposed(), fill.watching(reading=small), read("look", "2" * blocks))
     return Story(acts=acts, shortage=shortage, device=512)
 
@@ -230,6 +233,11 @@ def test_what_was_stored_without_an_error_is_taken_too() -> None:
 
 def test_what_was_stored_before_an_error_is_the_gauge_s_to_judge() -> None:
     assert list(limit_enforced(joined(storing(MOST_STORED + 1, synced(EIO))))) == []
+
+
+def test_what_was_stored_takes_no_inodes() -> None:
+    story = storing(MOST_STORED + 1, synced(), shortage=INODES)
+    assert list(limit_enforced(joined(story))) == []
 
 
 def test_each_layer_s_account_is_asked_for_its_own_steps() -> None:

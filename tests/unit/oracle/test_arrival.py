@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from conformance.model import AnyStep, Hog, Inodes, NoShortage, Reading, Role, TmpfsSize
+from conformance.model import AnyStep, Hog, InodeQuota, Inodes, NoShortage, Reading, Role, TmpfsSize
 from conformance.oracle.answer import Reason
 from conformance.oracle.arrival import arrival_reasons, request_of, room
 from conformance.oracle.scene import scenes
@@ -116,6 +116,14 @@ def test_a_limit_that_is_more_than_a_page_off_is_another(off: int) -> None:
     begin = imposed().watching(reading=gauge(0, limit=MIB + off))
     wrong = f"arm main: the limit in force is {MIB + off} bytes, and 1048576 was asked for"
     assert texts(begin, FULL, FREED) == [wrong]
+
+
+@pytest.mark.parametrize("off", [-1, 1])
+def test_a_limit_of_inodes_is_kept_as_it_was_asked_for(off: int) -> None:
+    quota = InodeQuota(kind="inode_quota", layer="b", type="user", id=1, limit=8)
+    begin = imposed().watching(reading=gauge(0, limit=8 + off))
+    wrong = f"arm main: the limit in force is {8 + off} inodes, and 8 was asked for"
+    assert texts(begin, at(fill(), 0), FREED, shortage=quota) == [wrong]
 
 
 def test_where_no_limit_was_asked_for_in_bytes_any_is_right() -> None:
