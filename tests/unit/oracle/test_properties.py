@@ -27,7 +27,7 @@ NAMES = (
     "loop_memcg_bystanders[direct]",
     "loop_memcg_seed_script",
     "fs_on_loop_fsynced_files[ext4]",
-    "fs_on_loop_metadata_memcg[xfs]",
+    "fs_on_loop_metadata_memcg",
     "loop_equivalence[ext4]",
 )
 DIRECT_FAULTS = [liar for liar in FAULTS if liar.variant == DIRECT and liar.loss is None]
