@@ -62,6 +62,21 @@ def test_every_stacked_device_is_as_large_as_it_should_be() -> None:
     assert writecache.table() == [(MIB, "writecache", "s /dev/a /dev/mapper/c 4096 0")]
 
 
+class Mute(Site):
+    """Where dmsetup runs over its limit and says nothing."""
+
+    def run(self, argv: list[str], *_: object, **__: object) -> Json:
+        """See ``Site``."""
+        over = argv[0] == "dmsetup"
+        how = {"exit_code": None if over else 0, "timed_out": over}
+        return {"argv": argv, "ended": how, "output": ""}
+
+
+def test_a_device_that_could_not_be_made_without_a_word_is_told_with_how_that_ended() -> None:
+    with pytest.raises(RigError, match=r"^device: \{'exit_code': None, 'timed_out': True\}$"):
+        Crypt({"name": "device", "on": "a"}, RIG, Mute()).up()
+
+
 def test_checksums_are_computed_once() -> None:
     layer = Integrity({"name": "device", "on": "a", "size": 4096, "mode": "J"}, RIG, Site())
     first = layer.table()[0][2]

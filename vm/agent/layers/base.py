@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from agent.basics import Json, RigError
+from agent.basics import Json, RigError, one_line
 from agent.processes import Tick, no_tick, run
 
 Fact = str | int | bool
@@ -49,7 +49,7 @@ class Site:
         """A command without which the rig does not stand. Raises RigError."""
         command = self.run(argv, limit, env)
         if not succeeded(command):
-            raise RigError(f"{' '.join(argv)}: {command['output'] or command['ended']}")
+            raise RigError(f"{' '.join(argv)}: {said(command)}")
         return command
 
     def directory(self, name: str) -> str:
@@ -63,6 +63,11 @@ def succeeded(command: Json) -> bool:
     """Whether a command ended with exit status 0."""
     how = command["ended"]
     return how["exit_code"] == 0 and not how["timed_out"]
+
+
+def said(command: Json) -> str:
+    """What a command said, as one line; how it ended, where it said nothing."""
+    return one_line(command["output"] or command["ended"])
 
 
 class Layer(ABC):

@@ -11,8 +11,8 @@ import fcntl
 import os
 import struct
 
-from agent.basics import Json, RigError, one_line
-from agent.layers.base import Layer, Site, succeeded
+from agent.basics import Json, RigError
+from agent.layers.base import Layer, Site, said, succeeded
 
 SECTOR = 512
 ENV = {"DM_DISABLE_UDEV": "1"}
@@ -57,7 +57,7 @@ def create(site: Site, name: str, table: Table) -> str:
     """Make a device: its path. Raises RigError."""
     command = try_create(site, name, table)
     if not succeeded(command):
-        raise RigError(f"dmsetup create {name}: {one_line(command['output'])}")
+        raise RigError(f"dmsetup create {name}: {said(command)}")
     return device(name)
 
 

@@ -6,7 +6,7 @@ import os
 
 from agent import kernel
 from agent.basics import Json, RigError, one_line, poll_until, read_text
-from agent.layers.base import Attachable, Fact, succeeded
+from agent.layers.base import Attachable, Fact, said, succeeded
 from agent.processes import Child, Output, ended, fork_exec
 
 KEEPER_LIMIT = 30.0
@@ -42,7 +42,7 @@ class Loop(Attachable):
         self.path = f"/dev/loop{self.number}"
         command = self.attach()
         if not succeeded(command):
-            raise RigError(f"losetup: {one_line(command['output'])}")
+            raise RigError(f"losetup: {said(command)}")
         asked, found = self.spec.get("direct_io", "off"), self.direct_io()
         if asked != found:
             raise RigError(f"{self.path} has direct I/O {found}, not {asked}")

@@ -10,8 +10,8 @@ import socket
 from collections.abc import Mapping
 
 from agent import netlink
-from agent.basics import BLOCK, Json, RigError, one_line, poll_until, read_text
-from agent.layers.base import Attachable, Fact, Layer, Site, succeeded
+from agent.basics import BLOCK, Json, RigError, poll_until, read_text
+from agent.layers.base import Attachable, Fact, Layer, Site, said, succeeded
 from agent.layers.command import in_child, told
 from agent.processes import Child, fork_exec
 from agent.servers import nbd as server
@@ -77,7 +77,7 @@ class Nbd(_Nbd):
         self._choose()
         command = self.attach()
         if not succeeded(command):
-            raise RigError(f"{self.path}: {one_line(command['output'])}")
+            raise RigError(f"{self.path}: {said(command)}")
 
     def attach(self) -> Json:
         """Start a server over the same store, and connect the device to it."""
@@ -240,7 +240,7 @@ class QemuNbd(_Nbd):
         self._choose()
         command = self.attach()
         if not succeeded(command):
-            raise RigError(f"{self.path}: {one_line(command['output'])}")
+            raise RigError(f"{self.path}: {said(command)}")
 
     def attach(self) -> Json:
         """Run qemu-nbd over the file, which stays for as long as the device is in use."""

@@ -8,7 +8,7 @@ from glob import glob
 
 from agent import cgroups, kernel
 from agent.basics import Json, RigError, one_line, poll_until, read_text
-from agent.layers.base import Attachable, Fact, succeeded
+from agent.layers.base import Attachable, Fact, said, succeeded
 from agent.layers.command import in_child
 from agent.processes import ended
 
@@ -37,7 +37,7 @@ class NvmeLoop(Attachable):
             raise RigError(f"no NVMe target: {one_line(error)}") from error
         command = self.attach()
         if not succeeded(command) or not self.attached():
-            raise RigError(f"no NVMe controller: {one_line(command['output'])}")
+            raise RigError(f"no NVMe controller: {said(command)}")
 
     def _make_target(self) -> None:
         namespace = f"{self._subsystem}/namespaces/1"

@@ -6,8 +6,8 @@ import glob
 import os
 
 from agent import cgroups, kernel
-from agent.basics import Json, RigError, one_line, poll_until, read_text
-from agent.layers.base import Attachable, Fact, Site, succeeded
+from agent.basics import Json, RigError, poll_until, read_text
+from agent.layers.base import Attachable, Fact, Site, said, succeeded
 from agent.layers.command import in_child
 
 LIMIT = 30.0
@@ -100,7 +100,7 @@ def load(site: Site, mebibytes: int) -> None:
     words = [f"dev_size_mb={mebibytes}", "delay=0", "num_tgts=1", "max_luns=1"]
     command = site.run(["modprobe", "scsi_debug", *words])
     if not succeeded(command):
-        raise RigError(f"scsi_debug: {one_line(command['output'])}")
+        raise RigError(f"scsi_debug: {said(command)}")
 
 
 def can_inject() -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from agent.basics import Json, RigError, one_line, poll_until
+from agent.basics import Json, RigError, poll_until
 from agent.layers import dm
-from agent.layers.base import Attachable, Fact, succeeded
+from agent.layers.base import Attachable, Fact, said, succeeded
 
 CHUNK = 16384
 """Bytes that are copied at a time."""
@@ -51,7 +51,7 @@ class DmDevice(Attachable):
     def must(self, command: Json) -> None:
         """Raise RigError for a command that failed."""
         if not succeeded(command):
-            raise RigError(f"{self.name}: {one_line(command['output'])}")
+            raise RigError(f"{self.name}: {said(command)}")
 
 
 class SnapshotOrigin(DmDevice):

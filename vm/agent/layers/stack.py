@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agent.basics import Json, RigError, one_line, poll_until
+from agent.basics import Json, RigError, poll_until
 from agent.layers import dm
-from agent.layers.base import Attachable, Fact, Layer, Site, succeeded
+from agent.layers.base import Attachable, Fact, Layer, Site, said, succeeded
 
 KEY = bytes(range(64)).hex()
 """Of dm-crypt: nothing here is a secret."""
@@ -44,7 +44,7 @@ class Stacked(Attachable):
         self.prepare()
         command = self.attach()
         if not succeeded(command):
-            raise RigError(f"{self.name}: {one_line(command['output'])}")
+            raise RigError(f"{self.name}: {said(command)}")
 
     def size(self) -> int:
         """Bytes that it offers: by default those of the layer below."""

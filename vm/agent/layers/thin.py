@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from agent import cgroups
 from agent.basics import Json, RigError, one_line, poll_until, read_text
 from agent.layers import dm
-from agent.layers.base import Attachable, Fact, Layer, Site, succeeded
+from agent.layers.base import Attachable, Fact, Layer, Site, said, succeeded
 from agent.layers.command import in_child
 from agent.processes import Child
 
@@ -95,7 +95,7 @@ class ThinPool(Layer):
         dm.create(self.site, self._data, self._data_table(self.spec["data"]))
         command = self.activate()
         if not succeeded(command):
-            raise RigError(f"thin pool: {one_line(command['output'])}")
+            raise RigError(f"thin pool: {said(command)}")
 
     @property
     def _meta(self) -> str:
@@ -168,7 +168,7 @@ class ThinPool(Layer):
         argv = ["dmsetup", "message", self.name, "0", messages[0]]
         command = in_child(argv, lambda: dm.message(self.name, *messages), dm.LIMIT, self.site)
         if not succeeded(command):
-            raise RigError(f"the pool refuses {messages[0]!r}: {one_line(command['output'])}")
+            raise RigError(f"the pool refuses {messages[0]!r}: {said(command)}")
 
     def next_id(self) -> int:
         """A number that no thin device of the pool has."""
@@ -238,7 +238,7 @@ class Thin(Attachable):
         self.create()
         command = self.attach()
         if not succeeded(command):
-            raise RigError(f"{self.name}: {one_line(command['output'])}")
+            raise RigError(f"{self.name}: {said(command)}")
 
     def create(self) -> None:
         """Have the pool make it. Raises RigError."""
@@ -334,7 +334,7 @@ class ThinSnapshot(Thin):
         self.create()
         command = self.attach()
         if not succeeded(command):
-            raise RigError(f"{self.name}: {one_line(command['output'])}")
+            raise RigError(f"{self.name}: {said(command)}")
 
 
 def _device_bytes(name: str) -> int:

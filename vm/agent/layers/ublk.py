@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from agent.basics import Json, RigError, one_line, poll_until, read_text
-from agent.layers.base import Attachable, Fact, Layer, Site, succeeded
+from agent.basics import Json, RigError, poll_until, read_text
+from agent.layers.base import Attachable, Fact, Layer, Site, said, succeeded
 from agent.layers.command import in_child, told
 from agent.processes import Child
 from agent.servers import ublk as server
@@ -41,7 +41,7 @@ class Ublk(Attachable):
         self.path = f"/dev/ublkb{self.number}"
         command = self.attach()
         if not succeeded(command):
-            raise RigError(f"{self.path}: {one_line(command['output'])}")
+            raise RigError(f"{self.path}: {said(command)}")
 
     def attach(self) -> Json:
         """Start a server over the same store."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from agent import kernel
-from agent.basics import Json, RigError, one_line, poll_until
+from agent.basics import Json, RigError, poll_until
 from agent.layers import dm
-from agent.layers.base import Attachable, Fact, Site, succeeded
+from agent.layers.base import Attachable, Fact, Site, said, succeeded
 
 BLOCK = 4096
 ROOM = 1 << 30
@@ -38,7 +38,7 @@ class Vdo(Attachable):
         self.path = dm.device(self.name)
         command = self.attach()
         if not succeeded(command):
-            raise RigError(f"dm-vdo: {one_line(command['output'])}")
+            raise RigError(f"dm-vdo: {said(command)}")
 
     def attach(self) -> Json:
         """Start the volume; the first time, that formats it."""

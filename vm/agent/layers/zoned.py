@@ -7,7 +7,7 @@ import shutil
 
 from agent import cgroups, kernel
 from agent.basics import Json, RigError, one_line, poll_until
-from agent.layers.base import Attachable, Fact, succeeded
+from agent.layers.base import Attachable, Fact, said, succeeded
 from agent.layers.command import in_child
 
 CONTROL = "/dev/zloop-control"
@@ -46,7 +46,7 @@ class Zloop(Attachable):
         self.path = f"/dev/zloop{_NUMBER}"
         command = self.attach()
         if not succeeded(command) or not self.attached():
-            raise RigError(f"no zloop device: {one_line(command['output'])}")
+            raise RigError(f"no zloop device: {said(command)}")
 
     def attach(self) -> Json:
         """Add it over the same files."""

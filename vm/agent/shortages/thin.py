@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from agent.basics import Json, RigError, one_line, poll_until
 from agent.cgroups import Tree
 from agent.layers import dm
-from agent.layers.base import Layer, succeeded
+from agent.layers.base import Layer, said, succeeded
 from agent.layers.command import in_child
 from agent.layers.thin import METADATA_BLOCK, State, Thin, ThinPool, mapped_bytes
 from agent.shortages.base import Shortage
@@ -70,7 +70,7 @@ class ThinData(PoolShortage):
         command = in_child(["fill", path], lambda: _fill(path, self._taken), LIMIT, pool.site)
         self._hog_down()
         if not succeeded(command):
-            raise RigError(f"cannot fill {pool.name}: {one_line(command['output'])}")
+            raise RigError(f"cannot fill {pool.name}: {said(command)}")
         state = self.state()
         left = (state.chunks - state.used) * pool.chunk
         leave = self.spec["leave"] // pool.chunk * pool.chunk
@@ -95,7 +95,7 @@ class ThinData(PoolShortage):
     def _hog_down(self) -> None:
         command = dm.remove(self.pool().site, _HOG)
         if not succeeded(command):
-            raise RigError(f"the other thin device stays: {one_line(command['output'])}")
+            raise RigError(f"the other thin device stays: {said(command)}")
 
     def relieve(self) -> None:
         """Take the shortage away. Raises RigError."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import mmap
 import os
 
-from agent.basics import Json, RigError, one_line
+from agent.basics import Json, RigError
 from agent.layers import dm
-from agent.layers.base import succeeded
+from agent.layers.base import said, succeeded
 from agent.layers.command import in_child
 from agent.layers.vdo import BLOCK, LIMIT, Vdo
 from agent.shortages.base import Shortage
@@ -45,7 +45,7 @@ class VdoSpace(Shortage):
 
             command = in_child(["fill", path], fill, LIMIT, volume.site)
             if not succeeded(command):
-                raise RigError(f"cannot fill {volume.name}: {one_line(command['output'])}")
+                raise RigError(f"cannot fill {volume.name}: {said(command)}")
             self._taken += length
 
     def _left(self, volume: Vdo) -> int:
