@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import subprocess
+import sys
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from agent.basics import BLOCK, Clock, poll_until
 from agent.cgroups import Tree
 from agent.layers import KINDS as LAYERS
 from agent.layers import Layer, Site
-from agent.processes import Child, ended, run, state_in
+from agent.processes import Child, ended, evidence, run, state_in, threads_in
 from agent.shortages import KINDS as SHORTAGES
 from agent.shortages.hog import Hog
 from agent.shortages.memcg import Memcg
@@ -91,6 +94,62 @@ def test_a_command_past_its_limit_is_ended_with_evidence() -> None:
 def test_a_command_in_a_cgroup_that_cannot_be_entered_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="procs"):
         run(["true"], limit=1, procs=str(tmp_path / "procs"))
+
+
+THREAD = """
+import os, sys, threading
+# Whoever starts a program waits in D until it is executed, and this one waits for the FIFO first.
+wait = (os.POSIX_SPAWN_OPEN, 0, sys.argv[1], os.O_RDONLY, 0)
+start = lambda: os.posix_spawn("/bin/true", ["true"], {}, file_actions=[wait])
+threading.Thread(target=start, name="waits").start()
+"""
+
+
+@pytest.fixture
+def stuck(tmp_path: Path) -> Iterator[int]:
+    """A process whose second thread is in uninterruptible sleep."""
+    os.mkfifo(tmp_path / "fifo")
+    words = [sys.executable, "-c", THREAD, str(tmp_path / "fifo")]
+    with subprocess.Popen(words) as process:
+        try:
+            yield process.pid
+        finally:
+            fd = os.open(tmp_path / "fifo", os.O_RDWR)
+            process.wait(60)
+            os.close(fd)
+
+
+def in_d(pid: int) -> list[int]:
+    """Its tasks in uninterruptible sleep."""
+    return [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir() if state(task) == "D"]
+
+
+def state(task: Path) -> str:
+    return state_in((task / "stat").read_text())
+
+
+def test_a_thread_in_uninterruptible_sleep_is_told_and_is_the_evidence(stuck: int) -> None:
+    assert poll_until(lambda: in_d(stuck) != [], 60)
+    [thread] = in_d(stuck)
+    assert thread != stuck
+    told = [Blocked.model_validate(task) for task in blocked.blocked(settle=0.05)]
+    comm = Path(f"/proc/{thread}/comm").read_text().strip()
+    assert [(one.pid, one.comm) for one in told if one.pid in (stuck, thread)] == [(thread, comm)]
+    assert evidence(stuck)[0] == "D"
+
+
+def test_nothing_is_listed_of_a_process_with_one_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = (f"7 (a) b) S {' '.join(map(str, range(16)))} {n} 0" for n in (1, 2))
+    listed: list[str] = []
+
+    def listing(path: str) -> list[str]:
+        listed.append(path)
+        return ["7", "9", "8"]
+
+    monkeypatch.setattr(os, "listdir", listing)
+    assert threads_in(7, one) == threads_in(7, "") == []
+    assert listed == []
+    assert threads_in(7, two) == [8, 9]
 
 
 def test_only_the_tail_of_what_a_command_prints_is_kept() -> None:

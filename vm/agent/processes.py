@@ -22,6 +22,8 @@ TICK = 0.1
 OUTPUT_KEPT = 4000
 """Characters of a command's output that are kept, from its end."""
 _ROOM = 64 * 1024
+_NUM_THREADS = 17
+"""Where the number of threads is in /proc/PID/stat, behind the name (proc_pid_stat(5))."""
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "LC_ALL": "C", "HOME": "/root"}
@@ -64,6 +66,21 @@ def state_in(stat: str) -> str:
     return rest[0] if rest else ""
 
 
+def threads_in(pid: int, stat: str) -> list[int]:
+    """The tasks of a process but the one it is called after, which alone is in the listing of /proc.
+
+    ``stat`` is the text of its /proc/PID/stat, which has their number: of a process with one task nothing
+    is listed. Nothing, too, of a process that has ended.
+    """
+    rest = stat.rpartition(")")[2].split()
+    if len(rest) <= _NUM_THREADS or rest[_NUM_THREADS] in ("0", "1"):
+        return []
+    try:
+        return sorted(int(name) for name in os.listdir(f"/proc/{pid}/task") if int(name) != pid)
+    except OSError:
+        return []
+
+
 def last_started() -> int:
     """The number of the process, or kernel thread, that was started last (proc_loadavg(5)): two of them
     tell how many came between, at a fifth of the price of /proc/stat.
@@ -72,9 +89,17 @@ def last_started() -> int:
 
 
 def evidence(pid: int) -> tuple[str, str]:
-    """(state letter, where in the kernel a task is), taken before it is killed."""
+    """(state letter, where in the kernel a process is), taken before it is killed: of its task in D, if
+    there is one, since that is what it waits for.
+    """
+    stat = read_text(f"/proc/{pid}/stat")
+    state = state_in(stat)
+    if state != "D":
+        stuck = [tid for tid in threads_in(pid, stat) if state_of(tid) == "D"]
+        if stuck:
+            pid, state = stuck[0], "D"
     places = [read_text(f"/proc/{pid}/wchan"), read_text(f"/proc/{pid}/stack")]
-    return state_of(pid), "\n".join(place for place in places if place and place != "0")
+    return state, "\n".join(place for place in places if place and place != "0")
 
 
 @dataclass(kw_only=True)
