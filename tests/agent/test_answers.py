@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 import subprocess
 import sys
+import time
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 
 import pytest
 from agent import facts, probes
-from agent.basics import BLOCK, Clock, poll_until
+from agent.basics import BLOCK, Clock, RigError, poll_until
 from agent.cgroups import Tree
 from agent.layers import KINDS as LAYERS
 from agent.layers import Layer, Site
@@ -91,9 +93,33 @@ def test_a_command_past_its_limit_is_ended_with_evidence() -> None:
     assert command.ended.state == "S"
 
 
-def test_a_command_in_a_cgroup_that_cannot_be_entered_is_not_run(tmp_path: Path) -> None:
+def test_a_command_in_a_cgroup_that_is_not_there_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="procs"):
         run(["true"], limit=1, procs=str(tmp_path / "procs"))
+
+
+@pytest.mark.parametrize(
+    ("program", "procs", "why"),
+    [
+        ("true", "/dev/full", "cannot start true: it cannot enter /dev/full: No space left"),
+        ("no-such-program", "/dev/null", "cannot start no-such-program: No such file"),
+        ("no-such-program", "", "cannot start no-such-program: No such file"),
+    ],
+)
+def test_a_command_that_could_not_be_run_is_no_command_that_failed(
+    program: str, procs: str, why: str
+) -> None:
+    with pytest.raises(RigError, match=why):
+        run([program], limit=60, procs=procs)
+
+
+def test_what_a_command_leaves_behind_is_not_waited_for_to_know_that_it_ran() -> None:
+    # Who is left behind holds all that the command had open.
+    begun = time.monotonic()
+    command = run(["sh", "-c", "sleep 40 & echo $!; exit 127"], limit=60, procs="/dev/null")
+    os.kill(int(command["output"]), signal.SIGKILL)
+    assert command["ended"] == ended(127)
+    assert time.monotonic() - begun < 30
 
 
 THREAD = """
@@ -461,11 +487,11 @@ def test_somebody_cuts_the_file_that_takes_the_space_down_to_half(tmp_path: Path
     path = tmp_path / ".hog"
     path.write_bytes(bytes(9 * BLOCK))
     hog._give(str(path), BLOCK)
-    giver = hog._giver
-    assert giver is not None
-    assert poll_until(lambda: path.stat().st_size == 5 * BLOCK, 30)
-    assert not giver.look()
-    assert giver.kill()
+    try:
+        assert poll_until(lambda: path.stat().st_size == 5 * BLOCK, 30)
+        hog.check()
+    finally:
+        hog.end()
     assert path.stat().st_size == 5 * BLOCK
 
 
