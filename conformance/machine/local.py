@@ -115,7 +115,7 @@ class LocalGuest:
         console.write_bytes(b"")
         self._timing: dict[str, float] = {}
         self._lost: GuestLost | None = None
-        self.left = ""  # what the agent could not take down, or its whole rig if it was lost
+        self.left = ""  # what the agent could not take down, or its whole rig
         self._conversation = wire.Conversation(secrets.token_hex(8))
         self._decoder = wire.Decoder()
         self._messages: list[wire.Message] = []
@@ -195,6 +195,9 @@ class LocalGuest:
             raise self._lost
         self._decoder.begin_call()
         deadline = time.monotonic() + limit
+        if do == "build":
+            # From now on: one that fails or hangs may have got anywhere.
+            self.left = "a rig that was not taken down"
         try:
             self._port.settimeout(limit)
             self._port.sendall(self._conversation.ask(do, args))
@@ -209,9 +212,7 @@ class LocalGuest:
             raise self._lose(gone) from error
         if answer.error is not None:
             raise AgentError(answer.error.kind, answer.error.message, answer.error.detail)
-        if do == "build":
-            self.left = "a rig that was not taken down"
-        elif do == "teardown" and isinstance(answer.value, dict):
+        if do == "teardown" and isinstance(answer.value, dict):
             self.left = ", ".join(map(str, answer.value.get("left", ())))
         return answer.value
 

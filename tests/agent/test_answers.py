@@ -5,17 +5,22 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
+import subprocess
+import sys
+import time
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from agent import facts, probes
-from agent.basics import BLOCK, Clock, poll_until
+from agent.basics import BLOCK, Clock, RigError, poll_until
 from agent.cgroups import Tree
 from agent.layers import KINDS as LAYERS
 from agent.layers import Layer, Site
-from agent.processes import Child, ended, run, state_in
+from agent.processes import Child, ended, evidence, run, state_in, threads_in
 from agent.shortages import KINDS as SHORTAGES
 from agent.shortages.hog import Hog
 from agent.shortages.memcg import Memcg
@@ -88,9 +93,89 @@ def test_a_command_past_its_limit_is_ended_with_evidence() -> None:
     assert command.ended.state == "S"
 
 
-def test_a_command_in_a_cgroup_that_cannot_be_entered_is_not_run(tmp_path: Path) -> None:
+def test_a_command_in_a_cgroup_that_is_not_there_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="procs"):
         run(["true"], limit=1, procs=str(tmp_path / "procs"))
+
+
+@pytest.mark.parametrize(
+    ("program", "procs", "why"),
+    [
+        ("true", "/dev/full", "cannot start true: it cannot enter /dev/full: No space left"),
+        ("no-such-program", "/dev/null", "cannot start no-such-program: No such file"),
+        ("no-such-program", "", "cannot start no-such-program: No such file"),
+    ],
+)
+def test_a_command_that_could_not_be_run_is_no_command_that_failed(
+    program: str, procs: str, why: str
+) -> None:
+    with pytest.raises(RigError, match=why):
+        run([program], limit=60, procs=procs)
+
+
+def test_what_a_command_leaves_behind_is_not_waited_for_to_know_that_it_ran() -> None:
+    # Who is left behind holds all that the command had open.
+    begun = time.monotonic()
+    command = run(["sh", "-c", "sleep 40 & echo $!; exit 127"], limit=60, procs="/dev/null")
+    os.kill(int(command["output"]), signal.SIGKILL)
+    assert command["ended"] == ended(127)
+    assert time.monotonic() - begun < 30
+
+
+THREAD = """
+import os, sys, threading
+# Whoever starts a program waits in D until it is executed, and this one waits for the FIFO first.
+wait = (os.POSIX_SPAWN_OPEN, 0, sys.argv[1], os.O_RDONLY, 0)
+start = lambda: os.posix_spawn("/bin/true", ["true"], {}, file_actions=[wait])
+threading.Thread(target=start, name="waits").start()
+"""
+
+
+@pytest.fixture
+def stuck(tmp_path: Path) -> Iterator[int]:
+    """A process whose second thread is in uninterruptible sleep."""
+    os.mkfifo(tmp_path / "fifo")
+    words = [sys.executable, "-c", THREAD, str(tmp_path / "fifo")]
+    with subprocess.Popen(words) as process:
+        try:
+            yield process.pid
+        finally:
+            fd = os.open(tmp_path / "fifo", os.O_RDWR)
+            process.wait(60)
+            os.close(fd)
+
+
+def in_d(pid: int) -> list[int]:
+    """Its tasks in uninterruptible sleep."""
+    return [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir() if state(task) == "D"]
+
+
+def state(task: Path) -> str:
+    return state_in((task / "stat").read_text())
+
+
+def test_a_thread_in_uninterruptible_sleep_is_told_and_is_the_evidence(stuck: int) -> None:
+    assert poll_until(lambda: in_d(stuck) != [], 60)
+    [thread] = in_d(stuck)
+    assert thread != stuck
+    told = [Blocked.model_validate(task) for task in blocked.blocked(settle=0.05)]
+    comm = Path(f"/proc/{thread}/comm").read_text().strip()
+    assert [(one.pid, one.comm) for one in told if one.pid in (stuck, thread)] == [(thread, comm)]
+    assert evidence(stuck)[0] == "D"
+
+
+def test_nothing_is_listed_of_a_process_with_one_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = (f"7 (a) b) S {' '.join(map(str, range(16)))} {n} 0" for n in (1, 2))
+    listed: list[str] = []
+
+    def listing(path: str) -> list[str]:
+        listed.append(path)
+        return ["7", "9", "8"]
+
+    monkeypatch.setattr(os, "listdir", listing)
+    assert threads_in(7, one) == threads_in(7, "") == []
+    assert listed == []
+    assert threads_in(7, two) == [8, 9]
 
 
 def test_only_the_tail_of_what_a_command_prints_is_kept() -> None:
@@ -402,11 +487,11 @@ def test_somebody_cuts_the_file_that_takes_the_space_down_to_half(tmp_path: Path
     path = tmp_path / ".hog"
     path.write_bytes(bytes(9 * BLOCK))
     hog._give(str(path), BLOCK)
-    giver = hog._giver
-    assert giver is not None
-    assert poll_until(lambda: path.stat().st_size == 5 * BLOCK, 30)
-    assert not giver.look()
-    assert giver.kill()
+    try:
+        assert poll_until(lambda: path.stat().st_size == 5 * BLOCK, 30)
+        hog.check()
+    finally:
+        hog.end()
     assert path.stat().st_size == 5 * BLOCK
 
 

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Mapping
 
 import pytest
-from agent.basics import Json, poll_until
+from agent.basics import Json
 from agent.cgroups import Tree
 from agent.layers import Site, dm
 from agent.layers.snapshot import DmSnapshot
@@ -14,7 +14,6 @@ from agent.layers.thin import State
 from agent.layers.vdo import FORMATS, formats
 from agent.processes import ended
 from agent.shortages.snapshot_cow import SnapshotCow
-from agent.shortages.watched import Tally, watch
 
 HEAD = struct.Struct("=3I4i3IQ128s129s7s")
 SPEC = struct.Struct("=QQiI16s")
@@ -93,16 +92,6 @@ def test_an_invalid_snapshot_counts_as_one_hit_and_keeps_its_last_numbers() -> N
     layer.says = None
     after = gauge.reading()
     assert (after["used"], after["limit"], after["hits"]) == (4096, 1 << 20, 1)
-
-
-def test_who_watches_extends_what_is_short_until_it_is_ended() -> None:
-    space, help_given = Tally(), Tally()
-    child = watch(lambda: space.value == 0, space.add, help_given)
-    try:
-        assert poll_until(lambda: space.value == 1, 10)
-        assert help_given.value == 1
-    finally:
-        assert child.kill()
 
 
 class Asked(Site):

@@ -1,4 +1,4 @@
-"""Tear-down: what is looked at before and after, what ran over its limit, and what is left."""
+"""A rig's looks, and tear-down: what is looked at, what ran over its limit, and what is left."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from typing import Any, cast
 
 import pytest
 from agent import rig as rig_module
-from agent.basics import Clock, Json
+from agent.basics import Clock, Json, RigError
 from agent.layers import Layer, Site
 from agent.layers import base as base_module
 from agent.layers.base import Fact
 from agent.layers.command import in_child
 from agent.processes import Child, ended
 from agent.rig import Rig
+from agent.session import Session
 from agent.shortages import Shortage
+from agent.steps import VERBS
 from agent.watchers import blocked, oom
 from agent.watchers.kmsg import KernelLog
 from agent.workloads.crew import Crew
 from agent.workloads.pattern import Pattern
 
-from conformance.model import TornDown
+from conformance.model import StepSeen, TornDown
 
 ENOUGH = 1 << 60
 """Bytes of shared memory that were there before: nothing is waited for."""
@@ -47,15 +49,25 @@ class Log(KernelLog):
 
 
 class Gauge:
-    """A shortage's gauge, which can be taken away."""
+    """A shortage's gauge, which can be taken away; and its processes, which do as they are told."""
 
     gone = False
+    fails: Exception = OSError("no such device")
+
+    def __init__(self, end: Callable[[], None] = lambda: None) -> None:
+        self.end = end
+        self.broken = ""
 
     def reading(self) -> Json:
         """See ``Shortage``."""
         if self.gone:
-            raise OSError("no such device")
+            raise self.fails
         return {"kind": "tmpfs_size", "used": 7}
+
+    def check(self) -> None:
+        """See ``Shortage``."""
+        if self.broken:
+            raise RigError(self.broken)
 
 
 class Standing(Layer):
@@ -197,6 +209,93 @@ def test_a_gauge_that_has_gone_before_is_told() -> None:
     rig.reading = {"kind": "tmpfs_size", "used": 3}
     seen = torn_down(rig)
     assert seen.problem == "the shortage's gauge cannot be read: no such device"
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(
+    ("fails", "told"),
+    [
+        (RigError("/proc/meminfo has no MemTotal"), "/proc/meminfo has no MemTotal"),
+        (IndexError("list index out of range"), "IndexError: list index out of range"),
+        (ValueError("invalid literal"), "ValueError: invalid literal"),
+    ],
+)
+def test_a_step_whose_gauge_fails_in_any_way_is_told_with_its_problem(
+    monkeypatch: pytest.MonkeyPatch, fails: Exception, told: str
+) -> None:
+    gauge, log = Gauge(), Log()
+    gauge.gone, gauge.fails = True, fails
+    rig = standing(gauge=gauge, log=log)
+    rig.reading = {"kind": "tmpfs_size", "used": 3}
+    log.say("the writer was killed")
+    seen = stepped(monkeypatch, rig, {"extents": [[0, 4096, "zero", None, None]]})
+    assert seen.problem == f"the shortage's gauge cannot be read: {told}"
+    assert len(seen.extents) == 1
+    assert [line.text for line in seen.watch.kernel_log] == ["the writer was killed"]
+    assert seen.watch.reading.used == 3
+
+
+@pytest.mark.usefixtures("machine")
+def test_what_is_answered_while_the_shortage_is_not_the_case_s_is_no_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gauge, log = Gauge(), Log()
+    log.say("a warning")
+    rig = standing(gauge=gauge, log=log)
+    answer = {"extents": [[0, 4096, "zero", None, None]]}
+    gauge.broken = "who extends the pool has ended"
+    seen = stepped(monkeypatch, rig, answer)
+    assert (seen.problem, seen.extents) == ("who extends the pool has ended", ())
+    # What the kernel did of its own stands.
+    assert [line.text for line in seen.watch.kernel_log] == ["a warning"]
+    gauge.broken = ""
+    seen = stepped(monkeypatch, rig, answer)
+    assert (seen.problem, len(seen.extents)) == ("", 1)
+
+
+def stepped(monkeypatch: pytest.MonkeyPatch, rig: Rig, answer: Json) -> StepSeen:
+    """What the host makes of a step of a session on this rig, which answers so."""
+    session = object.__new__(Session)  # which reads no kernel log
+    session._rig = rig
+    monkeypatch.setitem(VERBS, "verify", lambda *_: answer)
+    return StepSeen.model_validate(session.step({"step": {"name": "read", "verb": "verify"}}))
+
+
+@pytest.mark.usefixtures("machine")
+def test_the_shortage_s_processes_end_before_anything_is_taken_down() -> None:
+    order: list[str] = []
+
+    def down(_layer: Standing) -> list[Json]:
+        order.append("layer")
+        return []
+
+    def crew() -> list[str]:
+        order.append("crew")
+        return []
+
+    gauge = Gauge(end=lambda: order.append("shortage"))
+    torn_down(standing(down, gauge=gauge, end=crew))
+    assert order == ["shortage", "crew", "layer"]
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_process_of_the_shortage_s_that_does_not_end_is_told(*, gone: bool) -> None:
+    def end() -> None:
+        raise RigError("who helps does not die of SIGKILL")
+
+    down: list[str] = []
+
+    def went(layer: Standing) -> list[Json]:
+        down.append(layer.name)
+        return []
+
+    gauge = Gauge(end=end)
+    rig = standing(went, gauge=gauge)
+    gauge.gone, rig.reading = gone, {"kind": "tmpfs_size", "used": 3}
+    before = "the shortage's gauge cannot be read: no such device; " if gone else ""
+    assert torn_down(rig).problem == f"{before}who helps does not die of SIGKILL"
+    assert down == ["0"]
 
 
 def test_after_the_last_look_nobody_looks_again_so_that_it_waits_longer(machine: Machine) -> None:

@@ -146,6 +146,40 @@ def test_the_agent_answers(machine: LocalMachine, tmp_path: Path) -> None:
     assert machine.describe()["machine"] == "here"
 
 
+def spoilt(machine: LocalMachine, folder: Path) -> str:
+    """Why the machine makes no further guest; nothing if it does."""
+    try:
+        with machine.guest(workdir=folder):
+            return ""
+    except LaunchFailed as error:
+        return str(error)
+
+
+def test_a_rig_that_could_not_be_built_spoils_the_machine(
+    machine: LocalMachine, tmp_path: Path
+) -> None:
+    with machine.guest(workdir=tmp_path) as guest:
+        with pytest.raises(AgentError, match="KeyError"):
+            guest.call("build", {}, limit=60)  # which names no run: nothing is built
+        with pytest.raises(AgentError, match="no rig"):
+            guest.call("teardown", {"speed": 1.0}, limit=60)
+    assert "a rig that was not taken down" in spoilt(machine, tmp_path)
+
+
+def test_a_build_that_hangs_spoils_the_machine(machine: LocalMachine, tmp_path: Path) -> None:
+    with machine.guest(workdir=tmp_path) as guest:
+        os.kill(guest.pid, signal.SIGSTOP)  # type: ignore[attr-defined] # a LocalGuest
+        with pytest.raises(GuestHung, match="no answer to build"):
+            guest.call("build", {}, limit=0.01)
+    assert "a rig that was not taken down" in spoilt(machine, tmp_path)
+
+
+def test_who_was_asked_for_no_rig_spoils_nothing(machine: LocalMachine, tmp_path: Path) -> None:
+    with machine.guest(workdir=tmp_path) as guest, pytest.raises(AgentError):
+        guest.call("nonsense", {}, limit=60)
+    assert spoilt(machine, tmp_path) == ""
+
+
 def test_an_agent_that_ends_is_gone(machine: LocalMachine, tmp_path: Path) -> None:
     with machine.guest(workdir=tmp_path) as guest:
         os.kill(guest.pid, signal.SIGKILL)  # type: ignore[attr-defined] # a LocalGuest

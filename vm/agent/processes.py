@@ -6,6 +6,7 @@ not killable and left behind.
 
 from __future__ import annotations
 
+import mmap
 import os
 import select
 import signal
@@ -22,6 +23,8 @@ TICK = 0.1
 OUTPUT_KEPT = 4000
 """Characters of a command's output that are kept, from its end."""
 _ROOM = 64 * 1024
+_NUM_THREADS = 17
+"""Where the number of threads is in /proc/PID/stat, behind the name (proc_pid_stat(5))."""
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "LC_ALL": "C", "HOME": "/root"}
@@ -64,6 +67,21 @@ def state_in(stat: str) -> str:
     return rest[0] if rest else ""
 
 
+def threads_in(pid: int, stat: str) -> list[int]:
+    """The tasks of a process but the one it is called after, which alone is in the listing of /proc.
+
+    ``stat`` is the text of its /proc/PID/stat, which has their number: of a process with one task nothing
+    is listed. Nothing, too, of a process that has ended.
+    """
+    rest = stat.rpartition(")")[2].split()
+    if len(rest) <= _NUM_THREADS or rest[_NUM_THREADS] in ("0", "1"):
+        return []
+    try:
+        return sorted(int(name) for name in os.listdir(f"/proc/{pid}/task") if int(name) != pid)
+    except OSError:
+        return []
+
+
 def last_started() -> int:
     """The number of the process, or kernel thread, that was started last (proc_loadavg(5)): two of them
     tell how many came between, at a fifth of the price of /proc/stat.
@@ -72,9 +90,38 @@ def last_started() -> int:
 
 
 def evidence(pid: int) -> tuple[str, str]:
-    """(state letter, where in the kernel a task is), taken before it is killed."""
+    """(state letter, where in the kernel a process is), taken before it is killed: of its task in D, if
+    there is one, since that is what it waits for.
+    """
+    stat = read_text(f"/proc/{pid}/stat")
+    state = state_in(stat)
+    if state != "D":
+        stuck = [tid for tid in threads_in(pid, stat) if state_of(tid) == "D"]
+        if stuck:
+            pid, state = stuck[0], "D"
     places = [read_text(f"/proc/{pid}/wchan"), read_text(f"/proc/{pid}/stack")]
-    return state_of(pid), "\n".join(place for place in places if place and place != "0")
+    return state, "\n".join(place for place in places if place and place != "0")
+
+
+class LastWords:
+    """A page that the agent shares with a child of its own, for why the child gave up.
+
+    It is there beforehand: who gives up may have no memory. And nobody waits for it, as for a pipe that
+    what the child has started still holds.
+    """
+
+    def __init__(self) -> None:
+        self._page = mmap.mmap(-1, mmap.PAGESIZE)
+        self._page[0] = 0
+
+    def complain(self, text: str) -> None:
+        """Say why, in the child."""
+        data = text.encode("utf-8", "replace")[: mmap.PAGESIZE]
+        self._page[: len(data)] = data
+
+    def complaint(self) -> str:
+        """What the child said, or nothing."""
+        return bytes(self._page).rstrip(b"\0").decode("utf-8", "replace")
 
 
 @dataclass(kw_only=True)
@@ -84,11 +131,18 @@ class Child:
     pid: int
     fd: int
     result: Json | None = field(default=None)
+    words: LastWords | None = field(default=None)
 
     @classmethod
-    def adopt(cls, pid: int) -> Child:
-        """The child ``pid``, which nobody has reaped."""
-        return cls(pid=pid, fd=os.pidfd_open(pid))
+    def adopt(cls, pid: int, words: LastWords | None = None) -> Child:
+        """The child ``pid``, which nobody has reaped, and where it says why it gives up, if it does."""
+        return cls(pid=pid, fd=os.pidfd_open(pid), words=words)
+
+    def complaint(self) -> str:
+        """Why it gave up, or nothing. Of a program that could not be executed: then nobody ran it, and
+        how the child ended is no answer of the program's.
+        """
+        return "" if self.words is None else self.words.complaint()
 
     def how(self) -> Json | None:
         """How it ended, or nothing if it has not, as far as was seen."""
@@ -193,18 +247,21 @@ def run(
     """Run a command and say how it ended, as the host's ``Command``.
 
     ``procs`` is a cgroup.procs file that the child enters before it executes the program. ``limit``
-    is in seconds. Raises RigError if the program cannot be started at all.
+    is in seconds. Raises RigError if the program cannot be started at all, also where that is found out
+    in the cgroup.
     """
     output = Output()
     if procs:
-        pid = fork_exec(argv, output.fd, env=env, procs=procs)
+        child = fork_exec(argv, output.fd, env=env, procs=procs)
     else:
-        pid = _spawn(argv, {**ENVIRONMENT, **(env or {})}, output.fd)
-    child = Child.adopt(pid)
+        child = Child.adopt(_spawn(argv, {**ENVIRONMENT, **(env or {})}, output.fd))
     if started is not None:
         started(child)
     how = child.finish(limit, tick=tick)
-    return {"argv": list(argv), "ended": how, "output": output.take()}
+    printed = output.take()
+    if child.complaint():
+        raise RigError(child.complaint())
+    return {"argv": list(argv), "ended": how, "output": printed}
 
 
 def _spawn(argv: Sequence[str], env: Mapping[str, str], out: int) -> int:
@@ -232,19 +289,21 @@ def fork_exec(
     env: Mapping[str, str] | None = None,
     procs: str = "",
     folder: str = "/",
-) -> int:
-    """Fork, enter a cgroup (``procs``, its cgroup.procs) and a folder, and execute: the pid.
+) -> Child:
+    """Fork, enter a cgroup (``procs``, its cgroup.procs) and a folder, and execute.
 
     A fork of its own, and not subprocess: that waits without a limit for the exec, and an exec in a
-    cgroup at its limit may take for ever. Raises OSError if there is no such cgroup.
+    cgroup at its limit may take for ever. So what fails on the way is told by the child's
+    ``complaint``, once it has ended, and in what it prints. Raises OSError if there is no such cgroup.
     """
-    words = {**ENVIRONMENT, **(env or {})}
+    variables = {**ENVIRONMENT, **(env or {})}
+    last = LastWords()
     door = os.open(procs, os.O_WRONLY) if procs else -1
     pid = os.fork()
     if pid:
         if door >= 0:
             os.close(door)
-        return pid
+        return Child.adopt(pid, last)
     try:
         os.setsid()
         os.chdir(folder)
@@ -252,9 +311,18 @@ def fork_exec(
         os.dup2(out, 1)
         os.dup2(out, 2)
         if door >= 0:
-            os.write(door, b"0")
-        os.execvpe(argv[0], list(argv), words)
+            _enter(door, procs)
+        os.execvpe(argv[0], list(argv), variables)
     except BaseException as error:  # noqa: BLE001 - a child that returns would be a second agent
-        os.write(2, f"cannot start {argv[0]}: {error}\n".encode())
+        text = f"cannot start {argv[0]}: {getattr(error, 'strerror', None) or error}"
+        last.complain(text)
+        os.write(2, f"{text}\n".encode())
     finally:
         os._exit(127)
+
+
+def _enter(door: int, procs: str) -> None:
+    try:
+        os.write(door, b"0")
+    except OSError as error:
+        raise RigError(f"it cannot enter {procs}: {error.strerror}") from error

@@ -114,10 +114,27 @@ class Rig:
         try:
             assert self.shortage is not None
             self.reading = self.shortage.reading()
-        except OSError as error:
+        except (OSError, RigError, ValueError, LookupError) as error:
             # Without its gauge nothing is known of the shortage; the last reading is no proof.
-            problem = f"the shortage's gauge cannot be read: {one_line(error)}"
+            what = "" if isinstance(error, OSError | RigError) else f"{type(error).__name__}: "
+            problem = f"the shortage's gauge cannot be read: {what}{one_line(error)}"
         return self._seen(), problem
+
+    def check_shortage(self) -> None:
+        """Raises RigError if the shortage is not what the case asked for any more."""
+        assert self.shortage is not None
+        self.shortage.check()
+
+    def _end_shortage(self) -> str:
+        """End the shortage's processes: its memory and its helpers are not to weigh on what is timed
+        now. A problem, or nothing.
+        """
+        assert self.shortage is not None
+        try:
+            self.shortage.end()
+        except (OSError, RigError) as error:
+            return one_line(error)
+        return ""
 
     def _seen(self, settle: float = blocked.SETTLE) -> Json:
         """What is to be seen now, with the last reading of the gauge."""
@@ -141,6 +158,7 @@ class Rig:
         ``speed`` is how many times slower the machine is than the reference machine.
         """
         watch, problem = self.watch()
+        problem = "; ".join(text for text in (problem, self._end_shortage()) if text)
         earlier = len(UNKILLABLE)
         left = self.crew.end()
         bystanders = [child.pid for child in UNKILLABLE[earlier:]]  # told by their names

@@ -61,7 +61,9 @@ class Session:
         if verb is None:
             raise RigError(f"the guest's program knows no verb {step['verb']}")
         try:
-            seen.update(verb(rig, step))
+            told = verb(rig, step)
+            rig.check_shortage()
+            seen.update(told)
         except RigError as error:
             seen["problem"] = one_line(error)
         except Exception as error:  # noqa: BLE001

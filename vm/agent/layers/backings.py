@@ -144,7 +144,7 @@ class Nfs(OverMounted):
     def _export(self) -> None:
         words = ["rpc.mountd", "-F", "--no-nfs-version", "2", "--no-nfs-version", "3"]
         output = Output()
-        self._mountd = Child.adopt(fork_exec(words, output.fd))
+        self._mountd = fork_exec(words, output.fd)
         # fsid: a tmpfs has no device that could identify it. sync: the server answers a COMMIT when
         # the filesystem below has.
         options = "rw,no_root_squash,sync,fsid=0,no_subtree_check,insecure"

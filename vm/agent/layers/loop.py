@@ -56,13 +56,16 @@ class Loop(Attachable):
             return self.site.run(words, cgroup=cgroup)
         output = Output()
         script = f'exec 3<>{self.path} && "$@" && exec sleep infinity'
-        self._keeper = Child.adopt(
-            fork_exec(["sh", "-c", script, "sh", *words], output.fd, procs=self.site.procs(cgroup))
+        self._keeper = fork_exec(
+            ["sh", "-c", script, "sh", *words], output.fd, procs=self.site.procs(cgroup)
         )
         poll_until(lambda: self.attached() or self._keeper_gone(), KEEPER_LIMIT)
         failed = not self.attached()
         how = self._keeper.finish(0) if failed else ended(0)
-        return {"argv": words, "ended": how, "output": output.take()}
+        printed = output.take()
+        if failed and self._keeper.complaint():
+            raise RigError(self._keeper.complaint())
+        return {"argv": words, "ended": how, "output": printed}
 
     def _keeper_gone(self) -> bool:
         return self._keeper is None or self._keeper.look()

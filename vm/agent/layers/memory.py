@@ -49,8 +49,9 @@ class Zram(InMemory):
             raise RigError(f"{self.path}: {error}") from error
 
     def used(self) -> int:
-        """Bytes of memory that it takes for what it holds."""
-        return int(read_text(f"{self.sysfs}/mm_stat").split()[2])
+        """Bytes of memory that it takes for what it holds. Raises OSError if it does not say."""
+        with open(f"{self.sysfs}/mm_stat", encoding="ascii") as file:
+            return int(file.read().split()[2])
 
     def limit(self, size: int) -> None:
         """Limit that; 0 is no limit. Raises RigError."""

@@ -249,7 +249,7 @@ class QemuNbd(_Nbd):
         argv = ["qemu-nbd", f"--connect={self.path}", "--format=raw", f"--cache={cache}"]
         argv.append(self.base().path)
         output = os.memfd_create("output")
-        self._server = served = Child.adopt(fork_exec(argv, output))
+        self._server = served = fork_exec(argv, output)
 
         def settled() -> bool:
             self.site.tick()
@@ -264,6 +264,8 @@ class QemuNbd(_Nbd):
             return told(argv)
         how = served.how()
         self._end_server()
+        if served.complaint():
+            raise RigError(served.complaint())
         state = f"in use: {self.attached()}, {self.size()} bytes"
         return told(argv, text or f"qemu-nbd ended: {how}; {state}")
 

@@ -11,7 +11,6 @@ from agent.basics import Json, RigError, one_line, poll_until, read_text
 from agent.layers import dm
 from agent.layers.base import Attachable, Fact, Layer, Site, said, succeeded
 from agent.layers.command import in_child
-from agent.processes import Child
 
 TIMEOUT = "/sys/module/dm_thin_pool/parameters/no_space_timeout"
 METADATA_BLOCK = 4096
@@ -72,8 +71,6 @@ class ThinPool(Layer):
     def __init__(self, spec: Json, rig: Mapping[str, Layer], site: Site) -> None:
         super().__init__(spec, rig, site)
         self.chunk: int = spec["chunk"]
-        self.watcher: Child | None = None
-        """Who extends the pool when it is full, while a shortage has it so."""
         self._ids = 0
         self._before = ""
         self._room = _GROWS * spec["metadata"]
@@ -133,7 +130,6 @@ class ThinPool(Layer):
 
     def down(self) -> list[Json]:
         """Take it away."""
-        self.end_watch()
         names = (self.name, self._data, self._meta)
         commands = [dm.remove(self.site, name) for name in names if self._made and dm.exists(name)]
         if self._before:
@@ -216,12 +212,6 @@ class ThinPool(Layer):
 
     def _other_place(self) -> int:
         return 0 if self._metadata_at else self._room
-
-    def end_watch(self) -> None:
-        """End whoever extends the pool. Raises RigError."""
-        watcher, self.watcher = self.watcher, None
-        if watcher is not None and not watcher.kill(tick=self.site.tick):
-            raise RigError("who extends the pool does not die of SIGKILL")
 
 
 class Thin(Attachable):

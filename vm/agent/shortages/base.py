@@ -29,7 +29,20 @@ class Shortage(ABC):
 
     @abstractmethod
     def reading(self) -> Json:
-        """The gauge, as the host's ``Reading``. Raises OSError where there is nothing to read."""
+        """The gauge, as the host's ``Reading``. Raises OSError where there is nothing to read, and
+        RigError, ValueError or LookupError where that makes no sense.
+        """
+
+    def check(self) -> None:  # noqa: B027 - most have no process of their own
+        """Raises RigError if a process of the shortage's own has failed. Then the shortage is not the
+        case's any more, and what the kernel answered meanwhile is no answer to the case.
+        """
+
+    def end(self) -> None:  # noqa: B027
+        """End the processes of the shortage's own, at tear-down, also where nothing was relieved.
+
+        A limit that is in force stays: tear-down is judged under it. Raises RigError.
+        """
 
     def layer(self) -> Layer:
         """The layer that runs short. Raises RigError."""

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from agent.basics import Json, RigError, poll_until
 from agent.cgroups import Tree
 from agent.layers.base import Layer
-from agent.processes import Child
 from agent.shortages.base import Shortage
-from agent.shortages.watched import Tally, watch
+from agent.shortages.watched import Helper, Tally, watch
 
 NAME = ".hog"
 _TRIES = 32
@@ -30,7 +29,7 @@ class Hog(Shortage):
     def __init__(self, spec: Json, layers: Mapping[str, Layer], cgroups: Tree) -> None:
         super().__init__(spec, layers, cgroups)
         self._last: Json | None = None
-        self._giver: Child | None = None
+        self._giver: Helper | None = None
 
     def _available(self) -> int:
         room = os.statvfs(self.layer().path)
@@ -80,12 +79,24 @@ class Hog(Shortage):
         def cut() -> None:
             os.truncate(path, os.stat(path).st_size - by)
 
-        self._giver = watch(short, cut, Tally(), pause=_OFTEN, wait=_OFTEN, urgent=True)
+        who = "who gives space back"
+        self._giver = watch(who, short, cut, Tally(), pause=_OFTEN, wait=_OFTEN, urgent=True)
+
+    def check(self) -> None:
+        """Raises RigError if whoever gives space back has ended by himself."""
+        if self._giver is not None:
+            self._giver.check()
+
+    def end(self) -> None:
+        """End whoever gives space back. Raises RigError."""
+        giver, self._giver = self._giver, None
+        if giver is not None:
+            giver.end(tick=self.layer().site.tick)
 
     def relieve(self) -> None:
         """Take it away again. Raises RigError."""
-        if self._giver is not None and not self._giver.kill():
-            raise RigError("who gives space back does not die of SIGKILL")
+        self.check()
+        self.end()
         path = f"{self.layer().path}/{NAME}"
         try:
             wanted = self._available() + os.stat(path).st_blocks * 512 * 9 // 10

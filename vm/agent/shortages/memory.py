@@ -9,11 +9,11 @@ import time
 from collections.abc import Mapping
 
 from agent import kernel
-from agent.basics import Json, RigError, poll_until, read_text
+from agent.basics import Json, RigError, one_line, poll_until, read_text
 from agent.cgroups import Tree
 from agent.layers.base import Layer
 from agent.layers.memory import Zram
-from agent.processes import Child
+from agent.processes import Child, LastWords
 from agent.shortages.base import Shortage
 from agent.shortages.watched import PAUSE, Tally
 from agent.watchers import oom
@@ -73,23 +73,38 @@ class GuestMemory(Shortage):
         leave = int(self.spec["leave"])
         if _available() <= leave:
             raise RigError(f"the guest has less than {leave} bytes already")
-        ready = mmap.mmap(-1, mmap.PAGESIZE)
+        ready, words = mmap.mmap(-1, mmap.PAGESIZE), LastWords()
         pid = os.fork()
         if pid == 0:
-            _live(leave, ready, float(self.spec.get("lasts", 0)), self._tally)
-        self._hog = hog = Child.adopt(pid)
+            _live(leave, ready, float(self.spec.get("lasts", 0)), self._tally, words)
+        self._hog = hog = Child.adopt(pid, words)
         poll_until(lambda: ready[0] == 1 or hog.look(), _START_LIMIT)
+        self.check()
         if ready[0] != 1:
             raise RigError("who takes the guest's memory did not come up")
         found = _available()
         if abs(found - leave) > max(_SLACK, leave // 2):
             raise RigError(f"the guest has {found} bytes left, not {leave}")
 
+    def check(self) -> None:
+        """Raises RigError if whoever takes the memory gave up. That he is killed, or ends when he was to,
+        is the case's.
+        """
+        if self._hog is not None and self._hog.look() and self._hog.complaint():
+            raise RigError(f"who takes the guest's memory gave up: {self._hog.complaint()}")
+
+    def end(self) -> None:
+        """End whoever has the memory, which is free then. Raises RigError."""
+        hog, self._hog = self._hog, None
+        if hog is not None and not hog.kill():
+            raise RigError("who takes the guest's memory does not die of SIGKILL")
+
     def relieve(self) -> None:
         """Take the shortage away. Raises RigError."""
-        hog, self._hog = self._hog, None
-        if hog is None or not hog.kill():
-            raise RigError("who takes the guest's memory does not die of SIGKILL")
+        self.check()
+        if self._hog is None:
+            raise RigError("nobody takes the guest's memory")
+        self.end()
         poll_until(lambda: _available() > 2 * int(self.spec["leave"]), _FREED_LIMIT)
 
     def reading(self) -> Json:
@@ -132,7 +147,7 @@ def _available() -> int:
     return _meminfo("MemAvailable")
 
 
-def _live(leave: int, ready: mmap.mmap, lasts: float, tally: Tally) -> None:
+def _live(leave: int, ready: mmap.mmap, lasts: float, tally: Tally, words: LastWords) -> None:
     """Take memory, and wait for the end: somebody else's signal, or what was agreed on."""
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_LOCKED
     taken: list[mmap.mmap] = []
@@ -157,6 +172,8 @@ def _live(leave: int, ready: mmap.mmap, lasts: float, tally: Tally) -> None:
             return
         while taken:
             signal.pause()
+    except BaseException as error:  # noqa: BLE001 - the agent is told, whatever it is
+        words.complain(one_line(f"{type(error).__name__}: {error}"))
     finally:
         os._exit(1)
 

@@ -6,6 +6,7 @@ import mmap
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from agent.basics import Json, RigError, one_line, poll_until
 from agent.cgroups import Tree
@@ -13,8 +14,9 @@ from agent.layers import dm
 from agent.layers.base import Layer, said, succeeded
 from agent.layers.command import in_child
 from agent.layers.thin import METADATA_BLOCK, State, Thin, ThinPool, mapped_bytes
+from agent.processes import no_tick
 from agent.shortages.base import Shortage
-from agent.shortages.watched import Tally, watch
+from agent.shortages.watched import Helper, Tally, watch
 
 LIMIT = 60.0
 """Seconds for somebody else to take what there is."""
@@ -56,6 +58,7 @@ class ThinData(PoolShortage):
         self._taken = 0
         self._uncounted = 0
         self._tally = Tally()
+        self._helper: Helper | None = None
 
     def impose(self) -> None:
         """Put the limit in force. Raises RigError."""
@@ -82,10 +85,28 @@ class ThinData(PoolShortage):
 
     def _watch(self, pool: ThinPool, by: int) -> None:
         def short() -> bool:
-            state = pool.state()
-            return state.mode == "out_of_data_space"
+            try:
+                return pool.state().mode == "out_of_data_space"
+            except OSError:
+                return False  # it is out of use, or has failed: no space would help
 
-        pool.watcher = watch(short, lambda: pool.grow(by), self._tally)
+        def extend() -> None:
+            # In a process of his own, who must not take the kernel's lines from the agent.
+            pool.site = replace(pool.site, tick=no_tick)
+            pool.grow(by)
+
+        self._helper = watch("who extends the pool", short, extend, self._tally)
+
+    def check(self) -> None:
+        """Raises RigError if whoever extends the pool has ended by himself."""
+        if self._helper is not None:
+            self._helper.check()
+
+    def end(self) -> None:
+        """End whoever extends the pool. Raises RigError."""
+        helper, self._helper = self._helper, None
+        if helper is not None:
+            helper.end(tick=self.pool().site.tick)
 
     def _hog_up(self) -> str:
         pool = self.pool()
@@ -99,8 +120,9 @@ class ThinData(PoolShortage):
 
     def relieve(self) -> None:
         """Take the shortage away. Raises RigError."""
+        self.check()
+        self.end()
         pool, before = self.pool(), self._free(self.state())
-        pool.end_watch()
         match self.spec.get("relief", "extend"):
             case "extend":
                 pool.grow()

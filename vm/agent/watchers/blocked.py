@@ -1,4 +1,4 @@
-"""Tasks in uninterruptible sleep that stay there.
+"""Tasks in uninterruptible sleep that stay there: threads too, each under its own number and name.
 
 A task that is caught asleep in D is looked at again: only one that has not run in between (its
 count of voluntary switches is the same) is told. Who waits for a disk is in D for a moment; the
@@ -12,20 +12,23 @@ import os
 import time
 
 from agent.basics import PAUSE, Json, read_text
-from agent.processes import state_in
+from agent.processes import state_in, state_of, threads_in
 
 SETTLE = 0.5
 """Seconds that a task gets to leave D."""
 
 
 def _stuck() -> dict[int, str]:
-    found = {}
+    found: dict[int, str] = {}
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
-        stat = read_text(f"/proc/{entry}/stat")
-        if state_in(stat) == "D":
-            found[int(entry)] = _switches(int(entry))
+        pid = int(entry)
+        stat = read_text(f"/proc/{pid}/stat")
+        asleep = [pid] if state_in(stat) == "D" else []
+        # A thread is not listed in /proc, and yet has its folder there.
+        asleep += [tid for tid in threads_in(pid, stat) if state_of(tid) == "D"]
+        found.update((task, _switches(task)) for task in asleep)
     return found
 
 
@@ -45,7 +48,7 @@ def blocked(settle: float = SETTLE) -> list[Json]:
         asleep = {
             pid: switches
             for pid, switches in asleep.items()
-            if state_in(read_text(f"/proc/{pid}/stat")) == "D" and _switches(pid) == switches
+            if state_of(pid) == "D" and _switches(pid) == switches
         }
     return [
         {

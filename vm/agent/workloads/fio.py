@@ -42,7 +42,7 @@ from agent.basics import (
     poll_until,
     read_text,
 )
-from agent.processes import OUTPUT_KEPT, Child, Output, Tick, fork_exec, no_tick, state_of
+from agent.processes import OUTPUT_KEPT, Output, Tick, fork_exec, no_tick, state_of
 from agent.workloads.frugal import READY_LIMIT
 from agent.workloads.readback import Recogniser
 
@@ -345,9 +345,7 @@ class _Held:
         fcntl.fcntl(self._log, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         self.threads: list[int] = []
         self.output = Output()
-        self.child = Child.adopt(
-            fork_exec(command(order, run, FOLDER), self.output.fd, env=_ENV, folder=FOLDER)
-        )
+        self.child = fork_exec(command(order, run, FOLDER), self.output.fd, env=_ENV, folder=FOLDER)
 
     def wait(self, limit: float, tick: Tick) -> bool:
         """Wait until it is held. Whether it is: if not, it has ended, or the time is over."""
@@ -421,9 +419,10 @@ def write(
         problem = problem or held.enter(procs)
         if problem:
             how = held.child.finish(0)
-            return _submitter(
-                held, how, cgroup, own=None, ops=[], printed=held.output.take()
-            ), problem
+            printed = held.output.take()
+            if held.child.complaint():
+                raise RigError(held.child.complaint())
+            return _submitter(held, how, cgroup, own=None, ops=[], printed=printed), problem
         before, went = anon(), clock.us()
         held.let_go()
         after, room = None, 0.0
