@@ -1,10 +1,13 @@
-"""``tox -e soak``: each variant twenty times on two kernels, while all processors are kept busy.
+"""``tox -e soak``: each variant twenty times on two kernels, six machines to a processor.
 
 ``python -m tests.soak [--repeat N] [--work DIR] [-n N] [OPTIONS]``, where OPTIONS are those of
 ``./conform run``: ``-k``, ``--kernel`` (two if absent). It goes in rounds. Each is a run with every variant
 once; it is counted in results/soak.tsv, and its record is removed. It ends when each variant has N attempts
 (20 if absent). The same command takes up a round that was ended, so that many nights can make one soak.
 ``--enter RECORD``, repeatable, counts a record that was made on a busy machine elsewhere, and runs nothing.
+
+The other machines are what keeps the processors from each. Should all wait at once, a process for each
+processor, at the lowest priority, keeps it busy (decision 76).
 
 At the end the table of docs/detection.md is made, and each variant that did not come to the same every time
 is told, with how it spread. The exit status is 1 if the status of one wavers and no row of results/known
@@ -34,15 +37,18 @@ from tests.support.detection import put
 ROOT: Final = Path(__file__).parents[2]
 TALLY: Final = ROOT / "results" / "soak.tsv"
 KERNELS: Final = ("debian/bookworm", "debian/trixie")
+MACHINES: Final = 6
+"""To a processor."""
 
 
 @contextlib.contextmanager
 def load(processes: int) -> Iterator[None]:
-    """Within, so many processes do nothing but take processor time. They die with this one."""
+    """Within, so many processes take what processor time nobody else wants. They die with this one."""
     with contextlib.ExitStack() as stack:
         for _ in range(processes):
+            spin = [sys.executable, "-c", "while True: pass"]
             busy = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-c", "while True: pass"]
+                ["setpriv", "--pdeathsig", "KILL", "--", "nice", "-n", "19", *spin]
             )
             stack.callback(busy.wait)
             stack.callback(busy.kill)
@@ -87,7 +93,8 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--repeat", type=int, default=20)
     parser.add_argument("--work", type=Path, default=ROOT / "results" / "runs" / "soak")
-    parser.add_argument("-n", default="auto", dest="machines")
+    processors = len(os.sched_getaffinity(0))
+    parser.add_argument("-n", default=str(MACHINES * processors), dest="machines")
     parser.add_argument("--enter", type=Path, action="append", default=[])
     asked, options = parser.parse_known_args(arguments)
     whole = True
@@ -96,7 +103,7 @@ def main(arguments: Sequence[str]) -> int:
             enter(TALLY, read_record(path).entries)
         if not asked.enter:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            with load(len(os.sched_getaffinity(0))):
+            with load(processors):
                 rounds(asked.work, asked.machines, options, asked.repeat)
     except (RecordError, OSError, ValueError) as error:
         sys.stderr.write(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -245,15 +247,30 @@ def test_a_round_that_is_not_whole_is_not_counted_and_stays(runs: Any, tmp_path:
     assert not (tmp_path / "soak.tsv").exists()
 
 
+def test_without_a_number_it_is_six_machines_to_a_processor(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(soak, "TALLY", tmp_path / "soak.tsv")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2, 5})
+    monkeypatch.setattr(soak, "load", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(soak, "rounds", lambda *words: asked.append(words[1]))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    soak.main([])
+    soak.main(["-n", "4"])
+    assert asked == ["18", "4"]
+
+
 def test_the_load_is_there_within_and_gone_after() -> None:
-    def busy() -> set[str]:
-        found = set()
+    def busy() -> dict[str, int]:
+        """Who, and at which priority: 19 is the lowest."""
+        found = {}
         for child in Path("/proc/thread-self/children").read_text().split():
             if b"while True: pass" in Path(f"/proc/{child}/cmdline").read_bytes():
-                found.add(child)
+                found[child] = os.getpriority(os.PRIO_PROCESS, int(child))
         return found
 
     with load(2):
-        # Each becomes another program twice, and has no words in between.
-        assert any(len(busy()) == 2 for _ in range(10_000))
+        # Each becomes another program three times, and has no words in between.
+        assert any(list(busy().values()) == [19, 19] for _ in range(100_000))
     assert not busy()
