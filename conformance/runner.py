@@ -309,7 +309,7 @@ class _Arm:
         self._at = "build"
         try:
             self._built = self._ask(
-                guest, "build", build_args(self._arm), self._limits.build, Built
+                guest, "build", build_args(self._arm, speed), self._limits.build, Built
             )
         except (AgentError, DiskFailed) as error:
             self._problem = f"the rig could not be built: {error}"
@@ -324,7 +324,7 @@ class _Arm:
         self._at = "teardown"
         # The agent ends what runs over, and takes evidence: as in a step.
         limit = self._limits.teardown + self._limits.grace
-        self._torn_down = self._ask(guest, "teardown", {"speed": speed}, limit, TornDown)
+        self._torn_down = self._ask(guest, "teardown", {}, limit, TornDown)
 
     def lose(self, error: MachineError, guest: Guest | None) -> None:
         """Keep how the guest was lost, with what evidence can still be had."""
@@ -386,12 +386,12 @@ class _Arm:
         self._seconds[part] = self._seconds.get(part, 0.0) + seconds
 
 
-def build_args(arm: Arm) -> dict[str, object]:
-    """What a guest is asked for to build an arm's rig."""
+def build_args(arm: Arm, speed: float) -> dict[str, object]:
+    """What a guest is asked for to build an arm's rig. The limits of its own it multiplies by ``speed``."""
     told = as_json(arm)
     wanted = {key: told[key] for key in ("layers", "cgroups", "bystanders", "shortage")}
     # The run's own mark in every block: data of another run is foreign, not ours.
-    return {**wanted, "run": secrets.token_hex(8)}
+    return {**wanted, "run": secrets.token_hex(8), "speed": speed}
 
 
 def step_args(step: AnyStep, speed: float) -> dict[str, object]:

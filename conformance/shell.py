@@ -67,7 +67,9 @@ class Shell:
         Raises MachineError: AgentError if the rig cannot be built.
         """
         limit = BUILD_LIMIT * self._speed
-        answer = self._host.call(self._guest, "build", build_args(self._arm), limit=limit)
+        answer = self._host.call(
+            self._guest, "build", build_args(self._arm, self._speed), limit=limit
+        )
         built = _valid(answer, Built)
         for name, facts in built.layers.items():
             self._paths[name] = str(facts.get("path", ""))

@@ -48,6 +48,15 @@ class Ended(Value):
     stack: str = ""
 
 
+class InFlight(NamedTuple):
+    """A call of a submitter that had begun, and not returned when it ended."""
+
+    kind: str
+    offset: int
+    length: int
+    start_us: int
+
+
 class Submitter(Value):
     """One process that submitted I/O: what it asked for, what it was told, how it ended."""
 
@@ -56,6 +65,7 @@ class Submitter(Value):
     ops: tuple[Op, ...] = ()
     ended: Ended
     killed_by_rig: bool = False
+    in_flight: InFlight | None = None  # older records tell of it in ``output``
     own_memory: int | None = None  # bytes of anonymous memory in its cgroup when it began
     threads: tuple[int, ...] = ()  # their ids when it began, where it has several
     tool: str = ""  # "ledger", or the tool's name and version

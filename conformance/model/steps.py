@@ -72,7 +72,9 @@ class Moment(Value):
 
 
 class Kill(Moment):
-    """The rig itself kills the submitter with SIGKILL: declared, so it is no finding."""
+    """The rig itself kills the submitter with SIGKILL: declared, so it is no finding. If nobody has killed it
+    then, the run is BROKEN.
+    """
 
 
 class Detach(Moment):

@@ -493,7 +493,8 @@ def _died(submitter: Submitter | None) -> bool:
     """Whether a submitter did not end by itself, and so was not told what a sync would have."""
     if submitter is None:
         return False
-    return submitter.ended.signal is not None or submitter.ended.timed_out
+    ended = submitter.ended
+    return ended.signal is not None or ended.timed_out or not ended.killable
 
 
 def _whole(start: int, end: int) -> range:

@@ -7,6 +7,7 @@ was seen until then stands, so that a deviation that was proven stays one (DESIG
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -35,6 +36,8 @@ from conformance.oracle.files import FILE_SYNCS, WHOLE_SYNCS
 from conformance.oracle.kernel_log import OVERRUN
 from conformance.oracle.scene import (
     FIO,
+    SIGBUS,
+    SIGKILL,
     TORN_DOWN,
     Phase,
     Scene,
@@ -43,13 +46,17 @@ from conformance.oracle.scene import (
     program,
     windows,
 )
-from conformance.oracle.text import merge, op_line, plural, signal_name
+from conformance.oracle.text import amount, merge, op_line, plural, signal_name
 
 KERNELS_OWN = frozenset({"panicked", "hung"})
 """Ways to lose a guest that are the kernel's doing, once the shortage is in force."""
 
 BY_COMMANDS = frozenset({"unmount", "mount", "check", "trim", "mkfs", "reattach", "remove_cgroup"})
 """Steps that are commands, so that an answer without one is none."""
+
+_MOMENTS = {"first_error": "at its first error", "first_sync": "in its first sync"}
+_IN_FLIGHT = re.compile(r"in flight: (\w+) of ")
+"""How records tell of an unfinished call that have no field for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +132,8 @@ def _of_step(taken: Taken, scene: Scene) -> Iterator[Reason]:
         yield Reason(text=f"{of}{unread}", fatal=taken.phase is Phase.BEFORE)
     else:
         yield from (Reason(text=f"{of}{text}") for text in _incomplete(taken, scene))
+        if missed := _kill_missed(taken):
+            yield Reason(text=f"{of}{missed}", fatal=False)
         if taken.must_work:
             of = f"arm {scene.name}: {taken.step.role.value} step {taken.name}: "
             yield from (Reason(text=f"{of}{text}") for text in _not_working(taken, scene))
@@ -220,6 +229,9 @@ def _incomplete_write(step: Write, taken: Taken, scene: Scene) -> Iterator[str]:
         return
     if submitter.ended.signal is not None or submitter.ended.timed_out:
         return
+    if not submitter.ended.killable:
+        # It outlived its planned kill: `bounded` tells of it.
+        return
     if submitter.ended.exit_code is None:
         yield "the submitter did not end, and nobody said why"
         return
@@ -241,6 +253,43 @@ def _incomplete_write(step: Write, taken: Taken, scene: Scene) -> Iterator[str]:
         yield f"the submitter ended with status {submitter.ended.exit_code} and told of no error"
     elif step.submit in (Submit.BUFFERED, Submit.DIRECT, Submit.MMAP) and not _synced(submitter):
         yield "the ledger has no error, and yet does not end with a sync"
+
+
+def _kill_missed(taken: Taken) -> str:
+    """How a writer that was to be killed was not, or not at its moment: then nothing was used after a kill.
+
+    Who killed it is no matter (S4: "by whatever means"): the OOM killer's victim is as dead. So is who
+    stored into a mapping and was ended by SIGBUS; but that is an error first, and at the moment only where
+    the moment was to be the first error.
+    """
+    step, submitter = taken.step, taken.seen.submitter
+    if not isinstance(step, Write) or step.kill is None or submitter is None:
+        return ""
+    ended, after = submitter.ended, step.kill.after
+    if ended.timed_out or not ended.killable:
+        return ""  # which `bounded` tells of
+    if ended.signal is None:
+        how = "ended by itself"
+    elif ended.signal != SIGKILL and (ended.signal, after) != (SIGBUS, "first_error"):
+        how = f"was ended by {signal_name(ended.signal)}"
+    elif any(op.kind == "close" for op in submitter.ops):
+        how = "had closed the device by then"
+    elif after == "first_sync" and any(op.kind == "sync" for op in submitter.ops):
+        how = "had come out of it by then"
+    elif after == "first_sync" and _in_flight(submitter) != "sync":
+        how = "was in none"
+    else:
+        return ""
+    moment = f"after {amount(after)}" if isinstance(after, int) else _MOMENTS[after]
+    return f"the writer was to be killed {moment}, and {how}"
+
+
+def _in_flight(submitter: Submitter) -> str:
+    """The kind of the call that had not returned when a submitter ended, or nothing."""
+    if submitter.in_flight is not None:
+        return submitter.in_flight.kind
+    told = _IN_FLIGHT.search(submitter.output)
+    return told[1] if told else ""
 
 
 def _incomplete_calls(step: Calls, seen: StepSeen, scene: Scene) -> Iterator[str]:

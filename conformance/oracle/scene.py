@@ -35,6 +35,7 @@ from conformance.model import (
     Watch,
     Write,
 )
+from conformance.oracle.kernel_log import invocations
 
 SIGKILL: Final = 9
 SIGBUS: Final = 7
@@ -79,7 +80,7 @@ class Taken:
     @property
     def signal(self) -> int | None:
         """What ended the submitter that nobody had declared, or None."""
-        return undeclared_signal(self.step, self.seen.submitter)
+        return undeclared_signal(self.step, self.seen)
 
     @property
     def store_failed(self) -> bool:
@@ -274,13 +275,16 @@ def within(cgroup: str, limited: str) -> bool:
     return cgroup == limited or cgroup.startswith(f"{limited}/")
 
 
-def undeclared_signal(step: AnyStep, submitter: Submitter | None) -> int | None:
+def undeclared_signal(step: AnyStep, seen: StepSeen) -> int | None:
     """The signal that ended a submitter, if neither the rig sent it nor the norm allows it.
 
     NORMS, ``submitter_survives``: a declared SIGBUS for mmap is excepted. What the rig had to end
     because it ran over its limit is for ``bounded``.
     """
-    if submitter is None or submitter.killed_by_rig or submitter.ended.timed_out:
+    submitter = seen.submitter
+    if submitter is None or submitter.ended.timed_out:
+        return None
+    if submitter.killed_by_rig and not _taken_first(submitter, seen):
         return None
     number = submitter.ended.signal
     code = submitter.ended.exit_code
@@ -291,6 +295,14 @@ def undeclared_signal(step: AnyStep, submitter: Submitter | None) -> int | None:
     if number == SIGBUS and isinstance(step, Calls) and any(c.do == "store" for c in step.script):
         return None
     return number
+
+
+def _taken_first(submitter: Submitter, seen: StepSeen) -> bool:
+    """Whether the OOM killer had taken whom the rig killed too. Who is dying already is not named as its
+    victim again: task_will_free_mem() in mm/oom_kill.c.
+    """
+    told = invocations(line.text for line in seen.watch.kernel_log)
+    return any(one.pid == submitter.pid for report in told for one in report.killed)
 
 
 def program(argv: tuple[str, ...]) -> str:

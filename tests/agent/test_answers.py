@@ -212,7 +212,7 @@ def test_a_submitter_that_was_cut_short_tells_of_its_unfinished_call() -> None:
         )
         frugal.ended = child.finish(0)
         seen = Submitter.model_validate(frugal.submitter("ledger", ledger.KINDS))
-        assert "write of 8192 at 4096 since 77 us" in seen.output
+        assert seen.in_flight == ("write", 4096, 8192, 77)
         assert seen.ended.timed_out
     finally:
         results.close()

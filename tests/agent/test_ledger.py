@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,50 @@ def test_who_is_killed_after_so_many_bytes_has_written_so_many(device: Path) -> 
     assert [Op(*op).offset for op in submitter["ops"]] == [0, REQUEST]
     rest = contents(device)[-1]
     assert (rest.offset, rest.content) == (2 * REQUEST, "zero")
+
+
+class _Waits(Exception):
+    """It waits for its kill."""
+
+
+@pytest.mark.parametrize("answer", [-errno.ENOSPC, BLOCK])
+def test_an_answer_while_it_waits_for_its_kill_is_noted_once(
+    device: Path, monkeypatch: pytest.MonkeyPatch, answer: int
+) -> None:
+    """What has been written is refused when it is written again: the kernel's fault, and not the rig's."""
+    written: list[int] = []
+    pwrite = os.pwrite
+
+    def full(fd: int, data: bytes, offset: int) -> int:
+        if os.readlink(f"/proc/self/fd/{fd}") != str(device):
+            return pwrite(fd, data, offset)  # a rehearsal
+        if offset not in written:
+            written.append(offset)
+            return pwrite(fd, data, offset)
+        if answer < 0:
+            raise OSError(-answer, "")
+        return answer
+
+    def pause() -> None:
+        raise _Waits
+
+    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(signal, "pause", pause)
+    wanted = order(device, mark_bytes=2 * REQUEST, lingers=True)
+    results = Results(wanted.capacity())
+    try:
+        work = Writer(wanted, PATTERN, Clock.start(), results).prepare()
+        results.forget()
+        with pytest.raises(_Waits):
+            work(lambda: None)
+        ops = [Op(*as_op(record)) for record in results.records()]  # type: ignore[arg-type]
+    finally:
+        results.close()
+    assert [(op.kind, op.offset, op.generation, op.result) for op in ops] == [
+        ("write", 0, 3, REQUEST),
+        ("write", REQUEST, 3, REQUEST),
+        ("write", REQUEST, 3, answer),
+    ]
 
 
 def test_only_a_kill_after_so_many_bytes_is_waited_for() -> None:

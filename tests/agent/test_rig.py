@@ -9,11 +9,12 @@ from typing import Any, cast
 import pytest
 from agent import rig as rig_module
 from agent.basics import Clock, Json, RigError
+from agent.cgroups import Tree
 from agent.layers import Layer, Site
 from agent.layers import base as base_module
 from agent.layers.base import Fact
 from agent.layers.command import in_child
-from agent.processes import Child, ended
+from agent.processes import KILL_LIMIT, Child, ended
 from agent.rig import Rig
 from agent.session import Session
 from agent.shortages import Shortage
@@ -34,6 +35,9 @@ class Log(KernelLog):
 
     def __init__(self) -> None:
         self.lines: list[list[object]] = []
+
+    def begin(self, clock: Clock) -> None:
+        """See ``KernelLog``."""
 
     def drain(self) -> None:
         """See ``KernelLog``."""
@@ -73,8 +77,8 @@ class Gauge:
 class Standing(Layer):
     """A layer that stands, and does as it is told when it is taken down."""
 
-    def __init__(self, name: str, down: Callable[[Standing], list[Json]]) -> None:
-        super().__init__({"name": name}, {}, Site())
+    def __init__(self, name: str, down: Callable[[Standing], list[Json]], site: Site) -> None:
+        super().__init__({"name": name}, {}, site)
         self._down = down
 
     def up(self) -> None:
@@ -154,23 +158,25 @@ def standing(
     log: Log | None = None,
     gauge: Gauge | None = None,
     end: Callable[[], list[str]] = list,
+    pace: float = 1.0,
 ) -> Rig:
     """A rig of layers that are taken down so, the last of them first."""
+    site = Site(pace=pace)
     return Rig(
         clock=Clock.start(),
         pattern=Pattern(bytes(8)),
         log=log or Log(),
-        site=Site(),
-        layers={str(n): Standing(str(n), down) for n, down in enumerate(downs)},
+        site=site,
+        layers={str(n): Standing(str(n), down, site) for n, down in enumerate(downs)},
         shortage=cast("Shortage", gauge or Gauge()),
         crew=Neighbours(end),
         shmem_before=ENOUGH,
     )
 
 
-def torn_down(rig: Rig, speed: float = 1.0) -> TornDown:
+def torn_down(rig: Rig) -> TornDown:
     """What the host makes of the answer."""
-    return TornDown.model_validate(rig.tear_down(speed))
+    return TornDown.model_validate(rig.tear_down())
 
 
 def test_what_the_kernel_does_as_the_layers_go_down_is_seen_after(machine: Machine) -> None:
@@ -299,7 +305,7 @@ def test_a_process_of_the_shortage_s_that_does_not_end_is_told(*, gone: bool) ->
 
 
 def test_after_the_last_look_nobody_looks_again_so_that_it_waits_longer(machine: Machine) -> None:
-    torn_down(standing(), speed=3.0)
+    torn_down(standing(pace=3.0))
     assert machine.settles == [0.5, 15.0]
 
 
@@ -337,10 +343,23 @@ def test_what_takes_a_layer_down_may_take_longer_on_a_slow_machine(
     def down(layer: Standing) -> list[Json]:
         return [layer.site.run(["umount"], 60), layer.site.run(["losetup"], 10)]
 
-    rig = standing(down)
-    rig.site.run(["mkfs"], 80)
-    torn_down(rig, speed=2.5)
-    assert limits == [80, 150, 25]
+    def remove(_tree: Tree, limit: float) -> list[str]:
+        limits.append(limit)
+        return []
+
+    monkeypatch.setattr(Tree, "down", remove)
+    torn_down(standing(down, pace=2.5))
+    assert limits == [150, 25, rig_module.CGROUP_LIMIT * 2.5]
+
+
+def test_a_rig_is_as_slow_as_its_machine_from_the_beginning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Child, "kill_limit", KILL_LIMIT)
+    monkeypatch.setattr(Tree, "up", lambda *_: None)
+    wanted = {"layers": [], "cgroups": [], "bystanders": [], "shortage": {"kind": "none"}}
+    made = Rig.build({**wanted, "run": "00" * 8, "speed": 2.5}, Log())
+    assert (made.site.pace, made.crew.pace, Child.kill_limit) == (2.5, 2.5, KILL_LIMIT * 2.5)
 
 
 def test_what_the_agent_does_itself_may_take_longer_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ from conformance.model import (
     Files,
     FileState,
     Hog,
+    InFlight,
     InodeQuota,
     Inodes,
     Memcg,
@@ -111,9 +112,16 @@ def _kills(step: Write, offset: int, result: int) -> bool:
     if step.kill is None:
         return False
     done = offset + step.request - step.offset
-    if step.kill.after == "first_sync":
-        return done >= (step.sync_every or step.length)
-    return result < 0 if isinstance(step.kill.after, str) else done >= step.kill.after
+    if step.kill.after == "first_error":
+        return result < 0
+    return isinstance(step.kill.after, int) and done >= step.kill.after
+
+
+def _kills_in_sync(step: Write, offset: int) -> bool:
+    """Whether the rig ends the writer in the sync that follows its request at ``offset``."""
+    done = offset + step.request - step.offset
+    asked = step.kill is not None and step.kill.after == "first_sync"
+    return asked and done >= (step.sync_every or step.length)
 
 
 class ModelGuest:
@@ -359,6 +367,8 @@ class ModelGuest:
             if result < 0 and step.after_error == "stop":
                 break
             unsynced += step.request
+            if _kills_in_sync(step, offset):
+                return self._submitter(step, ops, killed=True, in_flight="sync")
             if step.sync_every and unsynced >= step.sync_every:
                 ops.append(self._sync())
                 unsynced = 0
@@ -551,6 +561,7 @@ class ModelGuest:
         ops: Any,
         *,
         killed: bool = False,
+        in_flight: str = "",
         output: str = "",
         exit_code: int = 0,
     ) -> Submitter:
@@ -561,6 +572,7 @@ class ModelGuest:
             ops=tuple(ops),
             ended=ended,
             killed_by_rig=killed,
+            in_flight=InFlight(in_flight, 0, 0, self._tick()) if in_flight else None,
             own_memory=0,
             tool="model",
             output=output,

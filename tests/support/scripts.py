@@ -33,7 +33,7 @@ def run(machine: QemuMachine, text: str, folder: Path, *, limit: float = LIMIT) 
     rig = {"layers": [], "cgroups": [], "bystanders": [], "shortage": {"kind": "none"}}
     step = {"as": "x", "verb": "run", "cgroup": "", "argv": ["sh", "-c", command], "limit": limit}
     with machine.guest(workdir=folder) as guest:
-        guest.call("build", {**rig, "run": "0" * 16}, limit=60)
+        guest.call("build", {**rig, "run": "0" * 16, "speed": machine.speed}, limit=60)
         seen = guest.call("step", {"step": step}, limit=limit + 60)
     assert isinstance(seen, dict)
     output = str(seen["submitter"]["output"])

@@ -93,7 +93,7 @@ def test_the_suite_runs_on_the_machine_itself(tmp_path: Path) -> None:
     text = base64.b64encode(packed()).decode()
     try:
         with machine.guest(workdir=tmp_path) as guest:
-            guest.call("build", {**rig, "run": "0" * 16}, limit=60)
+            guest.call("build", {**rig, "run": "0" * 16, "speed": machine.speed}, limit=60)
             for start in range(0, len(text), CHUNK):
                 argv = ["sh", "-c", f"echo {text[start : start + CHUNK]} >>/run/suite.b64"]
                 step = {"as": "x", "verb": "run", "cgroup": "", "argv": argv, "limit": 60}

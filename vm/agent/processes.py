@@ -13,11 +13,12 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from agent.basics import Json, RigError, read_text
 
 KILL_LIMIT = 10.0
-"""Seconds that a process gets to die of SIGKILL before it is called unkillable."""
+"""Seconds, on the reference machine, that a process gets to die of SIGKILL before it is called unkillable."""
 TICK = 0.1
 """Seconds between two calls of a wait's ``tick``."""
 OUTPUT_KEPT = 4000
@@ -132,6 +133,10 @@ class Child:
     fd: int
     result: Json | None = field(default=None)
     words: LastWords | None = field(default=None)
+    killed: bool = False
+    """Whether it was sent SIGKILL before it was seen to end."""
+    kill_limit: ClassVar[float] = KILL_LIMIT
+    """What ``KILL_LIMIT`` is on this machine: the rig sets it."""
 
     @classmethod
     def adopt(cls, pid: int, words: LastWords | None = None) -> Child:
@@ -186,7 +191,8 @@ class Child:
         """SIGKILL, and a bounded wait: whether it died."""
         if not self.look():
             signal.pidfd_send_signal(self.fd, signal.SIGKILL)
-            self.wait(KILL_LIMIT, tick=tick)
+            self.killed = True
+            self.wait(self.kill_limit, tick=tick)
         if self.look():
             return True
         UNKILLABLE.append(self)

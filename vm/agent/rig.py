@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from agent.basics import Clock, Json, RigError, one_line, poll_until
+from agent.basics import Clock, Json, RigError, one_line
 from agent.cgroups import Tree, TreeV1
 from agent.facts import facts
 from agent.layers import KINDS as LAYERS
 from agent.layers import Layer, Site
-from agent.processes import UNKILLABLE, last_started
+from agent.processes import KILL_LIMIT, UNKILLABLE, Child, last_started
 from agent.shortages import KINDS as SHORTAGES
 from agent.shortages import Shortage
 from agent.watchers import blocked, oom
@@ -23,7 +23,7 @@ from agent.workloads.files import Synced
 from agent.workloads.pattern import Pattern
 
 SHMEM_LIMIT = 3.0
-"""Seconds that the tmpfs pages of a rig get to be freed after tear-down."""
+"""Seconds, on the reference machine, that the tmpfs pages of a rig get to be freed after tear-down."""
 SHMEM_SLACK = 64 * 1024
 CGROUP_LIMIT = 3.0
 LAST_SETTLE = 5.0
@@ -55,13 +55,15 @@ class Rig:
     def build(cls, args: Json, log: KernelLog) -> Rig:
         """Build what the arguments of ``build`` ask for. Raises RigError."""
         before = oom.shmem()
+        Child.kill_limit = KILL_LIMIT * args["speed"]
         clock = Clock.start()
         log.begin(clock)
         rig = cls(
             clock=clock,
             pattern=Pattern(bytes.fromhex(args["run"])),
             log=log,
-            site=Site(tick=log.drain),
+            site=Site(tick=log.drain, pace=args["speed"]),
+            crew=Crew(args["speed"]),
             shmem_before=before,
             started_before=last_started(),
         )
@@ -152,11 +154,8 @@ class Rig:
             "kernel_log": self.log.take(),
         }
 
-    def tear_down(self, speed: float = 1.0) -> Json:
-        """Take it all down, each part in bounded time: the host's ``TornDown``.
-
-        ``speed`` is how many times slower the machine is than the reference machine.
-        """
+    def tear_down(self) -> Json:
+        """Take it all down, each part in bounded time: the host's ``TornDown``."""
         watch, problem = self.watch()
         problem = "; ".join(text for text in (problem, self._end_shortage()) if text)
         earlier = len(UNKILLABLE)
@@ -166,14 +165,13 @@ class Rig:
         commands: list[Json] = []
         for layer in reversed(self.layers.values()):
             # What runs over its limit here is held against the kernel.
-            layer.site = replace(layer.site, pace=speed)
             commands += [command for command in layer.down() if _ran_over(command)]
         # What taking down left, and what it has freed: each is told once.
         left += dict.fromkeys([*outlived, *_outlived(bystanders)])
-        left += [f"cgroup {path}" for path in self.cgroups.down(CGROUP_LIMIT)]
+        left += [f"cgroup {path}" for path in self.cgroups.down(CGROUP_LIMIT * self.site.pace)]
         for layer in self.layers.values():
             left += layer.left()
-        poll_until(lambda: oom.shmem() <= self.shmem_before + SHMEM_SLACK, SHMEM_LIMIT)
+        self.site.poll(lambda: oom.shmem() <= self.shmem_before + SHMEM_SLACK, SHMEM_LIMIT)
         return {
             "problem": problem,
             "left": left,
@@ -183,7 +181,7 @@ class Rig:
             "watch": watch,
             "commands": commands,
             # The gauge may be gone with the layers: the last reading stands.
-            "after": self._seen(LAST_SETTLE * speed),
+            "after": self._seen(LAST_SETTLE * self.site.pace),
         }
 
 

@@ -32,9 +32,10 @@ class Session:
         return {need: probes.answer(need, site) for need in args["requirements"]}
 
     def build(self, args: Json) -> Json:
-        """{"layers", "cgroups", "bystanders", "shortage", "run"} -> ``Built``.
+        """{"layers", "cgroups", "bystanders", "shortage", "run", "speed"} -> ``Built``.
 
-        Raises RigError if the rig cannot be built; the guest is of no use then.
+        ``speed`` is how many times slower the machine is than the reference machine. Raises RigError if the
+        rig cannot be built; the guest is of no use then.
         """
         if self._rig is not None:
             raise RigError("there is a rig already")
@@ -74,10 +75,10 @@ class Session:
         seen["problem"] = seen["problem"] or gauge
         return seen
 
-    def teardown(self, args: Json) -> Json:
-        """{"speed": how many times slower than the reference machine} -> ``TornDown``."""
+    def teardown(self, _args: Json) -> Json:
+        """{} -> ``TornDown``."""
         rig, self._rig = self._standing(), None
-        return rig.tear_down(args["speed"])
+        return rig.tear_down()
 
     def _standing(self) -> Rig:
         if self._rig is None:

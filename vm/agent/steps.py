@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable
 
 from agent.basics import BLOCK, Json, RigError, one_line, poll_until
@@ -24,9 +25,9 @@ from agent.workloads import calls, files, fio, ledger, metadata, ranges, readbac
 from agent.workloads import run as run_command
 
 DETACH_LIMIT = 5.0
-"""Seconds for a device to be gone once nobody has it open."""
+"""Seconds, on the reference machine, that a device gets at least to be gone once nobody has it open."""
 REMOVE_LIMIT = 5.0
-"""Seconds for a cgroup to be free of the processes that have ended."""
+"""Seconds, on the reference machine, for a cgroup to be free of the processes that have ended."""
 UNTOLD = 200
 """Names that were only synced with their directory, and are told because they are not there."""
 
@@ -50,6 +51,7 @@ def write(rig: Rig, step: Json) -> Json:
 def _write_and_detach(rig: Rig, step: Json, order: ledger.Order) -> Json:
     """The device is detached while the writer has it open: it goes when the writer closes it."""
     device = _attachable(rig, step)
+    deadline = time.monotonic() + step["limit"]
     commands: list[Json] = []
     submitter, problem = ledger.write(
         order,
@@ -59,7 +61,7 @@ def _write_and_detach(rig: Rig, step: Json, order: ledger.Order) -> Json:
         at_mark=lambda: commands.append(device.detach()),
     )
     if commands:
-        commands, why = _attach_anew(device, commands, "the writer has closed it")
+        commands, why = _attach_anew(device, commands, "the writer has closed it", deadline)
         problem = problem or why
     return {"submitter": submitter, "commands": commands, "problem": problem}
 
@@ -253,12 +255,12 @@ def relieve(rig: Rig, _step: Json) -> Json:
 
 def unmount(rig: Rig, step: Json) -> Json:
     """A filesystem is unmounted, as umount(8) does it."""
-    return {"commands": [_filesystem(rig, step).unmount(step["limit"])]}
+    return {"commands": [_filesystem(rig, step).unmount(_limit(rig, step))]}
 
 
 def mount(rig: Rig, step: Json) -> Json:
     """A filesystem is mounted again."""
-    return {"commands": [_filesystem(rig, step).mount(step["limit"])]}
+    return {"commands": [_filesystem(rig, step).mount(_limit(rig, step))]}
 
 
 def check(rig: Rig, step: Json) -> Json:
@@ -268,7 +270,7 @@ def check(rig: Rig, step: Json) -> Json:
         if filesystem.refused:
             return {"commands": [_impossible("fsck", filesystem, "still mounted")]}
         raise RigError(f"{filesystem.name} is mounted: its checker would see it in motion")
-    return {"commands": [filesystem.check(step["limit"])]}
+    return {"commands": [filesystem.check(_limit(rig, step))]}
 
 
 def trim(rig: Rig, step: Json) -> Json:
@@ -279,7 +281,7 @@ def trim(rig: Rig, step: Json) -> Json:
     rig.synced[filesystem.name] = kept
     if not filesystem.mounted:
         return {"commands": [_impossible("fstrim", filesystem, "not mounted")]}
-    return {"commands": filesystem.trim(step["directory"], step["limit"])}
+    return {"commands": filesystem.trim(step["directory"], _limit(rig, step))}
 
 
 def make(rig: Rig, step: Json) -> Json:
@@ -288,7 +290,7 @@ def make(rig: Rig, step: Json) -> Json:
     if filesystem.mounted:
         raise RigError(f"{filesystem.name} is mounted: it cannot be made anew")
     rig.synced[filesystem.name] = []
-    return {"commands": [filesystem.make(step["limit"])]}
+    return {"commands": [filesystem.make(_limit(rig, step))]}
 
 
 def _impossible(program: str, filesystem: Filesystem, why: str) -> Json:
@@ -300,11 +302,13 @@ def _impossible(program: str, filesystem: Filesystem, why: str) -> Json:
 def reattach(rig: Rig, step: Json) -> Json:
     """A device is detached and attached again; bystanders close it meanwhile."""
     device = _attachable(rig, step)
+    deadline = time.monotonic() + step["limit"]
     busy = rig.crew.pause()
     commands, problem = _attach_anew(
         device,
         [device.detach()],
         f"bystanders that did not let go: {busy}",
+        deadline,
         remove=step.get("remove", False),
     )
     rig.crew.resume()
@@ -319,10 +323,14 @@ def _attachable(rig: Rig, step: Json) -> Attachable:
 
 
 def _attach_anew(
-    device: Attachable, commands: list[Json], told: str, *, remove: bool = False
+    device: Attachable, commands: list[Json], told: str, deadline: float, *, remove: bool = False
 ) -> tuple[list[Json], str]:
-    """Once a device is free, attach it again: (the commands with those before, a problem)."""
-    if not poll_until(lambda: not device.attached(), DETACH_LIMIT):
+    """Once a device is free, attach it again: (the commands with those before, a problem).
+
+    It has until the step's limit, at ``deadline``, to be free.
+    """
+    least = DETACH_LIMIT * device.site.pace
+    if not poll_until(lambda: not device.attached(), max(least, deadline - time.monotonic())):
         # Detaching may return 0 although the device stays attached until its last user closes it.
         how = {**ended(timed_out=True), "killable": True}
         output = f"still attached; {told}"
@@ -364,10 +372,16 @@ def remove_cgroup(rig: Rig, step: Json) -> Json:
         said = rig.cgroups.remove(step["cgroup"])
         return not said
 
-    poll_until(removed, REMOVE_LIMIT)
+    rig.site.poll(removed, REMOVE_LIMIT)
     how = ended(1 if said else 0)
     command = {"argv": ["rmdir", step["cgroup"]], "ended": how, "output": said}
     return {"commands": [command]}
+
+
+def _limit(rig: Rig, step: Json) -> float:
+    """A step's limit in seconds of the reference machine, as layers take it: it came as of this one."""
+    limit: float = step["limit"]
+    return limit / rig.site.pace
 
 
 def _procs(rig: Rig, cgroup: str) -> str:

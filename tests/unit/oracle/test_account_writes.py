@@ -155,6 +155,7 @@ TOLD: dict[str, tuple[Act, bool]] = {
     ),
     "a signal": (fill(LATER[:2], signal=9), True),
     "the end of its time": (fill(LATER[:2], timed_out=True, exit_code=0), True),
+    "a SIGKILL that it outlived": (fill(LATER[:2], killable=False), True),
     "nothing": (fill(LATER[:2]), False),
     "an exit status": (fill(LATER[:2], exit_code=1), False),
 }

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping
 
 from agent import kernel
-from agent.basics import Json, RigError, one_line, poll_until, read_text
+from agent.basics import Json, RigError, one_line, read_text
 from agent.layers.base import Fact, Layer, Site, mounts_at
 from agent.processes import Child, Output, fork_exec
 
@@ -150,7 +150,7 @@ class Nfs(OverMounted):
         options = "rw,no_root_squash,sync,fsid=0,no_subtree_check,insecure"
         self.site.must(["exportfs", "-i", "-o", options, f"127.0.0.1:{self.source}"])
         # It answers the kernel's questions from the moment that it has this file open.
-        if not poll_until(self._answers, _MOUNTD_LIMIT):
+        if not self.site.poll(self._answers, _MOUNTD_LIMIT):
             raise RigError(f"rpc.mountd does not come up: {one_line(output.take())}")
 
     def _answers(self) -> bool:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from agent.basics import Json, RigError, one_line
+from agent.basics import Json, RigError, one_line, poll_until
 from agent.processes import Tick, no_tick, run
 
 Fact = str | int | bool
@@ -28,7 +28,7 @@ class Site:
     procs: Callable[[str], str] = _root_only
     """The file through which a process enters a cgroup of the case."""
     pace: float = 1.0
-    """How many times longer than on the reference machine a command may take."""
+    """How many times slower the machine is than the reference machine: limits are multiplied by it."""
 
     def run(
         self,
@@ -37,7 +37,9 @@ class Site:
         env: Mapping[str, str] | None = None,
         cgroup: str = "",
     ) -> Json:
-        """A command of the rig, bounded, as the host's ``Command``."""
+        """A command of the rig, bounded, as the host's ``Command``. ``limit`` is in seconds of the
+        reference machine.
+        """
         return run(argv, limit=limit * self.pace, env=env, tick=self.tick, procs=self.procs(cgroup))
 
     def must(
@@ -51,6 +53,10 @@ class Site:
         if not succeeded(command):
             raise RigError(f"{' '.join(argv)}: {said(command)}")
         return command
+
+    def poll(self, condition: Callable[[], bool], limit: float) -> bool:
+        """Wait until ``condition`` holds, for ``limit`` seconds of the reference machine; whether it did."""
+        return poll_until(condition, limit * self.pace)
 
     def directory(self, name: str) -> str:
         """A directory of the rig's own, outside every layer: mount points."""

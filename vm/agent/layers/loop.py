@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from agent import kernel
-from agent.basics import Json, RigError, one_line, poll_until, read_text
+from agent.basics import Json, RigError, one_line, read_text
 from agent.layers.base import Attachable, Fact, said, succeeded
 from agent.processes import Child, Output, ended, fork_exec
 
@@ -59,7 +59,7 @@ class Loop(Attachable):
         self._keeper = fork_exec(
             ["sh", "-c", script, "sh", *words], output.fd, procs=self.site.procs(cgroup)
         )
-        poll_until(lambda: self.attached() or self._keeper_gone(), KEEPER_LIMIT)
+        self.site.poll(lambda: self.attached() or self._keeper_gone(), KEEPER_LIMIT)
         failed = not self.attached()
         how = self._keeper.finish(0) if failed else ended(0)
         printed = output.take()
@@ -83,7 +83,7 @@ class Loop(Attachable):
         if self._keeper is not None and not self._keeper.look():
             self.kill_keeper()
         command = self.site.run(["losetup", "-d", self.path])
-        poll_until(lambda: not self.attached(), DETACH_LIMIT)
+        self.site.poll(lambda: not self.attached(), DETACH_LIMIT)
         return command
 
     def attached(self) -> bool:

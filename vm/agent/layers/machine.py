@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from agent import cgroups, kernel
-from agent.basics import Json, RigError, poll_until, read_text
+from agent.basics import Json, RigError, read_text
 from agent.layers.base import Attachable, Fact, Layer, Site
 from agent.layers.command import in_child
 
@@ -49,7 +49,7 @@ class MachineDisk(Attachable):
             self.site.tick()
             return self.attached()
 
-        if not poll_until(found, LIMIT):
+        if not self.site.poll(found, LIMIT):
             return False
         self.path = f"/dev/{os.path.basename(self._disks()[0])}"
         return True
@@ -71,7 +71,7 @@ class MachineDisk(Attachable):
     def detach(self) -> Json:
         """Take its driver away from its device."""
         command = self._write("unbind")
-        poll_until(lambda: not self.attached(), LIMIT)
+        self.site.poll(lambda: not self.attached(), LIMIT)
         return command
 
     def _write(self, door: str) -> Json:

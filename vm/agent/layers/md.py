@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 
 from agent import kernel
-from agent.basics import Json, RigError, one_line, poll_until, read_text
+from agent.basics import Json, RigError, one_line, read_text
 from agent.layers.base import Attachable, Fact, Layer, Site, succeeded
 
 ENV = {"MDADM_NO_UDEV": "1"}
@@ -68,7 +68,7 @@ class MdRaid(Attachable):
             added = self.site.run(["mdadm", "--manage", self.path, "--add", path], LIMIT, ENV)
             if not succeeded(added):
                 return added
-        if lost and not poll_until(self._whole, _REBUILD_LIMIT):
+        if lost and not self.site.poll(self._whole, _REBUILD_LIMIT):
             return {**command, "output": one_line("the array is not rebuilt")}
         return command
 
@@ -92,7 +92,7 @@ class MdRaid(Attachable):
     def detach(self) -> Json:
         """Stop it."""
         command = self._stop()
-        poll_until(lambda: not self.attached(), _DETACH_LIMIT)
+        self.site.poll(lambda: not self.attached(), _DETACH_LIMIT)
         return command
 
     def attached(self) -> bool:

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Mapping
 
 from agent import netlink
-from agent.basics import BLOCK, Json, RigError, poll_until, read_text
+from agent.basics import BLOCK, Json, RigError, read_text
 from agent.layers.base import Attachable, Fact, Layer, Site, said, succeeded
 from agent.layers.command import in_child, told
 from agent.processes import Child, fork_exec
@@ -94,7 +94,7 @@ class Nbd(_Nbd):
             self.site.tick()
             return keeper.look() or (self.attached() and self.size() == self.spec["size"])
 
-        poll_until(settled, START_LIMIT)
+        self.site.poll(settled, START_LIMIT)
         if self.attached() and self.size() == self.spec["size"]:
             return told(argv)
         said = self.store.complaint() or f"not attached, with {self.size()} bytes"
@@ -117,7 +117,7 @@ class Nbd(_Nbd):
             fcntl.ioctl(fd, _DISCONNECT)
 
         command = in_child(argv, disconnect, LIMIT, self.site)
-        poll_until(lambda: not self.attached(), LIMIT)
+        self.site.poll(lambda: not self.attached(), LIMIT)
         self._end_keeper()
         return command
 
@@ -257,7 +257,7 @@ class QemuNbd(_Nbd):
             failed = served.look() and (served.how() or {}).get("exit_code") != 0
             return failed or (self.attached() and self.size() > 0)
 
-        poll_until(settled, START_LIMIT)
+        self.site.poll(settled, START_LIMIT)
         text = os.pread(output, 4000, 0).decode("utf-8", "replace")
         os.close(output)
         if self.attached() and self.size() > 0:
@@ -272,7 +272,7 @@ class QemuNbd(_Nbd):
     def detach(self) -> Json:
         """Run qemu-nbd -d, and see its server end."""
         command = self.site.run(["qemu-nbd", "--disconnect", self.path], LIMIT)
-        poll_until(lambda: not self.attached(), LIMIT)
+        self.site.poll(lambda: not self.attached(), LIMIT)
         self._end_server()
         return command
 

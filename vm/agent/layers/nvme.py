@@ -7,7 +7,7 @@ import re
 from glob import glob
 
 from agent import cgroups, kernel
-from agent.basics import Json, RigError, one_line, poll_until, read_text
+from agent.basics import Json, RigError, one_line, read_text
 from agent.layers.base import Attachable, Fact, said, succeeded
 from agent.layers.command import in_child
 from agent.processes import ended
@@ -80,7 +80,7 @@ class NvmeLoop(Attachable):
             self.site.tick()
             return any(os.path.exists(f"/dev/{name}") for name in self._disks())
 
-        if succeeded(command) and poll_until(found, LIMIT):
+        if succeeded(command) and self.site.poll(found, LIMIT):
             self.path = f"/dev/{self._disks()[0]}"
         return command
 
@@ -91,7 +91,7 @@ class NvmeLoop(Attachable):
         if not doors:
             return {"argv": argv, "ended": ended(0), "output": ""}
         command = in_child(argv, lambda: cgroups.write(doors[0], "1"), LIMIT, self.site)
-        poll_until(lambda: not self.attached(), LIMIT)
+        self.site.poll(lambda: not self.attached(), LIMIT)
         return command
 
     def attached(self) -> bool:

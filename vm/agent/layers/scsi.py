@@ -6,7 +6,7 @@ import glob
 import os
 
 from agent import cgroups, kernel
-from agent.basics import Json, RigError, poll_until, read_text
+from agent.basics import Json, RigError, read_text
 from agent.layers.base import Attachable, Fact, Site, said, succeeded
 from agent.layers.command import in_child
 
@@ -39,7 +39,7 @@ class ScsiDebug(Attachable):
             self.site.tick()
             return bool(self._disks())
 
-        if not poll_until(found, LIMIT):
+        if not self.site.poll(found, LIMIT):
             return False
         disk = self._disks()[0]
         self.path = f"/dev/{os.path.basename(disk)}"
@@ -67,7 +67,7 @@ class ScsiDebug(Attachable):
         door = f"/sys/block/{os.path.basename(self.path)}/device/delete"
         argv = ["scsi", "delete", door]
         command = in_child(argv, lambda: cgroups.write(door, "1"), LIMIT, self.site)
-        poll_until(lambda: not self.attached(), LIMIT)
+        self.site.poll(lambda: not self.attached(), LIMIT)
         return command
 
     def attached(self) -> bool:

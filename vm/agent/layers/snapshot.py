@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agent.basics import Json, RigError, poll_until
+from agent.basics import Json, RigError
 from agent.layers import dm
 from agent.layers.base import Attachable, Fact, said, succeeded
 
@@ -30,7 +30,7 @@ class DmDevice(Attachable):
     def detach(self) -> Json:
         """Take it out of use."""
         command = dm.remove(self.site, self.name)
-        poll_until(lambda: not self.attached(), _DETACH_LIMIT)
+        self.site.poll(lambda: not self.attached(), _DETACH_LIMIT)
         return command
 
     def attached(self) -> bool:

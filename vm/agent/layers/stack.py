@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agent.basics import Json, RigError, poll_until
+from agent.basics import Json, RigError
 from agent.layers import dm
 from agent.layers.base import Attachable, Fact, Layer, Site, said, succeeded
 
@@ -63,7 +63,7 @@ class Stacked(Attachable):
     def detach(self) -> Json:
         """Take it out of use."""
         command = dm.remove(self.site, self.name)
-        poll_until(lambda: not self.attached(), _DETACH_LIMIT)
+        self.site.poll(lambda: not self.attached(), _DETACH_LIMIT)
         return command
 
     def attached(self) -> bool:
@@ -124,7 +124,7 @@ class Integrity(Stacked):
         command = super().attach()
         if self._first and succeeded(command):
             self._first = False
-            if not poll_until(self._computed, _CHECKSUMS_LIMIT):
+            if not self.site.poll(self._computed, _CHECKSUMS_LIMIT):
                 raise RigError(f"{self.name}: the checksums are not computed")
         return command
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent import cgroups
-from agent.basics import Json, RigError, one_line, poll_until, read_text
+from agent.basics import Json, RigError, one_line, read_text
 from agent.layers import dm
 from agent.layers.base import Attachable, Fact, Layer, Site, said, succeeded
 from agent.layers.command import in_child
@@ -263,7 +263,7 @@ class Thin(Attachable):
         """Take it out of use, and the pool after the last."""
         pool = self.pool()
         command = dm.remove(self.site, self.name)
-        poll_until(lambda: not self.attached(), _DETACH_LIMIT)
+        self.site.poll(lambda: not self.attached(), _DETACH_LIMIT)
         if not self.attached():
             pool.devices.discard(self.name)
         if not pool.devices and succeeded(command):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from agent.basics import Json, RigError, poll_until, read_text
+from agent.basics import Json, RigError, read_text
 from agent.layers.base import Attachable, Fact, Layer, Site, said, succeeded
 from agent.layers.command import in_child, told
 from agent.processes import Child
@@ -58,7 +58,7 @@ class Ublk(Attachable):
             self.site.tick()
             return served.look() or ready()
 
-        poll_until(settled, LIMIT)
+        self.site.poll(settled, LIMIT)
         if ready():
             return told(argv)
         problem = self.store.complaint() or f"not in use after {LIMIT:.0f} s"
@@ -77,7 +77,7 @@ class Ublk(Attachable):
             self._server.wait(1.0, tick=self.site.tick)
             self._server.kill(tick=self.site.tick)
             self._server = None
-        poll_until(lambda: not self._there(), LIMIT)
+        self.site.poll(lambda: not self._there(), LIMIT)
         return command
 
     def _there(self) -> bool:

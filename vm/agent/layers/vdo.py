@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent import kernel
-from agent.basics import Json, RigError, poll_until
+from agent.basics import Json, RigError
 from agent.layers import dm
 from agent.layers.base import Attachable, Fact, Site, said, succeeded
 
@@ -58,7 +58,7 @@ class Vdo(Attachable):
         command = dm.remove(self.site, self.name)
         if succeeded(command):
             command = dm.remove(self.site, self.volume, LIMIT)
-        poll_until(lambda: not self.attached(), _DETACH_LIMIT)
+        self.site.poll(lambda: not self.attached(), _DETACH_LIMIT)
         return command
 
     def attached(self) -> bool:

@@ -6,7 +6,7 @@ import os
 import shutil
 
 from agent import cgroups, kernel
-from agent.basics import Json, RigError, one_line, poll_until
+from agent.basics import Json, RigError, one_line
 from agent.layers.base import Attachable, Fact, said, succeeded
 from agent.layers.command import in_child
 
@@ -51,13 +51,13 @@ class Zloop(Attachable):
     def attach(self) -> Json:
         """Add it over the same files."""
         command = self._tell(self.words())
-        poll_until(lambda: os.path.exists(self.path), LIMIT)
+        self.site.poll(lambda: os.path.exists(self.path), LIMIT)
         return command
 
     def detach(self) -> Json:
         """Remove it; the files stay."""
         command = self._tell(f"remove id={_NUMBER}")
-        poll_until(lambda: not self.attached(), LIMIT)
+        self.site.poll(lambda: not self.attached(), LIMIT)
         return command
 
     def _tell(self, words: str) -> Json:

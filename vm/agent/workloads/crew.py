@@ -160,7 +160,8 @@ class Bystander:
 class Crew:
     """All bystanders of a case."""
 
-    def __init__(self) -> None:
+    def __init__(self, pace: float = 1.0) -> None:
+        self.pace = pace  # how many times slower the machine is than the reference machine
         self._all: list[Bystander] = []
 
     def start(
@@ -175,7 +176,7 @@ class Crew:
         for spec in specs:
             target = path_of(spec["io"]["target"]) if spec.get("io") else ""
             self._all.append(Bystander(spec, target, cgroups, pattern, clock))
-        poll_until(lambda: all(one.settled() for one in self._all), START_LIMIT)
+        poll_until(lambda: all(one.settled() for one in self._all), START_LIMIT * self.pace)
         for one in self._all:
             if not one.settled():
                 raise RigError(f"bystander {one.name} did not start in time")
@@ -188,16 +189,16 @@ class Crew:
 
     def pause(self) -> list[str]:
         """Have all close their devices; the names of those that do not in time."""
-        return [one.name for one in self._all if not one.pause(PAUSE_LIMIT)]
+        return [one.name for one in self._all if not one.pause(PAUSE_LIMIT * self.pace)]
 
     def resume(self) -> None:
         """Have all go on."""
         for one in self._all:
-            one.resume(PAUSE_LIMIT)
+            one.resume(PAUSE_LIMIT * self.pace)
 
     def end(self) -> list[str]:
         """End all; what could not be ended."""
-        left = [one.end(STOP_LIMIT) for one in self._all]
+        left = [one.end(STOP_LIMIT * self.pace) for one in self._all]
         self._all = []
         return [text for text in left if text]
 

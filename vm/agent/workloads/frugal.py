@@ -12,6 +12,7 @@ import gc
 import mmap
 import os
 import select
+import signal
 import struct
 import time
 from collections.abc import Callable
@@ -205,7 +206,10 @@ class Frugal:
         self.anon_before = self.anon()
         os.eventfd_write(self.go, 1)
         deadline = time.monotonic() + limit
-        wanted = [self.done, self.mark] if kill_at_mark or at_mark else [self.done]
+        # Who is to be killed is killed, also if it was done by the time that anybody looked: the host sees
+        # then that it had come too far. A detachment is for a writer that still has the device open.
+        wanted = [self.mark, self.done] if kill_at_mark else [self.done]
+        wanted += [self.mark] if at_mark else []
         said = self.child.wait(limit, tick=tick, also=wanted)
         if said == self.mark and at_mark is not None:
             at_mark()
@@ -213,8 +217,9 @@ class Frugal:
                 max(1.0, deadline - time.monotonic()), tick=tick, also=[self.done]
             )
         elif said == self.mark:
-            self.killed_by_rig = not self.child.look()
             self.ended = self.child.how() or self.child.cut_short(timed_out=False, tick=tick)
+            # It may have ended by itself while the evidence was taken.
+            self.killed_by_rig = self.child.killed and self.ended["signal"] == signal.SIGKILL
             return self._over(tick, "")
         if said == self.done:
             self.anon_after = self.anon()
@@ -240,26 +245,27 @@ class Frugal:
             "ops": [],
             "ended": self.ended,
             "killed_by_rig": self.killed_by_rig,
+            "in_flight": self._in_flight(kinds),
             "own_memory": self.anon_before,
             "tool": tool,
-            "output": self._remarks(kinds),
+            "output": self._remarks(),
         }
 
-    def _remarks(self, kinds: tuple[str, ...]) -> str:
-        """What the host's values have no field for: its memory at the end, its unfinished call."""
-        remarks = []
-        if self.anon_before is not None and self.anon_after is not None:
-            remarks.append(
-                f"anonymous memory in its cgroup: {self.anon_before} at the start, "
-                f"{self.anon_after} at the end"
-            )
+    def _in_flight(self, kinds: tuple[str, ...]) -> list[object] | None:
+        """Its unfinished call, as the host's ``InFlight``."""
         call = self.results.in_flight()
-        if call is not None:
-            remarks.append(
-                f"in flight: {kinds[call.kind]} of {call.length} at {call.offset} "
-                f"since {call.start_us} us"
-            )
-        return "\n".join(remarks)
+        if call is None:
+            return None
+        return [kinds[call.kind], call.offset, call.length, call.start_us]
+
+    def _remarks(self) -> str:
+        """What the host's values have no field for: its memory at the end."""
+        if self.anon_before is None or self.anon_after is None:
+            return ""
+        return (
+            f"anonymous memory in its cgroup: {self.anon_before} at the start, "
+            f"{self.anon_after} at the end"
+        )
 
 
 def start(

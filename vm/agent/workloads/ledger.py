@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import resource
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -193,16 +194,29 @@ class Writer:
             ):
                 told = True
                 tell()
-                # The kill takes a moment to come. Meanwhile it is within a write, but of what it has
-                # written already: how far it came is no matter of chance.
-                while order.lingers:
-                    self._do(_WRITE, offset - size, size)
+                if order.lingers:
+                    self._linger(offset - size, size)
             if failed and not order.go_on:
                 break
         if (unsynced or order.sync_only) and self._syncs:
             if not told:
                 self._about_to_sync(tell)
             self._call(_SYNC, 0, 0)
+
+    def _linger(self, offset: int, length: int) -> None:
+        """Be killed. That takes a moment to come. Meanwhile it is within a write, but of what it has
+        written already: how far it came is no matter of chance. Never returns.
+        """
+        start = self._clock.us()
+        while (result := self._try(_WRITE, offset, length)) == length:
+            start = self._clock.us()
+        # What was written is refused now: that is noted, once.
+        generation, end = self._order.generation, self._clock.us()
+        self._results.end(
+            _WRITE, generation, offset, length, result=result, start_us=start, end_us=end
+        )
+        while True:
+            signal.pause()
 
     def _about_to_sync(self, tell: Callable[[], None]) -> bool:
         """Tell the parent, if that is what it waits for. Whether it was told."""
@@ -216,13 +230,17 @@ class Writer:
         generation = self._order.generation if kind == _WRITE else 0
         start = clock.us()
         results.begin(kind, generation, offset, length, start)
-        try:
-            result = self._do(kind, offset, length)
-        except OSError as error:
-            result = -(error.errno or 0)
+        result = self._try(kind, offset, length)
         end = clock.us()
         results.end(kind, generation, offset, length, result=result, start_us=start, end_us=end)
         return result
+
+    def _try(self, kind: int, offset: int, length: int) -> int:
+        """What a system call returned, or minus the errno."""
+        try:
+            return self._do(kind, offset, length)
+        except OSError as error:
+            return -(error.errno or 0)
 
     def _do(self, kind: int, offset: int, length: int) -> int:
         if kind == _WRITE:
@@ -276,7 +294,7 @@ def write(
     """Run one writer to its end, or for ``limit`` seconds: (the host's ``Submitter``, a problem).
 
     At the order's moment it is killed, unless there is something else to do then. A call that never
-    returned is no ``Op``: it is told in ``output``.
+    returned is no ``Op``: it is what was in flight.
     """
     results = Results(order.capacity())
     try:
