@@ -480,7 +480,9 @@ class ModelGuest:
                 return int(limit) + int(swap)
             case MemoryLimit(limit=limit) | Quota(limit=limit) | Qgroup(limit=limit):
                 return int(limit)
-            case InodeQuota() | Inodes():
+            case InodeQuota(limit=limit):
+                return int(limit)
+            case Inodes():
                 return self._used()
             case Hog(leave=leave) | ServerSpace(leave=leave) | HostSpace(leave=leave):
                 return self._at_impose + int(leave)
@@ -517,6 +519,13 @@ class ModelGuest:
         bound = self._short and self._limits(cgroup) and self._bounds()
         return self._limit() - self._used() if bound else 1 << 40
 
+    def _gauge(self, limit: int | None) -> int:
+        """What is in use by the gauge: a snapshot's counts from its making, an inode quota's no bytes."""
+        if limit is not None and isinstance(self._shortage, InodeQuota):
+            return limit
+        since = limit is not None and isinstance(self._shortage, SnapshotCow)
+        return self._used() - (self._at_impose if since else 0)
+
     def _watch(self) -> Watch:
         self._looks += 1
         limit = self._limit() if self._short else None
@@ -526,7 +535,6 @@ class ModelGuest:
         if self._ends() and limit is not None and self._used() > limit:
             # Somebody has extended the pool, or given memory back.
             self._hits, limit = self._hits + 1, self._used()
-        cow = isinstance(self._shortage, SnapshotCow)
         if isinstance(self._shortage, SnapshotCow) and limit is not None:
             limit = self._shortage.size
         events = MemoryEvents(max=self._hits)
@@ -534,7 +542,7 @@ class ModelGuest:
             t_us=self._tick(),
             reading=Reading(
                 kind=self._shortage.kind,
-                used=self._used() - (self._at_impose if limit is not None and cow else 0),
+                used=self._gauge(limit),
                 limit=limit,
                 hits=self._hits,
             ),
