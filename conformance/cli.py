@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,7 @@ from conformance.commands.reproduce import reproduce
 from conformance.commands.shell import shell
 from conformance.commands.worker import worker
 from conformance.engine import DEFAULT_KERNEL, Setup, load_engine
-from conformance.exits import INTERRUPTED, NOTHING, REFUSED, Refused
+from conformance.exits import CRASHED, INTERRUPTED, NOTHING, REFUSED, Refused
 from conformance.here import allow
 from conformance.model import HERE, Variant
 from conformance.progress import display, preparing
@@ -81,6 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say("interrupted before the first case; nothing was run")
         return INTERRUPTED
     return code if isinstance(code, int) else 0
+    except Exception:  # noqa: BLE001 - Python's own status, 1, would say that a kernel deviates
+        traceback.print_exc()
+        say("the suite itself failed, as above; that says nothing of any kernel")
+        return CRASHED
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -191,7 +196,7 @@ def _run(
     variants = choose(library, expression)
     if only_list and variants:
         jobs = _jobs(variants, distinct(kernels), repeat)
-        mine = {job.variant.id for job in _part(shard, jobs, Durations.load(DURATIONS))[1]}
+        mine = {job.variant.id for job in _part(shard, jobs, _durations())[1]}
         for line in lines_of(variant for variant in variants if variant.id in mine):
             click.echo(line)
         return 0
@@ -204,7 +209,7 @@ def _run(
         return NOTHING
     own = here or here_anyway
     count = _slots("1" if own and slots == "auto" else slots)
-    durations = Durations.load(DURATIONS)
+    durations = _durations()
     rows = known_rows(known)
     if interrupted:
         check_known(interrupted, rows)
@@ -311,6 +316,13 @@ def _slots(text: str) -> int:
 
 
 def _folder(out: Path | None) -> Path:
+def _durations() -> Durations:
+    try:
+        return Durations.load(DURATIONS)
+    except ValueError as error:
+        raise Refused(f"{shown(DURATIONS)}:{error}") from error
+
+
     """Where a run writes: what was asked for, or a new folder, which is then the latest."""
     if out:
         return own_run(out)

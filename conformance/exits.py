@@ -20,6 +20,8 @@ REFUSED: Final = 64
 
 EX_USAGE of sysexits.h, and beyond the sum of the bits above.
 """
+CRASHED: Final = 70
+"""The suite itself failed, with a traceback; ``bisect`` has its own. EX_SOFTWARE of sysexits.h."""
 INTERRUPTED: Final = 130
 """Ended by Ctrl-C or SIGTERM, as shells say it. Takes the place of the bits."""
 

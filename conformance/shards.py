@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from math import isfinite
 from statistics import median
 from typing import Any
 
@@ -120,14 +121,17 @@ class Durations:
 
     @classmethod
     def parse(cls, text: str) -> Durations:
-        """The table as it is kept: seconds, a tab, an id. Raises ValueError for another line."""
+        """The table as it is kept: seconds, a tab, an id.
+
+        Raises ValueError for another line; the text begins with the line's number.
+        """
         seconds = {}
-        for line in text.splitlines():
+        for number, line in enumerate(text.splitlines(), 1):
             if line.startswith("#"):
                 continue
             spent, _, name = line.partition("\t")
-            if not name:
-                raise ValueError(f"not seconds, a tab and an id: {line!r}")
+            if not name or (spent != "-" and not _is_time(spent)):
+                raise ValueError(f"{number}: not seconds, a tab and an id: {line!r}")
             if spent != "-":
                 seconds[name] = float(spent)
         return cls(seconds=seconds)
@@ -151,6 +155,14 @@ LONG = 4.0
 """So many times the median: longer ones wait for a time limit, and leave their processor to others."""
 BESIDE_LONG = 2.0
 """Seconds of other jobs for each of a long one's."""
+
+
+def _is_time(text: str) -> bool:
+    try:
+        seconds = float(text)
+    except ValueError:
+        return False
+    return isfinite(seconds) and seconds >= 0
 
 
 def longest_first(jobs: Sequence[Job], durations: Durations) -> list[Job]:

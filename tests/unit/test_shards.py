@@ -95,8 +95,14 @@ def test_what_nobody_measured_is_taken_for_its_case_s_median() -> None:
     assert table.of(new) == 5.0
     assert table.of(other) == 3.5
     assert Durations(seconds={}).of(new) == 1.0
-    with pytest.raises(ValueError, match="a tab and an id"):
-        Durations.parse("9.0 mine")
+
+
+@pytest.mark.parametrize(
+    "line", ["9.0 mine", "<<<<<<< HEAD", "soon\tmine", "nan\tmine", "-1\tmine"]
+)
+def test_what_is_no_duration_is_told_with_its_line(line: str) -> None:
+    with pytest.raises(ValueError, match="^2: not seconds, a tab and an id: "):
+        Durations.parse(f"# seconds\n{line}\n")
 
 
 def test_longest_first_and_kernel_by_kernel() -> None:
