@@ -12,7 +12,7 @@ DEVIATES: Final = 1
 BROKEN: Final = 2
 """Of some variant nothing is known: the rig, the agent, the machine or the judge failed."""
 STALE: Final = 4
-"""A known deviation is no longer seen, or matches nothing."""
+"""A known deviation is no longer seen. Of one that no variant has ``lint`` tells."""
 NOTHING: Final = 8
 """Nothing ran."""
 REFUSED: Final = 64

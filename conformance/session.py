@@ -83,10 +83,16 @@ def choose(library: Library, expression: str) -> tuple[Variant, ...]:
 def known_rows(folder: Path | None) -> tuple[Known, ...]:
     """The known deviations of ``folder``, or the suite's own.
 
-    Raises Refused, with the place, if one is malformed, and OSError if a file cannot be read.
+    Raises Refused, with the place, if one is malformed or a file is named so that it would be passed
+    over, and OSError if a file cannot be read.
     """
     rows: list[Known] = []
-    for path in sorted((folder or KNOWN).glob("*.yaml")):
+    folder = folder or KNOWN
+    passed_over = sorted(folder.glob("*.yml"))
+    if passed_over:
+        first = passed_over[0]
+        raise Refused(f"{shown(first)}: rows are read from *.yaml alone; call it {first.stem}.yaml")
+    for path in sorted(folder.glob("*.yaml")):
         try:
             rows += parse_known(path.read_text(encoding="utf-8"), shown(path))
         except ValueError as error:  # the parser's own, and text that is not UTF-8
