@@ -127,11 +127,18 @@ def settled(outcome: Outcome, rows: Sequence[Known]) -> Outcome:
 
 
 def result_of(
-    variant: Variant, outcome: Outcome, attempt: int = 1, *, started: str = "", record: str = ""
+    variant: Variant,
+    outcome: Outcome,
+    attempt: int = 1,
+    *,
+    started: str = "",
+    record: str = "",
+    options: Sequence[str] = (),
 ) -> Result:
     """What reports are made of.
 
-    ``started`` is when the run began, and ``record`` the file that this was read from, if from one.
+    ``started`` is when the run began, ``record`` the file that this was read from, if from one, and
+    ``options`` what that run's command had of its own.
     """
     arms = outcome.observation.arms if outcome.observation else ()
     consoles = tuple(arm.console for arm in arms if is_below(arm.console))
@@ -142,6 +149,7 @@ def result_of(
         started=started,
         record=record,
         consoles=consoles,
+        options=tuple(options),
         story=told,
         attempt=attempt,
     )
@@ -186,6 +194,8 @@ def rejudge(
     variants = {(v.case, tuple(v.values.items())): v for v in library.variants}
     started = record.header.started.removesuffix("Z")
     results = []
+    host = record.header.host
+    options = repeat_options((), [Path(name) for name in host.get("modules", ())])
     missing = 0
     changed: set[str] = set()
     for entry in record.entries:
@@ -205,7 +215,14 @@ def rejudge(
         outcome = Outcome(
             plan=entry.plan, observation=entry.observation, verdict=settle(verdict, rows)
         )
-        told = result_of(variant, outcome, entry.attempt, started=started, record=shown(path))
+        told = result_of(
+            variant,
+            outcome,
+            entry.attempt,
+            started=started,
+            record=shown(path),
+            options=options,
+        )
         named = tuple(row for row in rows if row.where in outcome.verdict.known)
         results.append(told.model_copy(update={"rows": named}))
     if changed:
@@ -215,7 +232,6 @@ def rejudge(
     if missing:
         lacks.append(f"{path}: {missing} verdicts on variants that no case has any more")
     # A record's order is that in which slots were done; a report's is that of the plan.
-    host = record.header.host
     kernels = [*host.get("kernels", ()), *(entry.verdict.kernel for entry in record.entries)]
     order = {variant.id: number for number, variant in enumerate(library.variants)}
     results.sort(key=lambda r: (kernels.index(r.verdict.kernel), order[r.variant.id], r.attempt))
