@@ -45,6 +45,7 @@ from conformance.resume import (
     interrupted_run,
     left_over,
     same_options,
+    same_part,
 )
 from conformance.rundir import new_run, own_run, point_latest, shown
 from conformance.runner import Outcome
@@ -81,11 +82,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         say("interrupted before the first case; nothing was run")
         return INTERRUPTED
-    return code if isinstance(code, int) else 0
     except Exception:  # noqa: BLE001 - Python's own status, 1, would say that a kernel deviates
         traceback.print_exc()
         say("the suite itself failed, as above; that says nothing of any kernel")
         return CRASHED
+    return code if isinstance(code, int) else 0
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -222,7 +223,7 @@ def _run(
     kernels = (HERE,) if own else distinct(kernels)
     setup = Setup(modules=tuple(str(path.absolute()) for path in modules), here=own)
     jobs = _jobs(variants, kernels, repeat)
-    part, jobs = _part(shard, jobs, durations)
+    part, jobs = _part(shard, jobs, durations, interrupted)
     kernels = tuple(kernel for kernel in kernels if any(job.kernel == kernel for job in jobs))
     makes = load_engine(setup)
     away = _away(engine)
@@ -265,7 +266,7 @@ def _run(
             ),
         }
         order = longest_first(left, durations)
-        if away:
+        if away and order:
             complete = away(order, engine=makes, slots=count, folder=folder, **handlers)
         else:
             complete = run_jobs(order, slots=count, setup=setup, folder=folder, **handlers)
@@ -315,7 +316,6 @@ def _slots(text: str) -> int:
         raise Refused(f"-n: {error}") from error
 
 
-def _folder(out: Path | None) -> Path:
 def _durations() -> Durations:
     try:
         return Durations.load(DURATIONS)
@@ -323,6 +323,7 @@ def _durations() -> Durations:
         raise Refused(f"{shown(DURATIONS)}:{error}") from error
 
 
+def _folder(out: Path | None) -> Path:
     """Where a run writes: what was asked for, or a new folder, which is then the latest."""
     if out:
         return own_run(out)
@@ -369,9 +370,17 @@ def _away(text: str | None) -> Callable[..., bool] | None:
 
 
 def _part(
-    text: str | None, jobs: list[Job], durations: Durations
+    text: str | None,
+    jobs: list[Job],
+    durations: Durations,
+    interrupted: Interrupted | None = None,
 ) -> tuple[dict[str, object], list[Job]]:
-    """What ``--shard`` leaves of a run's jobs, and what the record says of that."""
+    """What ``--shard`` leaves of a run's jobs, which may be nothing, and what the record says of it.
+
+    Of a run that is resumed its record says what fell to it, whatever would today.
+    """
+    if interrupted:
+        return {}, same_part(interrupted, jobs)
     try:
         shard = shard_from(text, os.environ) if text else None
     except ShardError as error:
@@ -380,8 +389,8 @@ def _part(
         return {}, jobs
     mine = deal(jobs, shard, durations)
     if not mine:
-        raise Refused(f"--shard {shard}: nothing falls to it of {len(jobs)} variants")
-    return {PART: described(shard, jobs)}, mine
+        say(f"--shard {shard}: nothing falls to it of {len(jobs)} variants")
+    return {PART: described(shard, jobs, mine)}, mine
 
 
 def _name(job: Job, asked: Asked) -> str:

@@ -20,6 +20,7 @@ from conformance.model import Variant, Verdict
 from conformance.oracle import judge
 from conformance.planner import as_asked, planned_arms
 from conformance.record import (
+    PART,
     Cases,
     Entry,
     Header,
@@ -148,8 +149,8 @@ def result_of(
         verdict=outcome.verdict,
         started=started,
         record=record,
-        consoles=consoles,
         options=tuple(options),
+        consoles=consoles,
         story=told,
         attempt=attempt,
     )
@@ -165,7 +166,7 @@ class Ending:
     stale: tuple[str, ...] = ()  # rows of known deviations: file:line and why
     warnings: tuple[str, ...] = ()
     started: str = ""  # ISO 8601, UTC
-    modules: tuple[Path, ...] = ()  # that took the place of the kernels' own
+    idle: bool = False  # a part of a run to which nothing fell, and that is whole without results
     lacks: tuple[
         str, ...
     ] = ()  # of a record that is not whole, or that speaks of cases that are gone
@@ -193,9 +194,9 @@ def rejudge(
     warnings = list(record.problems)
     variants = {(v.case, tuple(v.values.items())): v for v in library.variants}
     started = record.header.started.removesuffix("Z")
-    results = []
     host = record.header.host
     options = repeat_options((), [Path(name) for name in host.get("modules", ())])
+    results = []
     missing = 0
     changed: set[str] = set()
     for entry in record.entries:
@@ -241,7 +242,7 @@ def rejudge(
         stale=_stale([result.verdict for result in results], rows),
         warnings=tuple(warnings),
         started=started,
-        modules=tuple(Path(name) for name in host.get("modules", ())),
+        idle=PART in host and record.footer is not None and not record.footer.planned,
         lacks=tuple(lacks),
     )
 
@@ -383,6 +384,7 @@ class Recorder:
             not_run=self._not_run(),
             missing=len(self._left),
             started=self._started,
+            idle=not self._jobs,
             stale=_stale(verdicts, self._rows),
         )
 

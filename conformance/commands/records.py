@@ -218,16 +218,18 @@ def merge(*, records: tuple[Path, ...], to: Path, mark_missing: bool, salvage: b
     try:
         read = [(path, _read(path, salvage, mark_missing)) for path in map(record_at, records)]
         more = missing(read, mark=mark_missing)
-        whole = merge_records(read, to, more=more)
+        whole = merge_records(read, to, more=more.entries)
     except RecordError as error:
         raise Refused(str(error)) from error
     say(f"{to}: {whole} variants of {len(records)} records")
     problems = [problem for _, record in read for problem in record.problems]
     for problem in problems:
         say(problem)
-    if more:
-        say(f"{len(more)} of them BROKEN: {more[0].verdict.reasons[0]}")
-    return BROKEN if more or problems else 0
+    if more.entries:
+        say(f"{len(more.entries)} of them BROKEN: {more.entries[0].verdict.reasons[0]}")
+    elif more.wrong:
+        say(f"{'; '.join(more.wrong)}: of what was planned nothing is missing")
+    return BROKEN if more.entries or more.wrong or problems else 0
 
 
 def _read(path: Path, salvage: bool, mark_missing: bool) -> Record:
