@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,7 @@ from conformance.commands.reproduce import reproduce
 from conformance.commands.shell import shell
 from conformance.commands.worker import worker
 from conformance.engine import DEFAULT_KERNEL, Setup, load_engine
-from conformance.exits import INTERRUPTED, NOTHING, REFUSED, Refused
+from conformance.exits import CRASHED, INTERRUPTED, NOTHING, REFUSED, Refused
 from conformance.here import allow
 from conformance.model import HERE, Variant
 from conformance.progress import display, preparing
@@ -44,6 +45,7 @@ from conformance.resume import (
     interrupted_run,
     left_over,
     same_options,
+    same_part,
 )
 from conformance.rundir import new_run, own_run, point_latest, shown
 from conformance.runner import Outcome
@@ -80,6 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         say("interrupted before the first case; nothing was run")
         return INTERRUPTED
+    except Exception:  # noqa: BLE001 - Python's own status, 1, would say that a kernel deviates
+        traceback.print_exc()
+        say("the suite itself failed, as above; that says nothing of any kernel")
+        return CRASHED
     return code if isinstance(code, int) else 0
 
 
@@ -191,7 +197,7 @@ def _run(
     variants = choose(library, expression)
     if only_list and variants:
         jobs = _jobs(variants, distinct(kernels), repeat)
-        mine = {job.variant.id for job in _part(shard, jobs, Durations.load(DURATIONS))[1]}
+        mine = {job.variant.id for job in _part(shard, jobs, _durations())[1]}
         for line in lines_of(variant for variant in variants if variant.id in mine):
             click.echo(line)
         return 0
@@ -204,7 +210,7 @@ def _run(
         return NOTHING
     own = here or here_anyway
     count = _slots("1" if own and slots == "auto" else slots)
-    durations = Durations.load(DURATIONS)
+    durations = _durations()
     rows = known_rows(known)
     if interrupted:
         check_known(interrupted, rows)
@@ -217,7 +223,7 @@ def _run(
     kernels = (HERE,) if own else distinct(kernels)
     setup = Setup(modules=tuple(str(path.absolute()) for path in modules), here=own)
     jobs = _jobs(variants, kernels, repeat)
-    part, jobs = _part(shard, jobs, durations)
+    part, jobs = _part(shard, jobs, durations, interrupted)
     kernels = tuple(kernel for kernel in kernels if any(job.kernel == kernel for job in jobs))
     makes = load_engine(setup)
     away = _away(engine)
@@ -260,7 +266,7 @@ def _run(
             ),
         }
         order = longest_first(left, durations)
-        if away:
+        if away and order:
             complete = away(order, engine=makes, slots=count, folder=folder, **handlers)
         else:
             complete = run_jobs(order, slots=count, setup=setup, folder=folder, **handlers)
@@ -310,6 +316,13 @@ def _slots(text: str) -> int:
         raise Refused(f"-n: {error}") from error
 
 
+def _durations() -> Durations:
+    try:
+        return Durations.load(DURATIONS)
+    except ValueError as error:
+        raise Refused(f"{shown(DURATIONS)}:{error}") from error
+
+
 def _folder(out: Path | None) -> Path:
     """Where a run writes: what was asked for, or a new folder, which is then the latest."""
     if out:
@@ -357,9 +370,17 @@ def _away(text: str | None) -> Callable[..., bool] | None:
 
 
 def _part(
-    text: str | None, jobs: list[Job], durations: Durations
+    text: str | None,
+    jobs: list[Job],
+    durations: Durations,
+    interrupted: Interrupted | None = None,
 ) -> tuple[dict[str, object], list[Job]]:
-    """What ``--shard`` leaves of a run's jobs, and what the record says of that."""
+    """What ``--shard`` leaves of a run's jobs, which may be nothing, and what the record says of it.
+
+    Of a run that is resumed its record says what fell to it, whatever would today.
+    """
+    if interrupted:
+        return {}, same_part(interrupted, jobs)
     try:
         shard = shard_from(text, os.environ) if text else None
     except ShardError as error:
@@ -368,8 +389,8 @@ def _part(
         return {}, jobs
     mine = deal(jobs, shard, durations)
     if not mine:
-        raise Refused(f"--shard {shard}: nothing falls to it of {len(jobs)} variants")
-    return {PART: described(shard, jobs)}, mine
+        say(f"--shard {shard}: nothing falls to it of {len(jobs)} variants")
+    return {PART: described(shard, jobs, mine)}, mine
 
 
 def _name(job: Job, asked: Asked) -> str:

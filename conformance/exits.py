@@ -12,7 +12,7 @@ DEVIATES: Final = 1
 BROKEN: Final = 2
 """Of some variant nothing is known: the rig, the agent, the machine or the judge failed."""
 STALE: Final = 4
-"""A known deviation is no longer seen, or matches nothing."""
+"""A known deviation is no longer seen. Of one that no variant has ``lint`` tells."""
 NOTHING: Final = 8
 """Nothing ran."""
 REFUSED: Final = 64
@@ -20,6 +20,8 @@ REFUSED: Final = 64
 
 EX_USAGE of sysexits.h, and beyond the sum of the bits above.
 """
+CRASHED: Final = 70
+"""The suite itself failed, with a traceback; ``bisect`` has its own. EX_SOFTWARE of sysexits.h."""
 INTERRUPTED: Final = 130
 """Ended by Ctrl-C or SIGTERM, as shells say it. Takes the place of the bits."""
 

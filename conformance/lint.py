@@ -6,7 +6,7 @@ What makes a case impossible to judge is an error of the loader; a rule here is 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +32,10 @@ class KnownRow(Protocol):
     @property
     def case(self) -> str:
         """The id of the case that it tells of."""
+
+    @property
+    def variant(self) -> Mapping[str, str | tuple[str, ...]]:
+        """The values of which it tells alone, by axis; a tuple means any of them."""
 
     @property
     def where(self) -> object:
@@ -77,13 +81,35 @@ def lint(library: Library, known: Iterable[KnownRow] = ()) -> tuple[Remark, ...]
         Remark(
             rule=KNOWN_ROW.id,
             place=str(row.where),
-            message=f"there is no case {row.case!r}",
+            message=message,
             to_fix=KNOWN_ROW.to_fix,
         )
         for row in known
-        if row.case not in library.cases
+        for message in _untold(row, library)
     ]
     return tuple(remarks)
+
+
+def _untold(row: KnownRow, library: Library) -> Iterator[str]:
+    """What a row tells of that no variant is. Kernels are left alone: they come and go."""
+    if row.case not in library.cases:
+        yield f"there is no case {row.case!r}"
+        return
+    cells = [variant.values for variant in library.variants if variant.case == row.case]
+    asked = {axis: (held,) if isinstance(held, str) else held for axis, held in row.variant.items()}
+    strange = False
+    for axis, wanted in asked.items():
+        there = {cell[axis] for cell in cells if axis in cell}
+        if not there:
+            strange = True
+            yield f"{row.case} has no {axis!r}"
+        for value in wanted:
+            if there and value not in there:
+                strange = True
+                yield f"{row.case} has no {axis} {value!r}"
+    if strange or any(all(cell[axis] in asked[axis] for axis in asked) for cell in cells):
+        return
+    yield f"{row.case} has each of these values, and no variant with all"
 
 
 def _at(source: Source, *path: str | int) -> Where:
@@ -376,7 +402,7 @@ RULES: tuple[Rule, ...] = (
 
 KNOWN_ROW = Rule(
     id="L050",
-    description="A known deviation tells of a case that exists.",
-    to_fix="delete the row, or correct its case",
+    description="A known deviation tells of a case, and of variants, that exist.",
+    to_fix="delete the row, or correct it",
     check=lambda _: iter(()),
 )

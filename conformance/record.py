@@ -43,6 +43,8 @@ _SHOWN = 10
 """What is wrong with a record that is salvaged: so many of them are told."""
 PART = "shard"
 """In a header's ``host``: which part of a run the record is, see ``shards``."""
+LACKS = "lacks"
+"""In a header's ``host``: what was wrong with the records that it was merged of, a ``Lacks``."""
 MAX_LINE = 64 << 20
 """Bytes of a line: far above the largest observation, far below what a reader has to fear."""
 
@@ -96,6 +98,13 @@ class Key(Value):
         return f"{name}, attempt {self.attempt}" if self.attempt > 1 else name
 
 
+class Lacks(Value):
+    """What a merged record lacks for ever, as one that it was made of was not whole."""
+
+    problems: tuple[str, ...] = ()
+    unjudged: tuple[Key, ...] = ()
+
+
 class Entry(Value):
     """All that was recorded of one variant on one kernel; with ``--repeat``, of one attempt."""
 
@@ -106,7 +115,7 @@ class Entry(Value):
 
 
 class Record(Value):
-    """A record as it was read. ``problems`` is empty unless it was salvaged."""
+    """A record as it was read. ``problems`` is empty unless it was salvaged, or merged of such."""
 
     header: Header
     entries: tuple[Entry, ...]
@@ -290,10 +299,11 @@ def merge_records(
 ) -> int:
     """Write one record of several, compressed if ``to`` ends in .xz; how many entries.
 
-    ``more`` is what none of them has, and the whole has.
+    ``more`` is what none of them has, and the whole has. What was wrong with a record that is no part
+    of a run is written down; of the parts ``more`` has what they lack.
 
-    Raises RecordError if they were not made with the same cases, or if two have the same variant on the
-    same kernel; OSError (FileExistsError if ``to`` is there already).
+    Raises RecordError if they were not made with the same cases and modules, or if two have the same
+    variant on the same kernel; OSError (FileExistsError if ``to`` is there already).
     """
     owner: dict[Key, Path] = {}
     first_path, first = records[0]
@@ -301,8 +311,10 @@ def merge_records(
     for path, record in records:
         if record.header.cases != first.header.cases:
             raise RecordError(f"{path}: made with other cases than {first_path}")
+        if _modules(record) != _modules(first):
+            raise RecordError(f"{path}: made with other modules than {first_path}")
         for entry in record.entries:
-            key = key_of(entry.verdict, entry.attempt)
+            key = _key(entry)
             if key in owner:
                 raise RecordError(f"{path}: {key} is in {owner[key]} already")
             owner[key] = path
@@ -311,6 +323,16 @@ def merge_records(
             if isinstance(held, dict) and isinstance(value, dict):
                 host[name] = {**held, **value}
     host.pop(PART, None)
+    host.pop(LACKS, None)
+    judged = {*owner, *map(_key, more)}
+    unjudged = dict.fromkeys(key for _, record in records for key in record.unjudged)
+    alone = [record for _, record in records if PART not in record.header.host]
+    lacks = Lacks(
+        problems=tuple(problem for record in alone for problem in record.problems),
+        unjudged=tuple(key for key in unjudged if key not in judged),
+    )
+    if lacks != Lacks():
+        host[LACKS] = as_json(lacks)
     started = min(record.header.started for _, record in records)
     header = first.header.model_copy(update={"started": started, "host": host})
     planned = len(owner) + len(more)
@@ -323,6 +345,14 @@ def merge_records(
                 attempt=entry.attempt,
             )
     return planned
+
+
+def _key(entry: Entry) -> Key:
+    return key_of(entry.verdict, entry.attempt)
+
+
+def _modules(record: Record) -> object:
+    return record.header.host.get("modules") or []
 
 
 # -- reading ------------------------------------------------------------------------------------
@@ -374,6 +404,7 @@ class _Reader:
         self._path = path
         self._salvage = salvage
         self._problems: list[str] = []
+        self._lacks = Lacks()  # as the header has it
         self._spoilt = False  # a line was wrong: what follows may be the rest of the same variant
         self._number = 0
         self._at = 0  # bytes read
@@ -390,8 +421,9 @@ class _Reader:
 
     def record(self) -> Record:
         assert self.header is not None
-        more = len(self._problems) - _SHOWN
-        told = self._problems[:_SHOWN] + ([f"{self._path}: and {more} more"] if more > 0 else [])
+        problems = [*map(self._inherited, self._lacks.problems), *self._problems]
+        more = len(problems) - _SHOWN
+        told = problems[:_SHOWN] + ([f"{self._path}: and {more} more"] if more > 0 else [])
         return Record(
             header=self.header,
             entries=tuple(
@@ -407,7 +439,7 @@ class _Reader:
             problems=tuple(told),
             unjudged=tuple(
                 key
-                for key in dict.fromkeys([*self._plans, *self._observations])
+                for key in dict.fromkeys([*self._lacks.unjudged, *self._plans, *self._observations])
                 if key not in self._verdicts
             ),
         )
@@ -506,7 +538,14 @@ class _Reader:
             raise self._wrong("the header names no format")
         if written > FORMAT:
             raise self._wrong(f"format {written} is newer than {FORMAT}, which is what I read")
-        self.header = self._valid(Header, values)
+        header = self._valid(Header, values)
+        lacks = header.host.get(LACKS, {})
+        if not isinstance(lacks, dict):
+            raise self._wrong(f"host.{LACKS} is not an object")
+        self._lacks = self._valid(Lacks, lacks)
+        if self._lacks.problems and not self._salvage:
+            raise RecordError(self._inherited(self._lacks.problems[0]))
+        self.header = header
 
     def _take_footer(self, values: dict[str, Any], digest: str) -> None:
         footer = self._valid(Footer, values)
@@ -544,6 +583,9 @@ class _Reader:
             first = error.errors(include_url=False)[0]
             place = dotted(first["loc"])
             raise self._wrong(f"{place}: {first['msg']}") from None
+
+    def _inherited(self, problem: str) -> str:
+        return f"{self._path}: merged of what is not whole: {problem}"
 
     def _wrong(self, message: str) -> RecordError:
         return RecordError(self._place(message))

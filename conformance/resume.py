@@ -20,6 +20,7 @@ from conformance.library import Library
 from conformance.record import Interrupted, RecordError, key_of, read_interrupted
 from conformance.rundir import shown
 from conformance.session import key_of_job
+from conformance.shards import part_of
 from conformance.task import Job
 
 CHANGING = frozenset({"speed", "start", "start_why", "accelerator_why"})
@@ -107,6 +108,30 @@ def check_host(
                     f"{folder}: {kernel} is not what it was: {name} {was.get(name)},"
                     f" now {now.get(name)}"
                 )
+
+
+def same_part(interrupted: Interrupted, jobs: Sequence[Job]) -> list[Job]:
+    """Those of a whole run's ``jobs`` that fell to the part that was interrupted; all if it was none.
+
+    By the record alone: today's environment and table of durations may give another part. Raises
+    Refused if the record does not say, or if the whole run would be another one.
+    """
+    folder = shown(interrupted.path.parent)
+    try:
+        part = part_of(interrupted.path, interrupted.record)
+    except RecordError as error:
+        raise Refused(f"{error}; this cannot be resumed") from error
+    if part is None:
+        return list(jobs)
+    shard = f"{folder}: shard {part.index}/{part.count}"
+    if part.mine is None:
+        raise Refused(f"{shard}: the record does not say what fell to it; this cannot be resumed")
+    if part.whole != {key_of_job(job) for job in jobs}:
+        raise Refused(f"{shard}: of another whole than the options of that run select now")
+    if any(not 0 <= place < len(jobs) for place in part.mine):
+        raise Refused(f"{shard}: has what is not among the {len(jobs)} jobs of the whole")
+    mine = set(part.mine)
+    return [job for place, job in enumerate(jobs) if place in mine]
 
 
 def left_over(interrupted: Interrupted, jobs: Sequence[Job]) -> list[Job]:

@@ -20,6 +20,7 @@ from conformance.model import Variant, Verdict
 from conformance.oracle import judge
 from conformance.planner import as_asked, planned_arms
 from conformance.record import (
+    PART,
     Cases,
     Entry,
     Header,
@@ -83,10 +84,16 @@ def choose(library: Library, expression: str) -> tuple[Variant, ...]:
 def known_rows(folder: Path | None) -> tuple[Known, ...]:
     """The known deviations of ``folder``, or the suite's own.
 
-    Raises Refused, with the place, if one is malformed, and OSError if a file cannot be read.
+    Raises Refused, with the place, if one is malformed or a file is named so that it would be passed
+    over, and OSError if a file cannot be read.
     """
     rows: list[Known] = []
-    for path in sorted((folder or KNOWN).glob("*.yaml")):
+    folder = folder or KNOWN
+    passed_over = sorted(folder.glob("*.yml"))
+    if passed_over:
+        first = passed_over[0]
+        raise Refused(f"{shown(first)}: rows are read from *.yaml alone; call it {first.stem}.yaml")
+    for path in sorted(folder.glob("*.yaml")):
         try:
             rows += parse_known(path.read_text(encoding="utf-8"), shown(path))
         except ValueError as error:  # the parser's own, and text that is not UTF-8
@@ -121,11 +128,18 @@ def settled(outcome: Outcome, rows: Sequence[Known]) -> Outcome:
 
 
 def result_of(
-    variant: Variant, outcome: Outcome, attempt: int = 1, *, started: str = "", record: str = ""
+    variant: Variant,
+    outcome: Outcome,
+    attempt: int = 1,
+    *,
+    started: str = "",
+    record: str = "",
+    options: Sequence[str] = (),
 ) -> Result:
     """What reports are made of.
 
-    ``started`` is when the run began, and ``record`` the file that this was read from, if from one.
+    ``started`` is when the run began, ``record`` the file that this was read from, if from one, and
+    ``options`` what that run's command had of its own.
     """
     arms = outcome.observation.arms if outcome.observation else ()
     consoles = tuple(arm.console for arm in arms if is_below(arm.console))
@@ -135,6 +149,7 @@ def result_of(
         verdict=outcome.verdict,
         started=started,
         record=record,
+        options=tuple(options),
         consoles=consoles,
         story=told,
         attempt=attempt,
@@ -151,7 +166,7 @@ class Ending:
     stale: tuple[str, ...] = ()  # rows of known deviations: file:line and why
     warnings: tuple[str, ...] = ()
     started: str = ""  # ISO 8601, UTC
-    modules: tuple[Path, ...] = ()  # that took the place of the kernels' own
+    idle: bool = False  # a part of a run to which nothing fell, and that is whole without results
     lacks: tuple[
         str, ...
     ] = ()  # of a record that is not whole, or that speaks of cases that are gone
@@ -179,6 +194,8 @@ def rejudge(
     warnings = list(record.problems)
     variants = {(v.case, tuple(v.values.items())): v for v in library.variants}
     started = record.header.started.removesuffix("Z")
+    host = record.header.host
+    options = repeat_options((), [Path(name) for name in host.get("modules", ())])
     results = []
     missing = 0
     changed: set[str] = set()
@@ -199,7 +216,14 @@ def rejudge(
         outcome = Outcome(
             plan=entry.plan, observation=entry.observation, verdict=settle(verdict, rows)
         )
-        told = result_of(variant, outcome, entry.attempt, started=started, record=shown(path))
+        told = result_of(
+            variant,
+            outcome,
+            entry.attempt,
+            started=started,
+            record=shown(path),
+            options=options,
+        )
         named = tuple(row for row in rows if row.where in outcome.verdict.known)
         results.append(told.model_copy(update={"rows": named}))
     if changed:
@@ -209,7 +233,6 @@ def rejudge(
     if missing:
         lacks.append(f"{path}: {missing} verdicts on variants that no case has any more")
     # A record's order is that in which slots were done; a report's is that of the plan.
-    host = record.header.host
     kernels = [*host.get("kernels", ()), *(entry.verdict.kernel for entry in record.entries)]
     order = {variant.id: number for number, variant in enumerate(library.variants)}
     results.sort(key=lambda r: (kernels.index(r.verdict.kernel), order[r.variant.id], r.attempt))
@@ -219,7 +242,7 @@ def rejudge(
         stale=_stale([result.verdict for result in results], rows),
         warnings=tuple(warnings),
         started=started,
-        modules=tuple(Path(name) for name in host.get("modules", ())),
+        idle=PART in host and record.footer is not None and not record.footer.planned,
         lacks=tuple(lacks),
     )
 
@@ -361,6 +384,7 @@ class Recorder:
             not_run=self._not_run(),
             missing=len(self._left),
             started=self._started,
+            idle=not self._jobs,
             stale=_stale(verdicts, self._rows),
         )
 

@@ -1,8 +1,9 @@
 """A run in equal parts, for machines that know nothing of each other.
 
 Every machine works out the same division from the same checkout, runs its own part, and writes in its
-record which part that was and what the whole run is; ``missing`` is how a reader of several records
-knows whether they are the whole. Nothing here depends on a machine, a time or an order of arrival.
+record which part that was, what fell to it and what the whole run is; ``missing`` is how a reader of
+several records knows whether they are the whole. Nothing here depends on a machine, a time or an order
+of arrival.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import re
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from conformance.model import Status, Value, Verdict
 from conformance.record import PART, Entry, Key, Record, RecordError, key_of
@@ -55,14 +57,19 @@ class Part(Value):
     count: int
     kernels: tuple[str, ...]
     variants: tuple[tuple[str, dict[str, str]], ...]
+    repeat: int = Field(default=1, ge=1, description="attempts at each variant on each kernel")
+    mine: tuple[int, ...] | None = Field(
+        default=None, description="which of the whole run's jobs, from 0, fell to this part"
+    )
 
     @property
     def whole(self) -> frozenset[Key]:
         """All that was planned, in this part and the others."""
         return frozenset(
-            Key(case=case, values=values, kernel=kernel)
+            Key(case=case, values=values, kernel=kernel, attempt=attempt)
             for kernel in self.kernels
             for case, values in self.variants
+            for attempt in range(1, self.repeat + 1)
         )
 
 
@@ -120,14 +127,17 @@ class Durations:
 
     @classmethod
     def parse(cls, text: str) -> Durations:
-        """The table as it is kept: seconds, a tab, an id. Raises ValueError for another line."""
+        """The table as it is kept: seconds, a tab, an id.
+
+        Raises ValueError for another line; the text begins with the line's number.
+        """
         seconds = {}
-        for line in text.splitlines():
+        for number, line in enumerate(text.splitlines(), 1):
             if line.startswith("#"):
                 continue
             spent, _, name = line.partition("\t")
-            if not name:
-                raise ValueError(f"not seconds, a tab and an id: {line!r}")
+            if not name or (spent != "-" and not _is_time(spent)):
+                raise ValueError(f"{number}: not seconds, a tab and an id: {line!r}")
             if spent != "-":
                 seconds[name] = float(spent)
         return cls(seconds=seconds)
@@ -145,6 +155,14 @@ class Durations:
         begins = f"{job.variant.case}["
         alike = [spent for name, spent in self.seconds.items() if name.startswith(begins)]
         return median(alike or self.seconds.values() or [1.0])
+
+
+def _is_time(text: str) -> bool:
+    try:
+        seconds = float(text)
+    except ValueError:
+        return False
+    return isfinite(seconds) and seconds >= 0
 
 
 LONG = 4.0
@@ -223,10 +241,15 @@ def _parts_for(need: float, room: Mapping[int, float], total: float) -> list[int
 # -- records -------------------------------------------------------------------------------------
 
 
-def described(shard: Shard, jobs: Iterable[Job]) -> dict[str, Any]:
-    """What a part's record says of it. ``jobs``: of the whole run, every variant on every kernel."""
+def described(shard: Shard, jobs: Sequence[Job], mine: Iterable[Job]) -> dict[str, Any]:
+    """What a part's record says of it.
+
+    ``jobs`` are those of the whole run, every variant on every kernel, and ``mine`` those among them
+    that fell to the part.
+    """
     kernels: dict[str, None] = {}
     variants: dict[str, tuple[str, dict[str, str]]] = {}
+    places = {id(job): place for place, job in enumerate(jobs)}
     for job in jobs:
         kernels[job.kernel] = None
         variants[job.variant.id] = (job.variant.case, dict(job.variant.values))
@@ -235,12 +258,21 @@ def described(shard: Shard, jobs: Iterable[Job]) -> dict[str, Any]:
         count=shard.count,
         kernels=tuple(kernels),
         variants=tuple(variants.values()),
+        repeat=max((job.attempt for job in jobs), default=1),
+        mine=tuple(places[id(job)] for job in mine),
     )
     return part.model_dump(mode="json")
 
 
-def missing(records: Sequence[tuple[Path, Record]], *, mark: bool) -> tuple[Entry, ...]:
-    """What parts that are not there would have had: BROKEN, with the reason, if ``mark`` says so.
+class Missing(NamedTuple):
+    """What parts that are not there would have had, BROKEN, and what is wrong with the parts."""
+
+    entries: tuple[Entry, ...]
+    wrong: tuple[str, ...]
+
+
+def missing(records: Sequence[tuple[Path, Record]], *, mark: bool) -> Missing:
+    """What is not in the parts of a run, and why, if ``mark`` asks for that.
 
     Nothing if the parts of every run are all there, or if the records are no parts. Raises RecordError,
     one line, if a part is there twice, or, without ``mark``, if one is missing or was cut short.
@@ -249,8 +281,8 @@ def missing(records: Sequence[tuple[Path, Record]], *, mark: bool) -> tuple[Entr
     had: set[Key] = set()
     wrong: list[str] = []
     for path, record in records:
-        had.update(key_of(verdict) for verdict in record.verdicts)
-        part = _part(path, record)
+        had.update(key_of(entry.verdict, entry.attempt) for entry in record.entries)
+        part = part_of(path, record)
         if part is None:
             continue
         parts = runs.setdefault((part.count, part.whole), {})
@@ -269,8 +301,9 @@ def missing(records: Sequence[tuple[Path, Record]], *, mark: bool) -> tuple[Entr
             f"{'; '.join(wrong)} (--mark-missing makes BROKEN of what it would have had)"
         )
     absent = sorted((key for _, whole in runs for key in whole if key not in had), key=str)
-    return tuple(
+    entries = tuple(
         Entry(
+            attempt=key.attempt,
             verdict=Verdict(
                 case=key.case,
                 values=key.values,
@@ -278,13 +311,15 @@ def missing(records: Sequence[tuple[Path, Record]], *, mark: bool) -> tuple[Entr
                 release="",
                 status=Status.BROKEN,
                 reasons=tuple(wrong) or ("in no shard, though all of them are there",),
-            )
+            ),
         )
         for key in absent
     )
+    return Missing(entries=entries, wrong=tuple(wrong))
 
 
-def _part(path: Path, record: Record) -> Part | None:
+def part_of(path: Path, record: Record) -> Part | None:
+    """Which part of a run a record is; None if it is none. Raises RecordError if that is not readable."""
     told = record.header.host.get(PART)
     if told is None:
         return None

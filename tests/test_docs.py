@@ -65,7 +65,7 @@ def test_every_status_and_exit_code_is_told() -> None:
         assert f"| {status} |" in README
     for bit in (exits.DEVIATES, exits.BROKEN, exits.STALE, exits.NOTHING):
         assert re.search(rf"^\| {bit} \|", README, re.MULTILINE)
-    for code in (exits.REFUSED, exits.INTERRUPTED):
+    for code in (exits.REFUSED, exits.CRASHED, exits.INTERRUPTED):
         assert re.search(rf"\b{code}\b", README)
 
 

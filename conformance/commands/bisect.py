@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -135,6 +136,10 @@ def bisect(
         )
     except (Refused, OSError, ValueError) as error:
         say(f"the bisection stops: {error}")
+        return STOP
+    except Exception:  # noqa: BLE001 - any other status below 128 would call this kernel good or bad
+        traceback.print_exc()
+        say("the bisection stops: the suite itself failed, as above")
         return STOP
     if until_fixed and code in (GOOD, BAD):
         return BAD if code == GOOD else GOOD

@@ -24,5 +24,5 @@ def conclude(ending: Ending, asked: Asked, console: Console, *, record: str, com
         noun = "attempts" if any(result.planned > 1 for result in ending.results) else "variants"
         say(f"interrupted: {ending.missing} of {planned} {noun} were not run")
         return INTERRUPTED
-    code = status(ending.results, asked, stale=bool(ending.stale))
+    code = 0 if ending.idle else status(ending.results, asked, stale=bool(ending.stale))
     return code | BROKEN if ending.incomplete else code

@@ -9,7 +9,7 @@ import yaml
 
 from conformance.commands.common import CASES, examples, options, say
 from conformance.commands.records import RECORD, record_at
-from conformance.exits import NOTHING, Refused
+from conformance.exits import BROKEN, NOTHING, Refused
 from conformance.openqa import OpenqaError, parse, rows
 from conformance.session import now, open_library, rejudge
 
@@ -37,6 +37,7 @@ def known(*, issues: Path, record: Path, given: tuple[str, ...], cases: tuple[Pa
 
     An entry says which test fails where; a row says in which way, too, so it is made of what was seen.
     `kernel` is held against the kernel's release; an entry with a key that is not given is left out.
+    A record that is not whole is taken as far as it goes, and adds 2 to the exit status.
     """
     pairs = dict(word.partition("=")[::2] for word in given)
     try:
@@ -44,10 +45,13 @@ def known(*, issues: Path, record: Path, given: tuple[str, ...], cases: tuple[Pa
     except (OpenqaError, UnicodeDecodeError) as error:
         raise Refused(str(error)) from error
     ending = rejudge(record_at(record), open_library(cases), ())
+    for warning in ending.warnings:
+        say(warning)
+    code = BROKEN if ending.incomplete else 0
     verdicts = [one.verdict for result in ending.results for one in result.each]
     made = rows(entries, verdicts, pairs, now().date())
     say(f"{len(entries)} entries, {len(made)} rows")
     if not made:
-        return NOTHING
+        return code | NOTHING
     click.echo(yaml.safe_dump(made, sort_keys=False), nl=False)
-    return 0
+    return code

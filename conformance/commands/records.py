@@ -44,7 +44,7 @@ def _asked(ending: Ending, path: Path, cases: tuple[Path, ...], **more: bool) ->
     return Asked(
         folder=shown(path.parent),
         many_kernels=len(kernels) > 1,
-        options=repeat_options(cases, ending.modules),
+        options=repeat_options(cases, ()),
         not_run=ending.not_run,
         lacks=ending.lacks,
         **more,
@@ -211,22 +211,25 @@ def _put(text: str, to: Path | None) -> None:
 def merge(*, records: tuple[Path, ...], to: Path, mark_missing: bool, salvage: bool) -> int:
     """Make one record of several that were made with the same cases.
 
-    A variant that two of them have on one kernel is refused, and so is a shard that is missing or there
-    twice, and, without --salvage, a record that is not whole. A name that ends in .xz is compressed.
+    A variant that two of them have on one kernel is refused, and so are modules that differ, a shard
+    that is missing or there twice, and, without --salvage, a record that is not whole: what is made of
+    that is not whole either, and says so. A name that ends in .xz is compressed.
     """
     try:
         read = [(path, _read(path, salvage, mark_missing)) for path in map(record_at, records)]
         more = missing(read, mark=mark_missing)
-        whole = merge_records(read, to, more=more)
+        whole = merge_records(read, to, more=more.entries)
     except RecordError as error:
         raise Refused(str(error)) from error
     say(f"{to}: {whole} variants of {len(records)} records")
     problems = [problem for _, record in read for problem in record.problems]
     for problem in problems:
         say(problem)
-    if more:
-        say(f"{len(more)} of them BROKEN: {more[0].verdict.reasons[0]}")
-    return BROKEN if more or problems else 0
+    if more.entries:
+        say(f"{len(more.entries)} of them BROKEN: {more.entries[0].verdict.reasons[0]}")
+    elif more.wrong:
+        say(f"{'; '.join(more.wrong)}: of what was planned nothing is missing")
+    return BROKEN if more.entries or more.wrong or problems else 0
 
 
 def _read(path: Path, salvage: bool, mark_missing: bool) -> Record:

@@ -83,6 +83,7 @@ class Result(Value):
         ""  # when its run began, ISO 8601 in UTC without a zone; if empty, as the report's
     )
     record: str = ""  # the file that it was read from, as a reader can open it
+    options: tuple[str, ...] = ()  # words that its run's command had besides those of ``Asked``
     rows: tuple[Known, ...] = ()  # those that ``verdict.known`` names, if they were at hand
     consoles: tuple[str, ...] = ()  # paths, relative to the run's folder
     story: tuple[Story, ...] = ()  # how it went, arm by arm; empty if nothing was observed
@@ -191,7 +192,7 @@ def again(result: Result, asked: Asked) -> str:
     kernel = result.verdict.kernel
     where = ["--here"] if kernel == HERE else ["--kernel", kernel]
     words = ["./conform", "run", "-k", result.variant.id, *where]
-    return shlex.join([*words, *asked.options, "--strict"])
+    return shlex.join([*words, *asked.options, *result.options, "--strict"])
 
 
 def count(statuses: Iterable[Status]) -> Mapping[Status, int]:

@@ -355,3 +355,20 @@ def test_four_shards_merged_are_the_whole(user: User, tmp_path: Path) -> None:
     merged = read_record(to).verdicts
     assert {key_of(v): (v.status, v.findings, v.reasons) for v in merged} == whole
     assert len(merged) == len(whole) == 16
+
+
+def test_a_shard_to_which_nothing_falls_has_nothing_to_do(user: User, tmp_path: Path) -> None:
+    user.has("fake_a_passes")
+    parts = []
+    for index in (2, 1):
+        user.out = tmp_path / f"part{index}"
+        parts.append(str(user.out))
+        done = user.conform_run("-n", "1", "--shard", f"{index}/2")
+        assert done.returncode == 0, done.stderr
+        assert len(user.record().entries) == 2 - index
+        told = "conform: --shard 2/2: nothing falls to it of 1 variants\n"
+        assert (done.stderr == told) is (index == 2)
+    to = tmp_path / "all.jsonl"
+    assert user.conform("merge", *parts, "--to", str(to)).returncode == 0
+    assert len(read_record(to).entries) == 1
+    assert user.conform("run", "--resume", parts[0]).returncode == 0

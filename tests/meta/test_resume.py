@@ -178,6 +178,25 @@ def test_other_options(user: User, tmp_path: Path) -> None:
     assert resumed(user, *same).returncode == 3
 
 
+def test_a_part_is_the_one_that_it_was(user: User) -> None:
+    """Whatever the machine that takes it up is told of itself."""
+    user.has(*(f"fake_{letter}_passes" for letter in "abcdef"))
+    user.more = {"CI_NODE_INDEX": "2", "CI_NODE_TOTAL": "3"}
+    assert user.conform_run("-n", "1", "--shard", "auto").returncode == 0
+    whole = [key_of(verdict) for verdict in user.record().verdicts]
+    assert len(whole) == 2
+    path = user.out / "record.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    first = next(place for place, line in enumerate(lines) if b'"kind":"verdict"' in line)
+    for more in ({}, {"CI_NODE_INDEX": "1", "CI_NODE_TOTAL": "2"}):
+        path.write_bytes(b"".join(lines[: first + 1]))
+        user.more = more
+        done = resumed(user)
+        assert done.returncode == 0, done.stderr
+        assert "1 of 2 variants were judged before" in done.stderr
+        assert [key_of(verdict) for verdict in user.record().verdicts] == whole
+
+
 def test_other_cases(user: User) -> None:
     killed(user)
     user.has("fake_g_passes")

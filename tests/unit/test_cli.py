@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from conformance.cli import main
-from conformance.exits import BROKEN, DEVIATES, NOTHING, REFUSED
+from conformance.commands.bisect import STOP
+from conformance.exits import BROKEN, CRASHED, DEVIATES, NOTHING, REFUSED
 from conformance.model import Finding, Status, Verdict
 from conformance.record import Cases, Header, RecordWriter
 from conformance.scheduler import slots_from
@@ -235,7 +237,110 @@ def test_a_record_that_is_cut_is_merged_only_if_asked(
     assert not to.exists()
     assert main(["merge", str(path), "--to", str(to), "--salvage"]) == BROKEN
     assert "no footer" in capsys.readouterr().err
-    assert main(["judge", str(to)]) == 0
+    # What it was made of was not whole, and so it is not: not even merged once more.
+    inherited = f"{to}: merged of what is not whole: {path}:3: no footer"
+    assert main(["judge", str(to)]) == BROKEN
+    assert inherited in capsys.readouterr().err
+    assert main(["report", str(to), "--format", "ktap"]) == REFUSED
+    assert f"{inherited}: the run did not come to its end (--salvage" in capsys.readouterr().err
+    assert main(["report", str(to), "--format", "ktap", "--salvage"]) == BROKEN
+    assert f"# incomplete: {to}: merged of " in capsys.readouterr().out
+    words = ["merge", str(to), "--to", str(tmp_path / "again.jsonl.xz")]
+    assert main(words) == REFUSED
+    assert inherited in capsys.readouterr().err
+    assert main([*words, "--salvage"]) == BROKEN
+    assert main(["judge", words[-1]]) == BROKEN
+    assert inherited in capsys.readouterr().err
+
+
+def test_what_a_cut_record_has_no_verdict_of_is_missing_where_it_is_merged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = a_run(tmp_path / "cut", Status.PASS) / "record.jsonl"
+    *lines, _ = cut.read_text().splitlines(keepends=True)
+    other = {"request": "4K", "loop_dio": "on"}
+    plan = {"kind": "plan", "case": CASE, "variant": other, "kernel": "debian/trixie"}
+    cut.write_text("".join([*lines, json.dumps({**plan, "reasons": ["no direct I/O"]}) + "\n"]))
+    whole = a_run(tmp_path / "whole", Status.PASS, loop_dio="on")
+    for records, missing in (([cut], 1), ([cut, whole], 0)):
+        to = tmp_path / f"{len(records)}.jsonl"
+        assert main(["merge", *map(str, records), "--to", str(to), "--salvage"]) == BROKEN
+        capsys.readouterr()
+        assert main(["report", str(to), "--format", "junit", "--salvage"]) == BROKEN
+        errors = ET.fromstring(capsys.readouterr().out).iter("error")
+        assert [error.get("type") for error in errors] == ["NotRun"] * missing
+
+
+def test_a_cut_record_makes_rows_and_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = a_run(tmp_path / "cut", Status.FAIL, findings=(finding(),))
+    path = folder / "record.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    issues = tmp_path / "issues.yaml"
+    for test, code in ((CASE, BROKEN), ("another", BROKEN | NOTHING)):
+        issues.write_text(f"conformance:\n  {test}:\n  - message: it is dropped\n    bugzilla: 1\n")
+        assert main(["known", str(issues), str(folder)]) == code
+        told = capsys.readouterr()
+        assert f"conform: {path}:3: no footer" in told.err
+        assert (f"case: {CASE}" in told.out) is (code == BROKEN)
+
+
+def test_each_run_s_modules_are_in_its_own_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = (finding(),)
+    patched = a_run(tmp_path / "patched", Status.FAIL, findings=told, modules=["/x/loop.ko"])
+    plain = a_run(tmp_path / "plain", Status.FAIL, findings=told, loop_dio="on")
+    for records in ((patched, plain), (plain, patched)):
+        assert main(["report", *map(str, records), "--format", "junit"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        again = {line.partition("<")[0] for line in lines if line.startswith("  again")}
+        assert len(again) == 2
+        for line in again:
+            assert ("--module /x/loop.ko" in line) is ("[4K-off]" in line), line
+
+
+def test_runs_of_other_modules_are_not_merged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    patched = a_run(tmp_path / "patched", Status.PASS, modules=["/x/loop.ko"])
+    plain = a_run(tmp_path / "plain", Status.PASS, loop_dio="on")
+    to = tmp_path / "m.jsonl"
+    assert main(["merge", str(plain), str(patched), "--to", str(to)]) == REFUSED
+    assert "patched/record.jsonl: made with other modules than " in capsys.readouterr().err
+    assert not to.exists()
+
+
+@pytest.mark.parametrize("words", [["--list"], []])
+def test_a_table_of_durations_that_is_none(
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table = tmp_path / "durations.tsv"
+    table.write_text("# seconds\n<<<<<<< HEAD\n")
+    monkeypatch.setattr("conformance.cli.DURATIONS", table)
+    assert main(["run", "-k", "zram_full", "--out", str(tmp_path / "out"), *words]) == REFUSED
+    told = f"conform: {table}:2: not seconds, a tab and an id: '<<<<<<< HEAD'\n"
+    assert capsys.readouterr().err == told
+
+
+def test_a_defect_of_the_suite_is_no_deviation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(_: object) -> None:
+        raise ZeroDivisionError("a planted fault")
+
+    monkeypatch.setattr("conformance.cli.open_library", fails)
+    monkeypatch.setattr("conformance.commands.bisect.open_library", fails)
+    for words, code in ((["run"], CRASHED), (["bisect", "-k", "zram_full"], STOP)):
+        assert main(words) == code
+        told = capsys.readouterr().err
+        assert "Traceback" in told
+        assert "ZeroDivisionError: a planted fault" in told
+        assert told.splitlines()[-1].startswith("conform: ")
 
 
 def test_the_nearest_case_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -297,7 +402,8 @@ def test_a_format_that_there_is_not(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "ktap" in capsys.readouterr().err
 
 
-VARIANT = "loop_enospc_short_write[4K-off]"
+CASE = "loop_enospc_short_write"
+VARIANT = f"{CASE}[4K-off]"
 
 
 def a_run(
@@ -305,13 +411,19 @@ def a_run(
     status: Status,
     started: str = "2026-11-24T08:00:00Z",
     findings: tuple[Finding, ...] = (),
+    modules: Sequence[str] = (),
     **values: str,
 ) -> Path:
     folder.mkdir()
     library = open_library(())
-    header = Header(started=started, command=("conform",), cases=Cases(sha256=library.sha256))
+    header = Header(
+        started=started,
+        command=("conform",),
+        host={"modules": list(modules)},
+        cases=Cases(sha256=library.sha256),
+    )
     verdict = Verdict(
-        case="loop_enospc_short_write",
+        case=CASE,
         values={"request": "4K", "loop_dio": "off", **values},
         kernel="debian/trixie",
         release="6.12.117",

@@ -6,7 +6,16 @@ from itertools import combinations
 
 import pytest
 
-from conformance.exits import BROKEN, DEVIATES, INTERRUPTED, NOTHING, REFUSED, STALE, status
+from conformance.exits import (
+    BROKEN,
+    CRASHED,
+    DEVIATES,
+    INTERRUPTED,
+    NOTHING,
+    REFUSED,
+    STALE,
+    status,
+)
 from conformance.report.result import Asked, Outlook, Result
 from tests.support.results import one_of_each
 
@@ -48,4 +57,5 @@ def test_nothing_is_not_success() -> None:
 
 def test_refusal_is_no_sum_of_bits() -> None:
     highest = DEVIATES | BROKEN | STALE | NOTHING
-    assert highest < min(REFUSED, INTERRUPTED)
+    assert highest < min(REFUSED, CRASHED, INTERRUPTED)
+    assert len({REFUSED, CRASHED, INTERRUPTED}) == 3

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from conformance.exits import Refused
 from conformance.known import Known, KnownError, in_range, parse_known, parse_range, settle, stale
 from conformance.library import load_library
 from conformance.model import Clause, Disposition, Finding, Level, Status, Verdict
+from conformance.session import known_rows
 
 ROOT = Path(__file__).parents[2]
 ROW = """\
@@ -271,6 +273,20 @@ def test_where_nothing_is_known_no_row_is_contradicted(status: Status) -> None:
 
 def test_a_deviation_that_is_seen_keeps_its_row() -> None:
     assert stale([verdict(finding())], rows()) == ()
+
+
+@pytest.mark.parametrize("others", [(), ("rows.yaml",)])
+def test_rows_in_a_file_that_nobody_reads_are_refused(
+    others: tuple[str, ...], tmp_path: Path
+) -> None:
+    for name in (*others, "more.yml"):
+        (tmp_path / name).write_text("[]")
+    with pytest.raises(
+        Refused, match=r"more\.yml: rows are read from \*\.yaml alone; call it more"
+    ):
+        known_rows(tmp_path)
+    (tmp_path / "more.yml").unlink()
+    assert known_rows(tmp_path) == ()
 
 
 FILES = sorted((ROOT / "results" / "known").glob("*.yaml"))

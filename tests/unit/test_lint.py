@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 class Row:
     case: str
     where: str
+    variant: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
 
 
 def load(root: Path, *edits: Edit) -> Library:
@@ -114,9 +116,32 @@ def test_a_known_deviation_of_no_case_is_told(tmp_path: Path) -> None:
     [remark] = lint(load(tmp_path), rows)
     assert remark.rule == KNOWN_ROW.id
     assert str(remark) == (
-        "results/known/loop.toml:9: L050 there is no case 'gone'; "
-        "delete the row, or correct its case"
+        "results/known/loop.toml:9: L050 there is no case 'gone'; delete the row, or correct it"
     )
+
+
+@pytest.mark.parametrize(
+    ("variant", "told"),
+    [
+        ({}, []),
+        ({"submit": ("buffered", "direct"), "loop_dio": "off"}, []),
+        ({"submitted": "direct"}, ["write_full has no 'submitted'"]),
+        ({"submit": ("direct", "indirect")}, ["write_full has no submit 'indirect'"]),
+        (
+            {"submit": "indirect", "dio": "on"},
+            ["write_full has no submit 'indirect'", "write_full has no 'dio'"],
+        ),
+        (
+            {"submit": "buffered", "loop_dio": "on"},  # which the case excludes
+            ["write_full has each of these values, and no variant with all"],
+        ),
+    ],
+)
+def test_a_known_deviation_of_no_variant_is_told(
+    variant: dict[str, str | tuple[str, ...]], told: list[str], tmp_path: Path
+) -> None:
+    row = Row(case="write_full", where="results/known/loop.yaml:3", variant=variant)
+    assert [remark.message for remark in lint(load(tmp_path), [row])] == told
 
 
 def test_no_rule_is_without_a_planted_fault() -> None:

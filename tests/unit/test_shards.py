@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.cli import main
-from conformance.exits import BROKEN, REFUSED
+from conformance.exits import BROKEN, REFUSED, Refused
 from conformance.model import Status, Verdict
-from conformance.record import PART, Cases, Header, RecordWriter, read_record
+from conformance.record import PART, Cases, Header, RecordWriter, read_interrupted, read_record
+from conformance.report.formats import FORMATS
+from conformance.report.result import Asked
+from conformance.resume import same_part
 from conformance.session import DURATIONS, open_library
 from conformance.shards import (
     Durations,
@@ -95,8 +99,14 @@ def test_what_nobody_measured_is_taken_for_its_case_s_median() -> None:
     assert table.of(new) == 5.0
     assert table.of(other) == 3.5
     assert Durations(seconds={}).of(new) == 1.0
-    with pytest.raises(ValueError, match="a tab and an id"):
-        Durations.parse("9.0 mine")
+
+
+@pytest.mark.parametrize(
+    "line", ["9.0 mine", "<<<<<<< HEAD", "soon\tmine", "nan\tmine", "-1\tmine"]
+)
+def test_what_is_no_duration_is_told_with_its_line(line: str) -> None:
+    with pytest.raises(ValueError, match="^2: not seconds, a tab and an id: "):
+        Durations.parse(f"# seconds\n{line}\n")
 
 
 def test_longest_first_and_kernel_by_kernel() -> None:
@@ -168,8 +178,43 @@ def test_what_is_no_part(text: str, environ: dict[str, str], told: str) -> None:
 def test_no_part_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "-k", "loop_enospc_short_write", "--shard", "7/4"]) == REFUSED
     assert capsys.readouterr().err == "conform: --shard: '7/4': no part of 4\n"
-    assert main(["run", "-k", "loop_enospc_tmpfs_full and direct", "--shard", "999/999"]) == REFUSED
-    assert "nothing falls to it" in capsys.readouterr().err
+
+
+# -- taken up again --------------------------------------------------------------------------------
+
+
+def test_a_part_has_what_it_had_though_the_table_is_another(tmp_path: Path) -> None:
+    some, table = jobs_of(1, 2, 3, 4, 5, 6)
+    jobs = [Job(variant=job.variant, kernel="k") for job in some]
+    mine = deal(jobs, Shard(index=1, count=2), table)
+    left = record(tmp_path / "record.jsonl", mine, jobs, "1/2", done=1)
+    other = Durations(seconds={job.variant.id: 1.0 for job in jobs})
+    assert deal(jobs, Shard(index=1, count=2), other) != mine
+    assert same_part(read_interrupted(left), jobs) == mine
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("mine", None, "does not say what fell to it"),
+        ("mine", [0, 3], "has what is not among the 3 jobs"),
+        ("mine", [-1], "has what is not among the 3 jobs"),
+        ("repeat", 2, "of another whole"),
+        ("kernels", ["k", "l"], "of another whole"),
+        ("index", "first", "not a shard"),
+    ],
+)
+def test_a_part_of_something_else_is_not_taken_up(
+    name: str, value: object, told: str, tmp_path: Path
+) -> None:
+    jobs = [Job(variant=job.variant, kernel="k") for job in jobs_of(1, 2, 3)[0]]
+    path = record(tmp_path / "record.jsonl", jobs[:2], jobs, "1/2", done=1)
+    header, *rest = path.read_text().splitlines(keepends=True)
+    changed = json.loads(header)
+    changed["host"][PART][name] = value
+    path.write_text("".join([json.dumps(changed) + "\n", *rest]))
+    with pytest.raises(Refused, match=told):
+        same_part(read_interrupted(path), jobs)
 
 
 # -- together again --------------------------------------------------------------------------------
@@ -184,7 +229,7 @@ def record(
     header = Header(
         started="2026-01-02T03:04:05Z",
         command=("conform",),
-        host={"kernels": {}, PART: described(part, of)},
+        host={"kernels": {}, PART: described(part, of, jobs)},
         cases=Cases(sha256="0" * 64),
     )
     writer = RecordWriter(path, header, planned=len(jobs))
@@ -199,6 +244,7 @@ def record(
                 release="1",
                 status=Status.PASS,
             ),
+            attempt=job.attempt,
         )
     writer.finish() if done is None else writer.abandon()
     return path
@@ -280,3 +326,56 @@ def test_parts_of_two_runs_are_not_one(
     code, told = merged([four[0], str(other), four[2], four[3]], tmp_path / "all", capsys)
     assert code == REFUSED
     assert "shard 2/4 is missing" in told
+
+
+def test_the_attempts_of_a_missing_part_are_marked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The planted fault: each variant is in the part that is there, once."""
+    some, _ = jobs_of(1, 2, 3)
+    jobs = [
+        Job(variant=job.variant, kernel="k", attempt=attempt) for attempt in (1, 2) for job in some
+    ]
+    there = record(tmp_path / "1", [*jobs[:2], jobs[5]], jobs, "1/2")
+    assert merged([str(there)], tmp_path / "all", capsys)[0] == REFUSED
+    code, told = merged([str(there), "--mark-missing"], tmp_path / "all", capsys)
+    assert code == BROKEN
+    assert "3 of them BROKEN: shard 2/2 is missing" in told
+    entries = read_record(tmp_path / "all").entries
+    absent = [entry for entry in entries if entry.verdict.status is Status.BROKEN]
+    assert len(entries) == 6
+    assert [(entry.verdict.case, entry.attempt) for entry in absent] == [
+        ("case_0", 2),
+        ("case_1", 2),
+        ("case_2", 1),
+    ]
+    assert {entry.verdict.reasons for entry in absent} == {("shard 2/2 is missing",)}
+
+
+def test_a_missing_part_is_told_although_nothing_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs, _ = jobs_of(1)
+    there = record(tmp_path / "1", jobs, jobs, "1/2")
+    code, told = merged([str(there), "--mark-missing"], tmp_path / "all", capsys)
+    assert code == BROKEN
+    assert "shard 2/2 is missing: of what was planned nothing is missing" in told
+
+
+def test_a_part_to_which_nothing_fell_is_a_part(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs, _ = jobs_of(1)
+    paths = [
+        str(record(tmp_path / "2", [], jobs, "2/2")),
+        str(record(tmp_path / "1", jobs, jobs, "1/2")),
+    ]
+    assert main(["judge", paths[0]]) == 0
+    for form in FORMATS.values():
+        form((), Asked(), started="2026-01-02T03:04:05")
+    assert merged(paths, tmp_path / "all", capsys)[0] == 0
+    assert len(read_record(tmp_path / "all").entries) == 1
+    # Without its footer nobody can tell that this was all.
+    path = Path(paths[0])
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    assert main(["judge", str(path)]) & BROKEN
