@@ -27,7 +27,8 @@ from conformance.report.norm import told as source
 
 INDEX = "README.md"
 NEVER = "It has not run on any published kernel."
-_MADE = "<!-- Made by `./conform catalogue`; edits are lost. -->"
+MADE = "<!-- Made by `./conform catalogue`; edits are lost. -->"
+"""How each page begins, which tells it from those that somebody else has written."""
 _WAYS = 4
 """Ways in which a case deviates on a kernel that are named; the record has all."""
 
@@ -55,7 +56,7 @@ def _index(
     texts: Mapping[str, str],
 ) -> str:
     lines = [
-        _MADE,
+        MADE,
         "",
         "# Catalogue",
         "",
@@ -81,7 +82,7 @@ def _page(
     rows: Sequence[Known],
     history: Mapping[str, Sequence[Verdict]],
 ) -> str:
-    lines = [_MADE, "", f"# {family}", "", f"[All families]({INDEX})"]
+    lines = [MADE, "", f"# {family}", "", f"[All families]({INDEX})"]
     for case, group in cases.items():
         told = [row for row in rows if any(row.of(one.case, one.values) for one in group)]
         lines += ["", *_case(group, told, history.get(case, ()))]

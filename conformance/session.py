@@ -239,7 +239,7 @@ def rejudge(
     return Ending(
         results=gathered(results, Asked() if asked is None else asked),
         not_run=_unjudged(record, variants, results),
-        stale=_stale([result.verdict for result in results], rows),
+        stale=_stale([result.verdict for result in results], rows, asked),
         warnings=tuple(warnings),
         started=started,
         idle=PART in host and record.footer is not None and not record.footer.planned,
@@ -385,7 +385,7 @@ class Recorder:
             missing=len(self._left),
             started=self._started,
             idle=not self._jobs,
-            stale=_stale(verdicts, self._rows),
+            stale=_stale(verdicts, self._rows, self._asked),
         )
 
     def _in_order(self) -> tuple[Result, ...]:
@@ -410,5 +410,10 @@ class Recorder:
         self._render_from = ended + 9 * (ended - begun)
 
 
-def _stale(verdicts: Sequence[Verdict], rows: Sequence[Known]) -> tuple[str, ...]:
+def _stale(
+    verdicts: Sequence[Verdict], rows: Sequence[Known], asked: Asked | None
+) -> tuple[str, ...]:
+    """Rows that are contradicted; under --strict none, which goes by no row."""
+    if asked is not None and asked.strict:
+        return ()
     return tuple(str(row) for row in stale(verdicts, rows))

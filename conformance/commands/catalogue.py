@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from conformance.catalogue import pages
+from conformance.catalogue import MADE, pages
 from conformance.commands.common import CASES, KNOWN, examples, options, say
 from conformance.commands.explain import NORM, clause_texts
 from conformance.exits import Refused
@@ -27,7 +27,10 @@ HOME = ROOT / "docs" / "catalogue"
 )
 @options(CASES, KNOWN)
 def catalogue(*, to: Path | None, cases: tuple[Path, ...], known: Path | None) -> int:
-    """Write a page for each family of cases: norm, rig, steps, clauses, history on published kernels."""
+    """Write a page for each family of cases: norm, rig, steps, clauses, history on published kernels.
+
+    A page of a family that is gone is removed. Nothing else in DIR is touched.
+    """
     folder = to or HOME
     texts = clause_texts(NORM.read_text(encoding="utf-8"))
     try:
@@ -36,7 +39,12 @@ def catalogue(*, to: Path | None, cases: tuple[Path, ...], known: Path | None) -
         raise Refused(str(error)) from error
     made = pages(open_library(cases).variants, known_rows(known), history, texts)
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.md"):
+    there = [page for page in sorted(folder.glob("*.md")) if page.is_file()]
+    ours = [page for page in there if page.read_bytes().startswith(MADE.encode())]
+    for page in there:
+        if page.name in made and page not in ours:
+            raise Refused(f"{shown(page)}: not made by this command, and would be overwritten")
+    for old in ours:
         if old.name not in made:
             old.unlink()
     for name, text in made.items():

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from rich.console import Console
+from rich.segment import Segments
 from rich.table import Table
 from rich.text import Text
 
 from conformance.model import ROLL_UP, Finding, Status
-from conformance.report.result import Asked, Outlook, Result, again, count
+from conformance.report.result import Asked, Outlook, Result, again, count, releases
 from conformance.report.short import headline
 from conformance.report.text import one_line
 
@@ -23,6 +24,8 @@ SIGN = {
 }
 PLAIN = {Status.PASS: "+", Status.FAIL: "x", Status.RECORDED: "."}
 """Signs for terminals that are not UTF-8."""
+WIDEST = 10_000
+"""Columns of a table that no terminal bounds: a log is scrolled, and a name that is cut is lost."""
 
 
 def print_summary(results: Sequence[Result], asked: Asked, console: Console) -> None:
@@ -30,7 +33,13 @@ def print_summary(results: Sequence[Result], asked: Asked, console: Console) -> 
     if not results:
         console.print("No result.")
         return
-    console.print(_table(results, asked, unicode=_is_unicode(console)))
+    table = _table(results, asked, unicode=_is_unicode(console))
+    if console.file.isatty():
+        console.print(table)
+    else:
+        # print() itself makes nothing wider than the console is.
+        whole = console.render(table, console.options.update(max_width=WIDEST))
+        console.print(Segments(whole), crop=False)
     for line in [*_told(results, asked), *_wavering(results)]:
         console.print(line, soft_wrap=True)
     console.print(totals(results), soft_wrap=True)
@@ -57,10 +66,7 @@ def totals(results: Sequence[Result]) -> Text:
 
 
 def _table(results: Sequence[Result], asked: Asked, *, unicode: bool) -> Table:
-    kernels: dict[str, str] = {}
-    for result in results:
-        verdict = result.verdict
-        kernels[verdict.kernel] = kernels.get(verdict.kernel) or verdict.release
+    kernels = releases(results)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("case", no_wrap=True)
     for kernel, release in kernels.items():

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from statistics import median
 
 from conformance.model import Status
-from conformance.report.result import Asked, Result
+from conformance.report.result import Asked, Result, lacking
+from conformance.report.text import clean
 
 _HEAD = (
     "# Seconds that a variant takes, the median over the kernels that it ran on. Made by\n"
@@ -14,8 +15,9 @@ _HEAD = (
 )
 
 
-def document(results: Sequence[Result], asked: Asked, *, started: str = "") -> str:  # noqa: ARG001 - a format's
+def document(results: Sequence[Result], asked: Asked, *, started: str = "") -> str:
     """Seconds, a tab, a variant's id; ``-`` where nobody has measured. In the order of the ids."""
+    del started
     ran: dict[str, list[float]] = {}
     skipped: dict[str, list[float]] = {}
     for result in results:
@@ -29,4 +31,5 @@ def document(results: Sequence[Result], asked: Asked, *, started: str = "") -> s
     for name in sorted(ran):
         spent = ran[name] or skipped.get(name)
         lines.append(f"{median(spent):.1f}\t{name}" if spent else f"-\t{name}")
-    return _HEAD + "".join(f"{line}\n" for line in lines)
+    lacks = [f"# incomplete: {clean(' '.join(text.split()))}" for text in lacking(asked)]
+    return _HEAD + "".join(f"{line}\n" for line in [*lacks, *lines])

@@ -17,12 +17,14 @@ from conformance.model import Status, Variant
 from conformance.report.norm import link
 from conformance.report.norm import told as source
 from conformance.report.result import (
+    INCOMPLETE,
     Asked,
     NotRun,
     Outlook,
     Result,
     first_clause,
     label,
+    releases,
     slug,
     starts,
 )
@@ -152,13 +154,11 @@ def _tree(
     flavour: Flavour,
 ) -> ET.Element:
     groups: dict[tuple[str, str], list[_Case]] = {}
-    releases: dict[str, str] = {}
+    known = releases(texts.result for texts in told_of)
     began: dict[tuple[str, str], list[Result]] = {}
     for texts in told_of:
         result = texts.result
-        kernel = result.verdict.kernel
-        releases[kernel] = releases.get(kernel) or result.verdict.release
-        key = (kernel, result.variant.family)
+        key = (result.verdict.kernel, result.variant.family)
         groups.setdefault(key, []).append(_judged(texts, asked, flavour))
         began.setdefault(key, []).append(result)
     for missing in asked.not_run:
@@ -166,7 +166,7 @@ def _tree(
         groups.setdefault(key, []).append(_not_run(missing, asked))
     root = ET.Element("testsuites", {"name": PACKAGE})
     for (kernel, family), cases in groups.items():
-        properties = {"kernel": kernel, "release": releases.get(kernel, "")}
+        properties = {"kernel": kernel, "release": known.get(kernel, "")}
         if asked.lacks:
             properties["incomplete"] = "; ".join(asked.lacks)
         if flavour.left_out:
@@ -176,6 +176,8 @@ def _tree(
             family, slug(kernel), cases, properties, "".join(first), strict=flavour.strict
         )
         root.append(suite.element())
+    if asked.lacks:
+        root.append(_incomplete(asked.lacks, started, strict=flavour.strict))
     suites = list(root)
     for total in ("tests", "failures", "errors"):
         root.set(total, str(sum(int(suite.get(total, 0)) for suite in suites)))
@@ -324,6 +326,15 @@ def _not_run(missing: NotRun, asked: Asked) -> _Case:
     text = clean(missing.why)
     case.add_error_info(text, text, "NotRun")
     return _Case(case, [("kernel", missing.kernel), ("level", str(missing.variant.level))])
+
+
+def _incomplete(lacks: Sequence[str], started: str, *, strict: bool) -> ET.Element:
+    """A suite of one error: what a record that is cut short no longer tells of has no case here."""
+    family, name = INCOMPLETE.split("/")
+    case = TestCase(name, classname=family)
+    text = clean("\n".join(lacks))
+    case.add_error_info(text, text, "NotRun")
+    return _Suite(family, name, [_Case(case, ())], {}, started, strict=strict).element()
 
 
 def _bare(variant: Variant, name: str, *, seconds: float) -> Any:

@@ -2,7 +2,7 @@
 
 A checkout and a build stand for each kernel, since this run made neither: their ids are made of the
 kernel's release. A known deviation is a FAIL with an issue and an incident. BROKEN is MISS: "the test
-didn't run due to a failure in the test harness".
+didn't run due to a failure in the test harness"; so is, for each build, what a report lacks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from conformance.known import Known
 from conformance.model import HERE, Status
-from conformance.report.result import Asked, Outlook, Result
+from conformance.report.result import INCOMPLETE, Asked, Outlook, Result, lacking, releases
 from conformance.report.short import short
 from conformance.report.text import clean, middle_out
 
@@ -27,12 +27,13 @@ EXCERPT = 16_384
 
 _ADDRESS = re.compile(r"https?://[A-Za-z0-9._~:/?#@!$&*+=%-]+[A-Za-z0-9/_~#=-]")
 
-STATUS: Mapping[Status, str] = {
-    Status.PASS: "PASS",
-    Status.FAIL: "FAIL",
-    Status.BROKEN: "MISS",
-    Status.SKIP: "SKIP",
-    Status.RECORDED: "DONE",
+STATUS: Mapping[Outlook, str] = {
+    Outlook.GOOD: "PASS",
+    Outlook.BAD: "FAIL",
+    Outlook.KNOWN: "FAIL",
+    Outlook.FIXED: "FAIL",
+    Outlook.BROKEN: "MISS",
+    Outlook.SKIPPED: "SKIP",
 }
 
 Json = dict[str, Any]
@@ -45,9 +46,9 @@ def document(results: Sequence[Result], asked: Asked, *, started: str = "") -> s
 
 def report(results: Sequence[Result], asked: Asked, *, started: str = "") -> Json:
     """The same as a value."""
-    kernels: dict[str, str] = {}
-    for result in results:
-        kernels.setdefault(result.verdict.kernel, result.verdict.release)
+    results = _with_releases(results)
+    # Of several records some may be of other releases of a kernel that has one name.
+    kernels = list(dict.fromkeys((one.verdict.kernel, one.verdict.release) for one in results))
     tests = [_test(result, asked, result.started or started) for result in results]
     issues = {issue["id"]: issue for result in results for issue in map(_issue, result.rows)}
     incidents = [
@@ -63,6 +64,10 @@ def report(results: Sequence[Result], asked: Asked, *, started: str = "") -> Jso
         if result.outlook(asked) is Outlook.KNOWN
         for issue in map(_issue, result.rows)
     ]
+    if lacks := lacking(asked):
+        kernels = kernels or [("no kernel", "")]  # a test is nothing without its build
+        log = clean("\n".join(lacks))
+        tests += [_incomplete(log, kernel, asked, started) for kernel in kernels]
     checkouts = [
         {
             "id": f"{ORIGIN}:{_id(name, release)}",
@@ -70,7 +75,7 @@ def report(results: Sequence[Result], asked: Asked, *, started: str = "") -> Jso
             "valid": True,
             "comment": f"{name} {release}".strip(),
         }
-        for name, release in kernels.items()
+        for name, release in kernels
     ]
     builds = [
         {
@@ -80,12 +85,27 @@ def report(results: Sequence[Result], asked: Asked, *, started: str = "") -> Jso
             "status": "PASS",
             "comment": f"{name} {release}".strip(),
         }
-        for name, release in kernels.items()
+        for name, release in kernels
     ]
     whole: Json = {"version": VERSION, "checkouts": checkouts, "builds": builds, "tests": tests}
     if incidents:
         whole |= {"issues": list(issues.values()), "incidents": incidents}
     return whole
+
+
+def _with_releases(results: Sequence[Result]) -> list[Result]:
+    """``results``, those that lost their machine with the release of their kernel's others."""
+    known = releases(results)
+    return [
+        result.model_copy(
+            update={
+                "verdict": result.verdict.model_copy(
+                    update={"release": result.verdict.release or known[result.verdict.kernel]}
+                )
+            }
+        )
+        for result in results
+    ]
 
 
 def path_of(result: Result) -> str:
@@ -94,22 +114,24 @@ def path_of(result: Result) -> str:
     return ".".join(re.sub(r"[^A-Za-z0-9_-]+", "_", part) or "_" for part in parts)
 
 
-def _run(result: Result, asked: Asked, started: str) -> str:
+def _run(record: str, asked: Asked, started: str) -> str:
     """The same for a run's tests, whether it is reported alone or with others."""
-    folder = asked.folder or (str(PurePosixPath(result.record).parent) if result.record else "")
+    folder = asked.folder or (str(PurePosixPath(record).parent) if record else "")
     return hashlib.sha256(f"{started}{folder}".encode()).hexdigest()[:12]
 
 
 def _test(result: Result, asked: Asked, started: str) -> Json:
     verdict = result.verdict
     build = _id(verdict.kernel, verdict.release)
+    outlook = result.outlook(asked)
+    recorded = outlook is Outlook.GOOD and verdict.status is Status.RECORDED
     test: Json = {
-        "id": f"{ORIGIN}:{_id(_run(result, asked, started), path_of(result), verdict.kernel)}",
+        "id": f"{ORIGIN}:{_id(_run(result.record, asked, started), path_of(result), verdict.kernel)}",
         "origin": ORIGIN,
         "build_id": f"{ORIGIN}:{build}",
         "path": path_of(result),
         "comment": result.variant.title,
-        "status": STATUS[verdict.status],
+        "status": "DONE" if recorded else STATUS[outlook],
         "environment": _environment(verdict.kernel),
         "log_excerpt": middle_out(clean(short(result, asked)), EXCERPT),
         "misc": {
@@ -127,6 +149,24 @@ def _test(result: Result, asked: Asked, started: str) -> Json:
     if "total" in verdict.seconds:
         test["duration"] = verdict.seconds["total"]
     return test
+
+
+def _incomplete(log: str, kernel: tuple[str, str], asked: Asked, started: str) -> Json:
+    """A test that stands for what is missing. Which kernel's that is, no record tells: so each has one."""
+    name, release = kernel
+    path = INCOMPLETE.replace("/", ".")
+    test: Json = {
+        "id": f"{ORIGIN}:{_id(_run('', asked, started), path, name, release)}",
+        "origin": ORIGIN,
+        "build_id": f"{ORIGIN}:{_id(name, release)}",
+        "path": path,
+        "comment": "The report is not whole",
+        "status": STATUS[Outlook.BROKEN],
+        "environment": _environment(name),
+        "log_excerpt": middle_out(log, EXCERPT),
+        "misc": {"kernel": name, "release": release},
+    }
+    return test | ({"start_time": f"{started}Z"} if started else {})
 
 
 def _environment(kernel: str) -> Json:

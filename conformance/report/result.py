@@ -45,6 +45,9 @@ WORST = (
 )
 """What a gate looks at first: of several attempts that one is shown."""
 
+INCOMPLETE = "conform/incomplete"
+"""The entry beside the variants' that says of a report that it is not whole: readers go by entries."""
+
 
 class NotRun(NamedTuple):
     """A variant that was planned and has no verdict: the run was cut short, or still goes on."""
@@ -166,6 +169,22 @@ def starts(results: Iterable[Result], started: str) -> tuple[str, ...]:
     """When the runs began that the results are of, the earliest first; else when the report's did."""
     found = sorted({result.started or started for result in results} - {""})
     return tuple(found) or ((started,) if started else ())
+
+
+def releases(results: Iterable[Result]) -> Mapping[str, str]:
+    """Each kernel's release, by the first result that has one: what lost its machine has none."""
+    found: dict[str, str] = {}
+    for result in results:
+        verdict = result.verdict
+        found[verdict.kernel] = found.get(verdict.kernel) or verdict.release
+    return found
+
+
+def unseen(result: Result, asked: Asked) -> str:
+    """A line on the rows whose deviation is not there any more; empty if that is not the outlook."""
+    if result.outlook(asked) is not Outlook.FIXED:
+        return ""
+    return f"known deviation no longer seen: {', '.join(result.verdict.known) or 'results/known/'}"
 
 
 def lacking(asked: Asked) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable
 
 from conformance.model import CLAIMS, Finding, Norm, Status
-from conformance.report.result import Asked, Result, again
+from conformance.report.result import Asked, Outlook, Result, again
 from conformance.report.text import clean
 
 WIDTH = 96
@@ -39,8 +39,9 @@ def short(result: Result, asked: Asked) -> str:
         lines += _item("noted", note)
     if spread := result.told_spread():
         lines += _item("attempts", spread)
+    gone = " (no longer seen)" if result.outlook(asked) is Outlook.FIXED else ""
     for row in verdict.known:
-        lines += _item("known", row)
+        lines += _item("known", f"{row}{gone}")
     for path in evidence(result, asked):
         lines.append(f"  {'evidence':<{LABEL}}{path}")
     lines.append(f"  {'again':<{LABEL}}{again(result, asked)}")

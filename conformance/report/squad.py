@@ -10,17 +10,17 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from conformance.model import Status
-from conformance.report.result import Asked, Result, lacking, slug, starts
+from conformance.report.result import INCOMPLETE, Asked, Outlook, Result, lacking, slug, starts
 from conformance.report.short import short
 from conformance.report.text import clean
 
 RESULT = {
-    Status.PASS: "pass",
-    Status.RECORDED: "pass",
-    Status.FAIL: "fail",
-    Status.BROKEN: "skip",
-    Status.SKIP: "skip",
+    Outlook.GOOD: "pass",
+    Outlook.BAD: "fail",
+    Outlook.KNOWN: "fail",
+    Outlook.FIXED: "fail",
+    Outlook.BROKEN: "skip",
+    Outlook.SKIPPED: "skip",
 }
 
 
@@ -32,7 +32,7 @@ def document(results: Sequence[Result], asked: Asked, *, started: str = "") -> s
         suite = result.variant.family
         if several:
             suite = f"{slug(result.verdict.kernel)}.{suite}"
-        told = {"result": RESULT[result.verdict.status], "log": clean(short(result, asked))}
+        told = {"result": RESULT[result.outlook(asked)], "log": clean(short(result, asked))}
         tests[f"{suite}/{result.variant.id}"] = told
     began = " ".join(starts(results, started))
     run = hashlib.sha256(f"{began}{asked.folder}".encode()).hexdigest()[:16]
@@ -40,8 +40,10 @@ def document(results: Sequence[Result], asked: Asked, *, started: str = "") -> s
         # Mandatory, and must not have a slash.
         "job_id": f"conform-{run}",
         "kernel": ", ".join(sorted({result.verdict.kernel for result in results})),
-        "release": ", ".join(sorted({result.verdict.release for result in results})),
+        # A result that lost its machine has none.
+        "release": ", ".join(sorted({result.verdict.release for result in results} - {""})),
     }
     if lacks := lacking(asked):
         metadata["incomplete"] = clean("; ".join(lacks))
+        tests[INCOMPLETE] = {"result": "fail", "log": clean("\n".join(lacks))}
     return json.dumps({"tests": tests, "metadata": metadata}, indent=1, ensure_ascii=True) + "\n"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from conformance.report.result import Asked, Result
+from conformance.report.result import Asked, Result, lacking
 from conformance.report.text import clean
 
 COLUMNS: Mapping[str, str] = {
@@ -30,8 +30,9 @@ GUEST = ("build", "steps", "observation")
 _OTHER = "other"
 
 
-def document(results: Sequence[Result], asked: Asked, *, started: str = "") -> str:  # noqa: ARG001 - a format's
+def document(results: Sequence[Result], asked: Asked, *, started: str = "") -> str:
     """A table of seconds, the longest first; then sums, shares, and the harness's share."""
+    del started
     rows = [(clean(result.name(asked)), parts(result.verdict.seconds)) for result in results]
     rows.sort(key=lambda row: (-row[1]["total"], row[0]))
     shown = [name for name in COLUMNS if any(seconds.get(name) for _, seconds in rows)]
@@ -47,6 +48,7 @@ def document(results: Sequence[Result], asked: Asked, *, started: str = "") -> s
     lines.append(_line("sum", [f"{whole[part]:.1f}" for part in ("total", *shown)], width))
     lines.append(_line("share", [_share(whole[part], whole) for part in ("total", *shown)], width))
     lines.append(f"harness overhead: {_share(overhead(whole), whole)} of the time")
+    lines += [clean(f"incomplete: {text}") for text in lacking(asked)]
     return "".join(f"{line.rstrip()}\n" for line in lines)
 
 

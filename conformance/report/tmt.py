@@ -8,39 +8,45 @@ from typing import Any
 import yaml
 
 from conformance.model import Status
-from conformance.report.result import Asked, Outlook, Result
+from conformance.report.result import INCOMPLETE, Asked, Outlook, Result, lacking, unseen
 from conformance.report.short import brief
 from conformance.report.text import clean
 
 RESULT = {
-    Status.PASS: "pass",
-    Status.RECORDED: "info",
-    Status.FAIL: "fail",
-    Status.BROKEN: "error",
-    Status.SKIP: "skip",
+    Outlook.GOOD: "pass",
+    Outlook.BAD: "fail",
+    Outlook.KNOWN: "pass",
+    Outlook.FIXED: "fail",
+    Outlook.BROKEN: "error",
+    Outlook.SKIPPED: "skip",
 }
 
 
 def document(results: Sequence[Result], asked: Asked, *, started: str = "") -> str:
     """The whole YAML text: a list with an entry for each variant and kernel."""
     del started
-    return yaml.safe_dump(
-        [_entry(result, asked) for result in results], sort_keys=False, allow_unicode=False
-    )
+    entries = [_entry(result, asked) for result in results]
+    if lacks := lacking(asked):
+        entries.append({"name": f"/{INCOMPLETE}", "result": "error", "note": _flat(lacks)})
+    return yaml.safe_dump(entries, sort_keys=False, allow_unicode=False)
 
 
 def _entry(result: Result, asked: Asked) -> dict[str, Any]:
     verdict = result.verdict
-    known = result.outlook(asked) is Outlook.KNOWN
+    outlook = result.outlook(asked)
+    known = outlook is Outlook.KNOWN
+    recorded = outlook is Outlook.GOOD and verdict.status is Status.RECORDED
     notes = [brief(finding) for finding in verdict.findings] + list(verdict.reasons)
     if spread := result.told_spread():
         notes.append(f"attempts: {spread}")
     if known:
         notes += [f"known: {row}" for row in verdict.known]
+    if told := unseen(result, asked):
+        notes.append(told)
     entry: dict[str, Any] = {
         "name": f"/{result.variant.family}/{result.name(asked)}",
-        "result": "pass" if known else RESULT[verdict.status],
-        "note": [clean(" ".join(note.split())) for note in notes],
+        "result": "info" if recorded else RESULT[outlook],
+        "note": _flat(notes),
         "log": list(result.consoles),
     }
     if known:
@@ -48,6 +54,10 @@ def _entry(result: Result, asked: Asked) -> dict[str, Any]:
     if "total" in verdict.seconds:
         entry["duration"] = _duration(verdict.seconds["total"])
     return entry
+
+
+def _flat(notes: Sequence[str]) -> list[str]:
+    return [clean(" ".join(note.split())) for note in notes]
 
 
 def _duration(seconds: float) -> str:

@@ -332,6 +332,15 @@ def test_stale_known_deviation(user: User) -> None:
     assert str(user.known) in done.stdout
 
 
+def test_a_row_that_strict_does_not_go_by_is_not_stale(user: User) -> None:
+    user.has("fake_a_passes")
+    user.knows("fake_a_passes")
+    done = user.conform_run("--strict")
+    assert done.returncode == 0
+    assert "stale" not in done.stdout
+    assert 'failures="0"' in (user.out / "junit.xml").read_text()
+
+
 def test_malformed_known_deviation(user: User) -> None:
     user.has("fake_a_passes")
     (user.known / "rows.yaml").write_text("known = [")

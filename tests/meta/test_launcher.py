@@ -119,6 +119,8 @@ def test_installs_what_is_lacking_and_says_so_first(host: Host) -> None:
         (("bisect", "tree", "-k", "x"), True),
         (("worker", "host:8786"), True),
         (("run", "--list"), False),
+        (("run", "-h"), False),
+        (("bisect", "-h"), False),
         (("list",), False),
         (("list", "--why"), True),
         (("report", "x.jsonl"), False),
@@ -199,6 +201,29 @@ def test_python_is_too_old(host: Host) -> None:
     assert done.stderr == (
         "conform: Python 3.11 or later is needed, and no python3 here is that new\n"
     )
+
+
+@pytest.mark.parametrize("lacks", ["apt", "network", "python", "disk", "lock"])
+def test_git_stops_where_this_machine_is_at_fault(host: Host, lacks: str) -> None:
+    present = {"CONFORM_HOST_PACKAGES": "present"}
+    match lacks:
+        case "apt":
+            present = {}
+        case "network":
+            host.installed("offline")
+        case "python":
+            host.program("python3", "exit 1\n")
+        case "disk":
+            host.program("chmod", "exit 1\n")
+        case "lock":
+            (host.checkout / "requirements.lock").unlink()
+    assert host.run("bisect", "-k", "x", **present).returncode == 255
+    assert host.run("run", "-k", "x", **present).returncode in (1, 2, 3)
+
+
+def test_a_bisection_s_own_status_is_git_s_to_read(host: Host) -> None:
+    host.program("python3", PYTHON.replace('echo "ran $*"', "exit 125"))
+    assert host.run("bisect", CONFORM_HOST_PACKAGES="present").returncode == 125
 
 
 def test_half_a_venv_is_not_trusted(host: Host) -> None:

@@ -176,6 +176,15 @@ def test_a_known_deviation_that_is_gone_is_a_failure(user: User) -> None:
     assert "stale known deviation: " in done.stdout
 
 
+def test_strict_goes_by_no_row_so_that_none_is_stale(user: User) -> None:
+    user.has("fake_a_passes")
+    user.knows("fake_a_passes")
+    done = user.pytest("--strict")
+    assert done.returncode == 0
+    assert outcomes(done) == {"passed": 1}
+    assert "stale" not in done.stdout
+
+
 # -- --junitxml ---------------------------------------------------------------------------------
 
 

@@ -89,12 +89,11 @@ def result(
             case=about.case,
             values=about.values,
             kernel=kernel,
-            release="6.12.117",
             status=status,
             findings=findings,
             disposition=disposition,
             reasons=reasons,
-            **{"seconds": {"total": 1.25}, **more},
+            **{"release": "6.12.117", "seconds": {"total": 1.25}, **more},
         ),
         consoles=("loop_full/main/console.log",),
     )

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from conformance.catalogue import INDEX, NEVER, pages
+from conformance.catalogue import INDEX, MADE, NEVER, pages
 from conformance.cli import main
 from conformance.commands.catalogue import HOME
+from conformance.exits import REFUSED
 from conformance.model import Status, Verdict
 from conformance.session import open_library
 from tests.support.results import finding, variant
@@ -20,6 +21,27 @@ def test_it_is_up_to_date(tmp_path: Path) -> None:
     made = {path.name: path.read_text() for path in tmp_path.iterdir()}
     kept = {path.name: path.read_text() for path in HOME.iterdir()}
     assert made == kept, "write it anew: ./conform catalogue"
+
+
+def test_it_removes_its_own_pages_only(tmp_path: Path) -> None:
+    notes, gone = tmp_path / "NOTES.md", tmp_path / "gone.md"
+    notes.write_text("mine\n")
+    gone.write_text(f"{MADE}\n\n# gone\n")
+    assert main(["catalogue", "--to", str(tmp_path)]) == 0
+    assert notes.read_text() == "mine\n"
+    assert not gone.exists()
+
+
+def test_it_overwrites_no_page_that_somebody_wrote(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine, gone = tmp_path / INDEX, tmp_path / "gone.md"
+    mine.write_text("# My project\n")
+    gone.write_text(f"{MADE}\n\n# gone\n")
+    assert main(["catalogue", "--to", str(tmp_path)]) == REFUSED
+    assert f"{INDEX}: not made by this command" in capsys.readouterr().err
+    assert mine.read_text() == "# My project\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [INDEX, "gone.md"]
 
 
 def test_each_case_has_its_anchor_and_a_link_to_it() -> None:

@@ -61,6 +61,24 @@ def test_kernels_stand_side_by_side() -> None:
     assert row(told, "b").split() == ["✓", "PASS", "not", "run"]
 
 
+class Terminal(io.StringIO):
+    """A file that says that it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_no_name_is_cut_where_no_terminal_is() -> None:
+    kernels = [f"debian/{name}-backports-and-more" for name in ("trixie", "bookworm", "sid")] * 2
+    kernels = [f"{kernel}-{number}" for number, kernel in enumerate(kernels)]
+    results = [result(Status.PASS, kernel=kernel) for kernel in kernels]
+    [head] = [line for line in printed(results).splitlines() if "backports" in line]
+    assert head.split() == kernels
+    terminal = Terminal()
+    print_summary(results, Asked(), Console(file=terminal, width=120, color_system=None))
+    assert max(map(len, terminal.getvalue().splitlines())) <= 120
+
+
 def test_findings_name_the_clause_first_and_like_ones_are_one() -> None:
     results = [result(Status.FAIL, finding(), of=variant("a", n=str(n))) for n in range(5)]
     lines = printed(results).splitlines()

@@ -6,6 +6,7 @@ import json
 import re
 from datetime import date
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
@@ -56,14 +57,78 @@ LACKING = ASKED.model_copy(
 )
 
 
-@pytest.mark.parametrize("name", ["html", "junit", "junit-strict", "ktap", "squad"])
+@pytest.mark.parametrize("name", sorted(FORMATS))
 def test_a_report_of_what_is_not_whole_says_so(name: str) -> None:
     text = made(name, LACKING)
     assert "incomplete" in text
-    assert "run/record.jsonl:9: no footer" in text
-    assert "planned, and not run" in text
+    assert "run/record.jsonl:9: no footer" in " ".join(text.split())
+    assert "planned, and not run" in " ".join(text.split())
     assert 'incomplete"' not in made(name)
     assert "no footer" not in made(name)
+
+
+def statuses(
+    name: str, asked: Asked = ASKED, results: list[Result] | None = None
+) -> dict[str, str]:
+    """What a reader of the format takes each case to have come to."""
+    text = FORMATS[name](one_of_each() if results is None else results, asked, started=STARTED)
+    match name:
+        case "tmt":
+            return {one["name"].rpartition("/")[2]: one["result"] for one in yaml.safe_load(text)}
+        case "lava":
+            signal = r"^<LAVA_SIGNAL_TESTCASE TEST_CASE_ID=(\S+) RESULT=(\w+)"
+            return dict(re.findall(signal, text, re.MULTILINE))
+        case "squad":
+            tests = json.loads(text)["tests"]
+            return {key.rpartition("/")[2]: one["result"] for key, one in tests.items()}
+        case "kcidb":
+            tests = json.loads(text)["tests"]
+            return {one["path"].split(".")[-1]: one["status"] for one in tests}
+        case "ktap":
+            told = [(name, f"{ok} {sign or ''}".strip()) for ok, _, name, sign in ktap_lines(text)]
+            return {key.rpartition("/")[2]: value for key, value in told}
+    root = ET.fromstring(text)
+    return {
+        one.get("name", ""): next((child.tag for child in one if child.tag in BAD_TAGS), "good")
+        for one in root.iter("testcase")
+    }
+
+
+BAD_TAGS = ("failure", "error")
+BY_RESULT = ["junit", "junit-strict", "kcidb", "ktap", "lava", "squad", "tmt"]
+"""The formats whose readers take results from them."""
+FAILS = {"ktap": "not ok", "kcidb": "FAIL", "junit": "failure", "junit-strict": "failure"}
+
+
+@pytest.mark.parametrize("results", [one_of_each(), []], ids=["some", "none"])
+@pytest.mark.parametrize("name", BY_RESULT)
+def test_what_is_not_whole_has_an_entry_that_is_not_good(name: str, results: list[Result]) -> None:
+    name_of = "conform_incomplete" if name == "lava" else "incomplete"
+    cut = ASKED.model_copy(update={"lacks": ("run/record.jsonl:9: no footer",)})
+    words = {"ktap": "not ok ERROR", "kcidb": "MISS", "lava": "fail", "squad": "fail"}
+    assert statuses(name, cut, results)[name_of] == words.get(name, "error")
+    assert name_of not in statuses(name, results=results)
+    assert len(statuses(name, cut, results)) == len(statuses(name, results=results)) + 1
+
+
+@pytest.mark.parametrize("name", BY_RESULT)
+def test_every_format_goes_by_what_decides_of_the_exit_status(name: str) -> None:
+    fails = FAILS.get(name, "fail")
+    told = statuses(name)
+    assert told["fails"] == told["fixed"] == fails
+    assert told["advised"] == told["passes"] != fails
+    should = statuses(name, ASKED.model_copy(update={"should": True}))
+    assert should["advised"] == fails
+    assert should | {"advised": told["advised"]} == told
+    strict = statuses(name, ASKED.model_copy(update={"strict": True}))
+    assert strict["known"] == fails
+    assert strict["fixed"] == told["passes"]
+
+
+@pytest.mark.parametrize("name", ["kcidb", "ktap", "lava", "squad", "tmt"])
+def test_a_pass_that_counts_as_a_failure_says_why(name: str) -> None:
+    fixed = [one for one in one_of_each() if one.variant.case == "fixed"]
+    assert "no longer seen" in FORMATS[name](fixed, ASKED, started=STARTED)
 
 
 # -- KTAP ---------------------------------------------------------------------------------------
@@ -104,7 +169,10 @@ def test_ktap_says_why_a_line_is_not_ok_that_no_clause_failed() -> None:
 
 def test_ktap_lists_what_is_missing_before_the_first_group() -> None:
     text = made("ktap", LACKING)
-    assert ktap_lines(text) == ktap_lines(made("ktap"))
+    *rest, last = ktap_lines(text)
+    assert rest == ktap_lines(made("ktap"))
+    assert last == ("not ok", "2", "conform/incomplete", "ERROR")
+    assert text.splitlines()[1] == "1..2"
     assert text.splitlines()[2:4] == [
         "# incomplete: run/record.jsonl:9: no footer",
         "# incomplete: waits@debian_trixie: planned, and not run: the run was cut short",
@@ -137,7 +205,7 @@ def test_kcidb_takes_it() -> None:
         "advised": "PASS",
         "fails": "FAIL",
         "known": "FAIL",
-        "fixed": "PASS",
+        "fixed": "FAIL",
         "broken": "MISS",
         "skipped": "SKIP",
         "surveyed": "DONE",
@@ -160,6 +228,46 @@ def test_kcidb_ids_are_those_of_the_variant_and_the_kernel() -> None:
     assert len({test["id"] for test in data["tests"]}) == 3
     assert len(data["builds"]) == 2
     assert {test["build_id"] for test in data["tests"]} == {b["id"] for b in data["builds"]}
+
+
+def lost(kernel: str = "debian/trixie") -> Result:
+    """What a worker that died leaves: a kernel, and no release."""
+    return result(Status.BROKEN, of=variant("lost"), kernel=kernel, release="")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [result(Status.PASS, release="6.12.118")],
+        [result(Status.FAIL, finding(), release="6.12.118"), lost("debian/sid")],
+    ],
+)
+@pytest.mark.parametrize("asked", [ASKED, LACKING], ids=["whole", "cut"])
+def test_kcidb_refers_to_nothing_that_is_not_there(more: list[Result], asked: Asked) -> None:
+    data = kcidb.report([lost(), *one_of_each(), *more], asked, started=STARTED)
+    LATEST.validate(data)
+    ids = {key: [one["id"] for one in data[key]] for key in data if key != "version"}
+    assert all(len(set(there)) == len(there) for there in ids.values())
+    assert {test["build_id"] for test in data["tests"]} == set(ids["builds"])
+    assert {build["checkout_id"] for build in data["builds"]} == set(ids["checkouts"])
+    assert {incident["issue_id"] for incident in data["incidents"]} <= set(ids["issues"])
+    assert {incident["test_id"] for incident in data["incidents"]} <= set(ids["tests"])
+    assert "6.12.118" in " ".join(build["comment"] for build in data["builds"])
+
+
+def test_kcidb_gives_what_lost_its_machine_the_release_of_the_others() -> None:
+    data = kcidb.report([lost(), result(Status.PASS)], ASKED, started=STARTED)
+    assert [build["comment"] for build in data["builds"]] == ["debian/trixie 6.12.117"]
+    assert {test["misc"]["release"] for test in data["tests"]} == {"6.12.117"}
+
+
+def test_kcidb_of_what_is_not_whole_says_so_of_each_kernel() -> None:
+    both = [result(Status.PASS), result(Status.PASS, kernel="debian/sid")]
+    data = kcidb.report(both, LACKING, started=STARTED)
+    lacks = [test for test in data["tests"] if test["path"] == "conform.incomplete"]
+    assert {test["build_id"] for test in lacks} == {build["id"] for build in data["builds"]}
+    assert {test["status"] for test in lacks} == {"MISS"}
+    LATEST.validate(kcidb.report([], LACKING, started=STARTED))
 
 
 def issue_of(row: Known) -> dict[str, Any]:
@@ -237,6 +345,11 @@ def test_squad() -> None:
     assert len(names) == len(both)
 
 
+def test_squad_names_no_release_that_nobody_knows() -> None:
+    two = [lost(), result(Status.PASS)]
+    assert json.loads(FORMATS["squad"](two, ASKED))["metadata"]["release"] == "6.12.117"
+
+
 def test_lava_signals() -> None:
     lines = made("lava").splitlines()
     told = re.compile(r"<LAVA_SIGNAL_TESTCASE TEST_CASE_ID=(\S+) RESULT=(pass|fail|skip|unknown)\b")
@@ -245,6 +358,7 @@ def test_lava_signals() -> None:
     assert found["known"] == "skip"
     assert found["broken"] == "unknown"
     assert len(found) == len(one_of_each())
+    found |= statuses("lava", LACKING)
     assert not [name for name in found if set(name) & set("$& \"'`()<>/\\|;")]
 
 
@@ -255,6 +369,7 @@ def test_tmt_results() -> None:
     assert by_name["/loop_enospc/broken"]["result"] == "error"
     known = by_name["/loop_enospc/known"]
     assert (known["result"], known["original-result"]) == ("pass", "fail")
+    assert by_name["/loop_enospc/surveyed"]["result"] == "info"
     assert all(re.fullmatch(r"\d\d:\d\d:\d\d", entry["duration"]) for entry in entries)
     assert {entry["result"] for entry in entries} <= {
         *("pass", "fail", "info", "warn", "error", "skip", "pending")

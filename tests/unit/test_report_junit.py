@@ -141,6 +141,15 @@ def test_what_becomes_of_each_status(text: str, name: str, tag: str, kind: str) 
     assert told[0].get("message")
 
 
+def test_a_record_that_is_cut_short_is_an_error_that_readers_count() -> None:
+    cut = ASKED.model_copy(update={"lacks": ("record.jsonl:9: no footer", "and more")})
+    told = document([result(Status.PASS)], cut, started="2026-11-24T08:00:00")
+    assert (parsed(told).get("tests"), parsed(told).get("errors")) == ("2", "1")
+    error = case(told, "incomplete").find("error")
+    assert (error.get("type"), error.text) == ("NotRun", "record.jsonl:9: no footer\nand more")
+    etree.XMLSchema(etree.parse(XSD)).assertValid(parsed(strict([result(Status.PASS)], cut)))
+
+
 @pytest.mark.parametrize("name", ["passes", "advised", "surveyed"])
 def test_good_ones_have_properties_and_output_only(text: str, name: str) -> None:
     assert [child.tag for child in case(text, name)] == ["properties", "system-out"]
