@@ -259,7 +259,7 @@ take() {
     "busy": (
         ("enter",),
         """\
-# busy NAME CGROUP WRITES DEVICE OFFSET LENGTH REQUEST FLAG: a bystander with I/O of its own, who is
+# busy NAME CGROUP WRITES DEVICE OFFSET LENGTH REQUEST FLAGS: a bystander with I/O of its own, who is
 # promised that all of it succeeds. WRITES: how often he writes before he reads for ever; 0: always.
 # The file "pause" has him close the device once he is through with his round.
 busy() {

@@ -242,9 +242,10 @@ class Rig:
         self.block(f"bystander {one.name}", io.target)
         self.used.add("busy")
         where = f'"{self.path(io.target)}" {io.offset} {io.length} {io.request}'
-        flag = f"{FLAGS[io.submit].strip(',')},"
+        # What completes is durable, whichever way it takes.
+        flags = "direct,dsync" if io.submit is Submit.DIRECT else "dsync"
         writes = 1 if io.reads else 0
-        return f"busy {one.name} {shlex.quote(one.cgroup)} {writes} {where} {flag.rstrip(',')}"
+        return f"busy {one.name} {shlex.quote(one.cgroup)} {writes} {where} {flags}"
 
 
 def _quota_words(layer: FsLayer) -> tuple[str, ...]:

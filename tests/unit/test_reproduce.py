@@ -162,6 +162,11 @@ def test_a_writer_that_goes_on_does_so_in_that_step_alone() -> None:
     assert "\ngoes_on=no\nwrite overwrite " in text
 
 
+@pytest.mark.parametrize(("by", "flags"), [("direct", "direct,dsync"), ("dsync", "dsync")])
+def test_a_bystander_s_writes_are_durable_as_the_suite_s_are(by: str, flags: str) -> None:
+    assert f" 1048576 524288 65536 {flags}\n" in one(f"thin_neighbour_flush[{by}]")
+
+
 def test_a_large_request_has_a_huge_page_as_the_suite_s_has() -> None:
     assert "\nexport GLIBC_TUNABLES=" in one("loop_enospc_btrfs_full[direct-1M-off]")
     assert "GLIBC_TUNABLES" not in one("loop_enospc_short_write[64K-off]")
