@@ -296,7 +296,7 @@ finish() {
     exit 0
 }
 
-# busy NAME CGROUP WRITES DEVICE OFFSET LENGTH REQUEST FLAG: a bystander with I/O of its own, who is
+# busy NAME CGROUP WRITES DEVICE OFFSET LENGTH REQUEST FLAGS: a bystander with I/O of its own, who is
 # promised that all of it succeeds. WRITES: how often he writes before he reads for ever; 0: always.
 # The file "pause" has him close the device once he is through with his round.
 busy() {
@@ -345,7 +345,7 @@ IMAGE=$BACK/image
 truncate -s 25165824 "$IMAGE" || unable "no such file"
 DEVICE=$(losetup -f) || unable "no loop device"
 attach "$DEVICE" "$IMAGE" off '' || unable "losetup failed"
-busy reader '' 1 "$DEVICE" 20971520 2097152 65536 direct
+busy reader '' 1 "$DEVICE" 20971520 2097152 65536 direct,dsync
 bystander outsider ''
 
 # -- the steps

@@ -1,24 +1,30 @@
 #!/bin/sh
-# thin_flush[buffered]
-# What has space on a full thin pool can be rewritten and synced, wherever on the device it is
+# thin_neighbour_flush[dsync]
+# While one thin device's writes wait for space, whoever syncs what another has goes on, wherever
+# it is
 #
-# lkml:20200505062946.GH2005@dread.disaster.area: "it *must* return ENOSPC to the IO submitter to
-# tell it the IO has failed"
-# linux:Documentation/block/writeback_cache_control.rst, Explicit cache flushes
+# lkml:20200505062946.GH2005@dread.disaster.area: "and it cannot resolve the issue by blocking,
+# then it *must* return ENOSPC"
+# linux:Documentation/admin-guide/device-mapper/thin-provisioning.rst, thin-pool target, Status,
+# error_if_no_space|queue_if_no_space
 #
-# ┌─────────────────────────────────┐
-# │ device: a thin device, size 12M │
-# ├─────────────────────────────────┤
-# │ pool: a thin pool, data 24M     │  ◄ thin_data (leave 3M)
-# ├─────────────────────────────────┤
-# │ disk: the disk                  │
-# └─────────────────────────────────┘
+# ┌─────────────────────────────────────────────────────────┐
+# │ device: a thin device, size 12M                         │
+# ├─────────────────────────────────────────────────────────┤
+# │ pool: a thin pool, data 24M, no space queue, timeout 12 │  ◄ thin_data (leave 3M)
+# ├─────────────────────────────────────────────────────────┤
+# │ disk: the disk                                          │
+# └─────────────────────────────────────────────────────────┘
+#
+# ┌───────────────────────────────────────┐
+# │ other_device: a thin device, size 12M │
+# └───────────────────────────────────────┘  on pool, above
 #
 # Judged: error_surfaced, limit_enforced, no_oom_kill, submitter_survives, bystanders_unharmed,
-# acknowledged_readable, overwrite_in_place, bounded, reusable, kernel_sound.
-# Not judged by this script: errno_precise, no_foreign_data, nothing_leaked.
-# FAIL was seen on 5.10.0-46-cloud-amd64, 6.1.0-57-cloud-amd64, 6.12.117+deb13-cloud-amd64,
-# 7.2.13+deb14-cloud-amd64, 7.3-cloud-amd64, 7.3.4+deb13-cloud-amd64.
+# acknowledged_readable, bounded, reusable, kernel_sound.
+# Not judged by this script: no_foreign_data, independent_progress, nothing_leaked.
+# FAIL was seen on 5.10.0-46-cloud-amd64, 6.1.0-57-cloud-amd64, 6.12.118+deb13-cloud-amd64,
+# 7.3.4+deb13-cloud-amd64, 7.2.13+deb14-cloud-amd64, 7.3-cloud-amd64.
 #
 # Run it as root in a throwaway virtual machine. It ends with PASS (exit status 0), FAIL (1), or
 # says why it cannot tell (77).
@@ -47,15 +53,6 @@ step() { current=$1; say "$1"; number=$((number + 1)); echo "reproduce $$ step $
 
 # enter CGROUP: the process that calls it goes there; with no name it stays where it is.
 enter() { if [ -n "$1" ]; then echo 0 >"$groups/$1/cgroup.procs"; fi; }
-
-# within CGROUP COMMAND...: a command there, for no longer than the limit.
-within() {
-    (
-        enter "$1"
-        shift
-        exec timeout "$limit" "$@"
-    )
-}
 
 # oom STEP STATUS: who invoked the OOM killer meanwhile, and whether the step's process was killed.
 # A kernel worker that writes back must report a shortage of storage as an error, not by a kill. That
@@ -316,14 +313,48 @@ thin_serves() {
     done
 }
 
-# again STEP NAME: the device is detached and attached again.
-again() {
-    step "$1"
-    if ! "detach_$2"; then
-        deviates reusable "$current: the device cannot be detached"
-    elif ! "attach_$2"; then
-        deviates reusable "$current: the device cannot be attached again"
-    fi
+# within CGROUP COMMAND...: a command there, for no longer than the limit. One that does not end then,
+# not even by SIGKILL, is left behind: 124.
+within() {
+    (
+        enter "$1"
+        shift
+        exec "$@"
+    ) &
+    child=$! ticks=0 code_=0
+    while read -r line 2>/dev/null <"/proc/$child/stat"; do
+        case ${line##*) } in Z*) break ;; esac
+        ticks=$((ticks + 1))
+        if [ $ticks = $((limit * 10)) ]; then kill -9 $child; fi
+        if [ $ticks -gt $((limit * 10 + 50)) ]; then return 124; fi
+        sleep 0.1
+    done
+    wait $child || code_=$?
+    if [ $ticks -ge $((limit * 10)) ]; then return 124; fi
+    return $code_
+}
+
+# busy NAME CGROUP WRITES DEVICE OFFSET LENGTH REQUEST FLAGS: a bystander with I/O of its own, who is
+# promised that all of it succeeds. WRITES: how often he writes before he reads for ever; 0: always.
+# The file "pause" has him close the device once he is through with his round.
+busy() {
+    (
+        enter "$2"
+        rounds=0 call=
+        exec 2>/dev/null
+        while :; do
+            while [ -e "$work/pause" ]; do sleep 0.1; done
+            rounds=$((rounds + 1))
+            if [ "$3" = 0 ] || [ $rounds -le "$3" ]; then
+                call="write"
+                dd if=/dev/zero of="$4" bs="$7" seek=$(($5 / $7)) count=$(($6 / $7)) oflag="$8" conv=notrunc
+            else
+                call="read"
+                dd if="$4" of=/dev/null bs="$7" skip=$(($5 / $7)) count=$(($6 / $7)) iflag=direct
+            fi || echo "$1: a $call of its own failed with dd's status $?" >>"$work/harmed"
+        done
+    ) &
+    bystanders="$bystanders $1:$!"
 }
 
 # gauge: the shortage has come where the pool has no chunk left.
@@ -333,10 +364,12 @@ gauge() {
 cleanup() {
     trap - EXIT
     for one in $bystanders; do kill -9 "${one#*:}" 2>/dev/null; done
+    dm_gone other_device
     dm_gone device
     dm_gone pool
     dm_gone pool-tdata
     dm_gone pool-tmeta
+    echo "$timeout_before" >/sys/module/dm_thin_pool/parameters/no_space_timeout
     if [ -z "${DISK-}" ]; then losetup -d "$DISK_"; fi
     rm -rf "$work"
 }
@@ -354,44 +387,53 @@ if [ -z "$DISK_" ]; then
 fi
 attach_pool() {
     sectors=$(blockdev --getsz "/dev/mapper/$dm.pool-tdata")
-    dm pool "0 $sectors thin-pool /dev/mapper/$dm.pool-tmeta /dev/mapper/$dm.pool-tdata 128 0 1 error_if_no_space"
+    dm pool "0 $sectors thin-pool /dev/mapper/$dm.pool-tmeta /dev/mapper/$dm.pool-tdata 128 0"
 }
 detach_pool() {
     dm_gone pool
 }
 modprobe -q dm-thin-pool
+timeout_before=$(cat /sys/module/dm_thin_pool/parameters/no_space_timeout)
+echo 12 >/sys/module/dm_thin_pool/parameters/no_space_timeout
 dm pool-tmeta "0 2048 linear $DISK_ 0" || unable "no linear device"
 dd if=/dev/zero of="/dev/mapper/$dm.pool-tmeta" bs=4096 count=1 conv=fsync 2>/dev/null
 dm pool-tdata "0 49152 linear $DISK_ 8192" || unable "no linear device"
 attach_pool || unable "a thin pool cannot be made"
 DEVICE="/dev/mapper/$dm.device"
 attach_device() {
-    [ -e "/dev/mapper/$dm.pool" ] || attach_pool || return 1
     dm device "0 24576 thin /dev/mapper/$dm.pool 1"
 }
 detach_device() {
     dm_gone device || return 1
-    detach_pool
+    :
 }
 dmsetup message "$dm.pool" 0 "create_thin 1" || unable "no thin device"
 attach_device || unable "a thin device cannot be made"
+OTHER_DEVICE="/dev/mapper/$dm.other_device"
+attach_other_device() {
+    dm other_device "0 24576 thin /dev/mapper/$dm.pool 2"
+}
+detach_other_device() {
+    dm_gone other_device || return 1
+    :
+}
+dmsetup message "$dm.pool" 0 "create_thin 2" || unable "no thin device"
+attach_other_device || unable "a thin device cannot be made"
+busy neighbour '' 0 "$OTHER_DEVICE" 1048576 524288 65536 dsync
 bystander outsider ''
 
 # -- the steps
-write control control "$DEVICE" '' 10485760 1048576 65536 1 0 '' ''
+write control control "$DEVICE" direct, 10485760 1048576 65536 1 0 '' ''
 verify control_read "$DEVICE" 10485760 1048576 "$DISK_"
 step impose
 thin_others pool 65536 3145728
-write fill provoke "$DEVICE" '' 1048576 8388608 65536 2 1048576 '' ''
+write fill provoke "$DEVICE" direct, 0 8388608 65536 2 1048576 '' ''
 verify read_short "$DEVICE" 0 12582912 "$DISK_"
-write overwrite overwrite "$DEVICE" '' 1048576 1048576 65536 3 0 '' ''
 step relieve
 dm_table pool-tdata "0 98304 linear $DISK_ 8192"
 # Writes that wait in the pool's queue are what it is given space for.
-dm_table pool "0 98304 thin-pool /dev/mapper/$dm.pool-tmeta /dev/mapper/$dm.pool-tdata 128 0 1 error_if_no_space" --noflush
+dm_table pool "0 98304 thin-pool /dev/mapper/$dm.pool-tmeta /dev/mapper/$dm.pool-tdata 128 0" --noflush
 thin_serves pool
+write again recover "$DEVICE" direct, 8388608 1048576 65536 3 0 '' ''
 verify read_relieved "$DEVICE" 0 12582912 "$DISK_"
-write again recover "$DEVICE" '' 9437184 1048576 65536 4 0 '' ''
-again reattach device
-verify read_reattached "$DEVICE" 0 12582912 "$DISK_"
 finish
