@@ -5,6 +5,7 @@ Times are microseconds of the monotonic clock since the rig was built.
 
 from __future__ import annotations
 
+import mmap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,6 +53,17 @@ def poll_until(condition: Callable[[], bool], limit: float) -> bool:
             return False
         time.sleep(PAUSE)
     return True
+
+
+def leave_words(memory: mmap.mmap | memoryview, place: slice, text: str) -> None:
+    """Leave a text in shared memory, for another process; it is cut to its place."""
+    room = place.stop - place.start
+    memory[place] = text.encode("utf-8", "replace")[:room].ljust(room, b"\0")
+
+
+def words_left(memory: mmap.mmap | memoryview, place: slice) -> str:
+    """The text that was left there, or nothing."""
+    return bytes(memory[place]).rstrip(b"\0").decode("utf-8", "replace")
 
 
 def read_text(path: str, missing: str = "") -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from agent.basics import Json, RigError, read_text
+from agent.basics import Json, RigError, leave_words, read_text, words_left
 
 KILL_LIMIT = 10.0
 """Seconds, on the reference machine, that a process gets to die of SIGKILL before it is called unkillable."""
@@ -24,6 +24,7 @@ TICK = 0.1
 OUTPUT_KEPT = 4000
 """Characters of a command's output that are kept, from its end."""
 _ROOM = 64 * 1024
+_WORDS = slice(0, 512)
 _NUM_THREADS = 17
 """Where the number of threads is in /proc/PID/stat, behind the name (proc_pid_stat(5))."""
 
@@ -117,12 +118,11 @@ class LastWords:
 
     def complain(self, text: str) -> None:
         """Say why, in the child."""
-        data = text.encode("utf-8", "replace")[: mmap.PAGESIZE]
-        self._page[: len(data)] = data
+        leave_words(self._page, _WORDS, text)
 
     def complaint(self) -> str:
         """What the child said, or nothing."""
-        return bytes(self._page).rstrip(b"\0").decode("utf-8", "replace")
+        return words_left(self._page, _WORDS)
 
 
 @dataclass(kw_only=True)

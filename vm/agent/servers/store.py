@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import struct
 
-from agent.basics import BLOCK
+from agent.basics import BLOCK, leave_words, words_left
 
 _HEADER = 4096
 _UNLIMITED = (1 << 63) - 1
@@ -72,7 +72,7 @@ class Store:
 
     def complaint(self) -> str:
         """The last words of a server that could not do its work, or nothing."""
-        return bytes(self._view[_MESSAGE]).rstrip(b"\0").decode("utf-8", "replace")
+        return words_left(self._view, _MESSAGE)
 
     def close(self) -> None:
         """Give the memory back, once every process that shares it has ended."""
@@ -89,12 +89,11 @@ class Store:
                 self._view[self._data_at + at * BLOCK :][:BLOCK] = bytes(BLOCK)
         self._set(_PENDING, 0)
         self._set(_PID, pid)
-        self._view[_MESSAGE] = bytes(_MESSAGE.stop - _MESSAGE.start)
+        self.complain("")
 
     def complain(self, text: str) -> None:
         """Leave a message for the agent."""
-        room = _MESSAGE.stop - _MESSAGE.start
-        self._view[_MESSAGE] = text.encode()[:room].ljust(room, b"\0")
+        leave_words(self._view, _MESSAGE, text)
 
     def died(self) -> None:
         """The server is about to go away because it is full."""

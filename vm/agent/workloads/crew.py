@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agent import kernel
-from agent.basics import BLOCK, Clock, Json, RigError, poll_until
+from agent.basics import BLOCK, Clock, Json, RigError, leave_words, poll_until, words_left
 from agent.cgroups import Tree
 from agent.processes import Child, state_of
 from agent.workloads.frugal import sleep_on
@@ -36,7 +36,7 @@ _COUNTS_AT = 32
 _NOTE = struct.Struct("<IIQQ")  # kind; errno, or bytes that were done; offset, time
 _NOTES_AT = (512, 4096)
 _NOTES = 64
-_MESSAGE_AT = 64
+_MESSAGE = slice(64, _NOTES_AT[0])
 _RUN, _PAUSE, _STOP = range(3)
 _STARTING, _RUNNING, _PAUSED, _FAILED = range(4)
 _ERRORS, _WRONGS = range(2)
@@ -93,7 +93,7 @@ class Bystander:
     def problem(self) -> str:
         """Why it could not be started, or nothing. To be asked once it has settled."""
         if self._state()[1] == _FAILED or self._child.look():
-            said = self._area[_MESSAGE_AT : _NOTES_AT[0]].rstrip(b"\0").decode("utf-8", "replace")
+            said = words_left(self._area, _MESSAGE)
             return f"bystander {self.name} did not start: {said or self._child.result}"
         return ""
 
@@ -222,8 +222,7 @@ def _live(make: Callable[[], _Life], memory: int, area: mmap.mmap, door: int) ->
         life.live()
         code = 0
     except BaseException as error:  # noqa: BLE001 - the parent is told, whatever it is
-        data = f"{type(error).__name__}: {error}".encode()[: _NOTES_AT[0] - _MESSAGE_AT]
-        area[_MESSAGE_AT : _MESSAGE_AT + len(data)] = data
+        leave_words(area, _MESSAGE, f"{type(error).__name__}: {error}")
         struct.pack_into("<I", area, 4, _FAILED)
     finally:
         os._exit(code)
@@ -291,7 +290,7 @@ class _Life:
         self._noted = [0, 0]
         self._reading = False
         self._fd = -1
-        self._area[8:_MESSAGE_AT] = bytes(_MESSAGE_AT - 8)
+        self._area[8 : _MESSAGE.start] = bytes(_MESSAGE.start - 8)
         self._open()
 
     def live(self) -> None:

@@ -19,15 +19,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from agent import kernel
-from agent.basics import Json, RigError
+from agent.basics import Json, RigError, leave_words, words_left
 from agent.processes import Child, Tick, no_tick
 
 READY_LIMIT = 60.0
 """Seconds that a child gets to prepare itself, on the reference machine."""
 
 _COUNTS = struct.Struct("<QQQ")  # records, errors, bytes written without an error
-_MESSAGE_AT = 64
-_MESSAGE = 512
+_MESSAGE = slice(64, 576)
 _FIRST = 1024
 IN_FLIGHT = -(1 << 63)
 """The result of a call that has begun and not returned."""
@@ -126,13 +125,11 @@ class Results:
 
     def complain(self, text: str) -> None:
         """The child itself went wrong: a message for the parent."""
-        data = text.encode()[: _MESSAGE - 1]
-        self.memory[_MESSAGE_AT : _MESSAGE_AT + len(data)] = data
+        leave_words(self.memory, _MESSAGE, text)
 
     def complaint(self) -> str:
         """What the child complained of, or nothing."""
-        raw = self.memory[_MESSAGE_AT : _MESSAGE_AT + _MESSAGE]
-        return raw.rstrip(b"\0").decode("utf-8", "replace")
+        return words_left(self.memory, _MESSAGE)
 
     def records(self) -> list[Record]:
         """The calls that returned, in order."""
