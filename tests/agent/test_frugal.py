@@ -116,10 +116,14 @@ def test_who_ended_otherwise_although_it_was_sent_sigkill_was_not_killed_by_it(
 
 def test_a_process_gets_longer_to_die_on_a_slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     limits: list[float] = []
+    wait = Child.wait
+
+    def noting(child: Child, limit: float, **options: Any) -> int | None:
+        limits.append(limit)
+        return wait(child, limit, **options)
+
     monkeypatch.setattr(processes, "UNKILLABLE", [])
     monkeypatch.setattr(Child, "kill_limit", 25.0)
-    monkeypatch.setattr(Child, "wait", lambda _, limit, **__: limits.append(limit))
-    child = Child.adopt(os.posix_spawn("/bin/sleep", ["sleep", "60"], {}))
-    child.kill()
+    monkeypatch.setattr(Child, "wait", noting)
+    assert Child.adopt(os.posix_spawn("/bin/sleep", ["sleep", "60"], {})).kill()
     assert limits == [25.0]
-    os.waitid(os.P_PID, child.pid, os.WEXITED)
