@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distributed import Nanny
+from distributed import Nanny, get_worker
 
 from conformance.cluster.store import Store
 from conformance.engine import Bench, Engine, Parcel, Progress, Setup, load_engine
@@ -54,7 +54,8 @@ class _Kept:
         if self.slot is None or key != self.key:
             if self.slot is not None:
                 self.slot.close()
-            self.folder = Path(tempfile.mkdtemp(prefix="conform-worker-"))
+            # In the worker's own directory, which its nanny removes whatever becomes of the worker.
+            self.folder = Path(tempfile.mkdtemp(prefix="guests-", dir=get_worker().local_directory))
             unpacking = _Unpacking(engine=load_engine(Setup()), parcel=parcel, store=store)
             self.slot, self.key = Slot(unpacking, self.folder), key
         return self.slot, self.folder

@@ -25,8 +25,13 @@ NAMES = ("fake_a_passes", "fake_b_fails", "fake_c_broken", "fake_d_skips", "fake
 def scheduler(user: User, tmp_path: Path) -> Iterator[str]:
     """The address of a scheduler that has three workers; two of them share a cache."""
     caches = [{"CONFORM_CACHE": str(tmp_path / f"cache{number // 2}")} for number in range(3)]
-    with cluster(user.env, caches) as running:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with cluster({**user.env, "TMPDIR": str(scratch)}, caches) as running:
         yield running.address
+    # Not even of the workers that were killed, whose locks Dask itself takes away later.
+    left = [path for path in scratch.rglob("*") if path.is_file() and "lock" not in path.suffix]
+    assert left == []
 
 
 def test_a_worker_is_killed_amid_a_run(user: User, scheduler: str, tmp_path: Path) -> None:
