@@ -14,6 +14,8 @@ RangeWord = Literal[
     "discard", "zeroout", "zero_range", "punch_hole", "write_zeroes", "allocate", "zone_reset"
 ]
 """The words of ``RangeKind``, as records have them."""
+PLACELESS = ("sync", "close", "open")
+"""Kinds of calls that are about no range."""
 
 
 class Op(NamedTuple):
@@ -34,7 +36,7 @@ class Op(NamedTuple):
     @property
     def placed(self) -> bool:
         """Whether it is about a range of the device, as a write is and a sync is not."""
-        return self.kind not in ("sync", "close", "open")
+        return self.kind not in PLACELESS
 
 
 class Ended(Value):
@@ -55,6 +57,11 @@ class InFlight(NamedTuple):
     offset: int
     length: int
     start_us: int
+
+    @property
+    def placed(self) -> bool:
+        """See ``Op``."""
+        return self.kind not in PLACELESS
 
 
 class Submitter(Value):

@@ -6,7 +6,7 @@ import errno
 import re
 from collections.abc import Iterable, Sequence
 
-from conformance.model import FileOp, Op
+from conformance.model import FileOp, InFlight, Op, Submitter
 
 SIGNALS = {
     1: "SIGHUP",
@@ -115,8 +115,19 @@ def result_of(code: int) -> str:
 
 def op_line(op: Op) -> str:
     """One operation as evidence."""
-    what = f"{op.kind}({op.offset}, {op.length})" if op.placed else f"{op.kind}()"
-    return f"{what} = {result_of(op.result)}"
+    return f"{_call(op)} = {result_of(op.result)}"
+
+
+def unreturned(submitter: Submitter) -> str:
+    """Which call of a submitter had not returned when it ended, to follow a sentence; nothing where that was
+    not seen.
+    """
+    call = submitter.in_flight
+    return "" if call is None else f": {_call(call)} had not returned"
+
+
+def _call(call: Op | InFlight) -> str:
+    return f"{call.kind}({call.offset}, {call.length})" if call.placed else f"{call.kind}()"
 
 
 def file_op_line(op: FileOp) -> str:

@@ -35,6 +35,7 @@ from conformance.model import (
     FileLayer,
     FileOp,
     Impose,
+    InFlight,
     KernelLine,
     Level,
     LoopLayer,
@@ -90,8 +91,16 @@ class Act:
 
     def ended(self, **how: Any) -> Act:
         """The same act with another end of its submitter."""
+        return self._with(ended=Ended(**how))
+
+    def in_a(self, kind: str, *where: int) -> Act:
+        """The same act, of which a call had not returned: of what kind, its offset and its length."""
+        offset, length = where or (0, 0)
+        return self._with(in_flight=InFlight(kind, offset, length, 0))
+
+    def _with(self, **changes: Any) -> Act:
         submitter: Submitter = self.seen["submitter"]
-        changed = submitter.model_copy(update={"ended": Ended(**how)})
+        changed = submitter.model_copy(update=changes)
         return replace(self, seen={**self.seen, "submitter": changed})
 
 

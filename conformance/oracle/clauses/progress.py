@@ -11,7 +11,7 @@ from conformance.oracle.answer import KERNELS_OWN
 from conformance.oracle.clauses.answers import answer_of, limit_enforced
 from conformance.oracle.kernel_log import task_name
 from conformance.oracle.scene import TEARDOWN, Look, Phase, Scene, Taken, program
-from conformance.oracle.text import op_line
+from conformance.oracle.text import op_line, unreturned
 from conformance.oracle.trial import Act, Trial
 
 IN_TIME = "every operation, kill, unmount and detach ends within its limit"
@@ -61,14 +61,14 @@ def _late(scene: Scene) -> Iterator[Late]:
 
 
 def _over(taken: Taken) -> Iterator[Late]:
-    ended: list[tuple[str, Ended]] = []
-    if taken.seen.submitter is not None:
-        ended.append(("", taken.seen.submitter.ended))
+    submitter, where = taken.seen.submitter, f"in step {taken.name}"
+    if submitter is not None:
+        what, call = f"the submitter {where}", unreturned(submitter)
+        yield from _not_by_itself(taken.name, taken.step.verb, what, submitter.ended, call)
     if taken.step.verb != "run":  # whose command is the submitter
-        ended += [(program(one.argv), one.ended) for one in taken.seen.commands]
-    for name, end in ended:
-        what = f"{name or 'the submitter'} in step {taken.name}"
-        yield from _not_by_itself(taken.name, name or taken.step.verb, what, end)
+        for one in taken.seen.commands:
+            name = program(one.argv)
+            yield from _not_by_itself(taken.name, name, f"{name} {where}", one.ended)
 
 
 def _over_in_tear_down(scene: Scene) -> Iterator[Late]:
@@ -80,13 +80,13 @@ def _over_in_tear_down(scene: Scene) -> Iterator[Late]:
         yield from _not_by_itself(TEARDOWN, name, f"{name} in tear-down", one.ended)
 
 
-def _not_by_itself(where: str, name: str, what: str, end: Ended) -> Iterator[Late]:
+def _not_by_itself(where: str, name: str, what: str, end: Ended, call: str = "") -> Iterator[Late]:
     evidence = [f"state {end.state}" if end.state else "", end.stack]
     if not end.killable:
-        text = f"{what} did not end within its limit, nor by SIGKILL"
+        text = f"{what} did not end within its limit, nor by SIGKILL{call}"
         yield where, f"unkillable:{name}", text, evidence
     elif end.timed_out:
-        text = f"{what} did not end within its limit"
+        text = f"{what} did not end within its limit{call}"
         yield where, f"timed-out:{name}", text, evidence
 
 

@@ -33,6 +33,7 @@ from conformance.oracle.text import (
     printed_errno,
     signal_name,
     spans,
+    unreturned,
 )
 from conformance.oracle.trial import Act, Trial
 
@@ -72,7 +73,7 @@ def _overwritten(trial: Trial, act: Act, taken: Taken) -> Iterator[Finding]:
         text = f"{taken.name} was ended by {signal_name(taken.signal)}"
         yield found("killed", text, death_level(act, taken))
     elif ran_over(taken):
-        yield found("timed-out", f"{taken.name} did not end within its limit")
+        yield found("timed-out", f"{taken.name} {_no_end(taken)}")
     elif taken.store_failed and _had_space(act, taken, _whole(taken)):
         yield found(f"write-failed:{SIGBUS_NAME}", STORE_FAILED)
     failed: dict[str, list[Op]] = {}
@@ -127,6 +128,12 @@ def ran_over(taken: Taken) -> bool:
     """Whether a step's submitter had to be ended by the rig for running over its limit."""
     submitter = taken.seen.submitter
     return submitter is not None and (submitter.ended.timed_out or not submitter.ended.killable)
+
+
+def _no_end(taken: Taken) -> str:
+    submitter = taken.seen.submitter
+    assert submitter is not None
+    return f"did not end within its limit{unreturned(submitter)}"
 
 
 def reusable(trial: Trial) -> Iterator[Finding]:
@@ -258,7 +265,7 @@ def _lived(trial: Trial, act: Act, taken: Taken) -> Iterator[Finding]:
     if taken.signal is not None:
         how, level = f"was ended by {signal_name(taken.signal)}", death_level(act, taken)
     elif ran_over(taken):
-        how = "did not end within its limit"
+        how = _no_end(taken)
     if how:
         yield trial.finding(
             Clause.REUSABLE,

@@ -339,3 +339,10 @@ def test_who_uses_the_device_next_gets_data_or_errors(
     for one in findings:
         assert (one.level, one.step) == (Level.MUST, "next")
         assert one.expected == "data or errors for whoever uses the device next"
+
+
+def test_who_uses_the_device_next_says_what_it_waits_for() -> None:
+    (finding,) = found(imposed(), wrote_for(REUSE).in_a("write", 4096, 8192).ended(**STUCK))
+    assert (
+        finding.observed == "next did not end within its limit: write(4096, 8192) had not returned"
+    )

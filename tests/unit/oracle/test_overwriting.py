@@ -151,9 +151,13 @@ STORED = over((0, 2), *stored(0, 2), synced(), closed())
         (STORED.ended(signal=15), [("killed", "overwrite was ended by SIGTERM")]),
         (STORED.ended(timed_out=True), [("timed-out", NO_END)]),
         (STORED.ended(exit_code=0, killable=False), [("timed-out", NO_END)]),
+        (
+            STORED.in_a("sync").ended(timed_out=True),
+            [("timed-out", f"{NO_END}: sync() had not returned")],
+        ),
         (Act(step=STORED.step), []),
     ],
-    ids=["killed", "ended by the rig", "not to be ended", "not seen"],
+    ids=["killed", "ended by the rig", "not to be ended", "in a sync", "not seen"],
 )
 def test_an_overwriter_comes_to_an_end_of_its_own(
     act: Act, expected: list[tuple[str, str]]

@@ -106,6 +106,12 @@ def test_one_is_not_many() -> None:
     ]
 
 
+def test_a_shortage_is_counted_in_what_runs_short() -> None:
+    assert text.quantity(4096, of_space=True) == "4 KiB"
+    assert text.quantity(4096, of_space=False) == "4096 inodes"
+    assert text.quantity(1, of_space=False) == "1 inode"
+
+
 @pytest.mark.parametrize(
     ("op", "line"),
     [

@@ -107,6 +107,28 @@ OVER: dict[str, tuple[Story, list[Late]]] = {
         short(too_long(FILL, killable=False)),
         [("unkillable:write", f"the submitter in step fill {LATE}, nor by SIGKILL", "fill", ())],
     ),
+    "a writer that is in a sync": (
+        short(too_long(FILL.in_a("sync"))),
+        [
+            (
+                "timed-out:write",
+                f"the submitter in step fill {LATE}: sync() had not returned",
+                "fill",
+                (),
+            )
+        ],
+    ),
+    "a writer in a write that SIGKILL does not end": (
+        short(too_long(FILL.in_a("write", 4096, 8192), killable=False)),
+        [
+            (
+                "unkillable:write",
+                f"the submitter in step fill {LATE}, nor by SIGKILL: write(4096, 8192) had not returned",
+                "fill",
+                (),
+            )
+        ],
+    ),
     "two writers, of whom the first is told of": (
         short(too_long(FILL), too_long(NEXT)),
         [("timed-out:write", f"the submitter in step fill {LATE}", "fill", ())],
