@@ -244,7 +244,7 @@ class _Ledger:
                 by=ACKNOWLEDGED_BY[step.submit],
                 told=died or order in told,
             )
-            self._store(_whole(op.offset, op.offset + op.result), ack)
+            self._store(_whole(op.offset, op.offset + min(op.result, op.length)), ack)
         self._unrecorded(step, submitter)
 
     def _calls(self, step: Calls, taken: Taken) -> None:
@@ -334,6 +334,9 @@ class _Ledger:
             begin = writes[-1].offset + writes[-1].length
         if not fio:
             end = min(end, begin + step.request * step.depth)
+        elif writes and step.order == "sequential":
+            # Those that it did not log may lie before the last that it did; beyond it are those in flight.
+            end = min(end, max(op.offset + op.length for op in writes) + step.request * step.depth)
         self._order += 1
         for block in _touched(begin, end):
             if block in known:

@@ -33,7 +33,7 @@ from conformance.model import (
     Write,
 )
 from conformance.oracle.files import FILE_SYNCS, WHOLE_SYNCS
-from conformance.oracle.kernel_log import OVERRUN
+from conformance.oracle.kernel_log import OVERRUN, lockdep_full
 from conformance.oracle.scene import (
     FIO,
     SIGBUS,
@@ -47,9 +47,6 @@ from conformance.oracle.scene import (
     windows,
 )
 from conformance.oracle.text import amount, merge, op_line, plural, signal_name
-
-KERNELS_OWN = frozenset({"panicked", "hung"})
-"""Ways to lose a guest that are the kernel's doing, once the shortage is in force."""
 
 BY_COMMANDS = frozenset({"unmount", "mount", "check", "trim", "mkfs", "reattach", "remove_cgroup"})
 """Steps that are commands, so that an answer without one is none."""
@@ -119,6 +116,9 @@ def rig_reasons(scene: Scene) -> Iterator[Reason]:
     for look, line in scene.kernel_log:
         if line.text == OVERRUN:
             yield Reason(text=f"{of}{look.where}: lines of the kernel's log were lost", fatal=False)
+            return
+        if lockdep_full(line.text):
+            yield Reason(text=f"{of}{look.where}: lockdep is off: its tables are full", fatal=False)
             return
 
 

@@ -120,9 +120,13 @@ def _blocks(offset: int, length: int) -> range:
 
 
 def _found(scene: Scene, taken: Taken, step: Calls) -> list[range] | None:
-    """The blocks that hold the step's generation at the next verification of its target."""
+    """The blocks that hold the step's generation at the next verification of its target; None if none
+    came to its end.
+    """
     for later in scene.taken[taken.index :]:
         if isinstance(later.step, Verify) and later.step.target == step.target:
+            if not later.seen.extents:
+                return None
             return [
                 _blocks(extent.offset, extent.length)
                 for extent in later.seen.extents
@@ -165,7 +169,8 @@ class _Account:
         for cursor in self.cursors.values():
             cursor.due = cursor.due or certain
             cursor.allowed = cursor.allowed or not certain
-        self.unseen, self.perhaps = certain, not certain
+        self.unseen = self.unseen or certain
+        self.perhaps = self.perhaps or not certain
 
     def asked(self, description: int, *, error: bool, weak: bool = False) -> Wrong | None:
         """A call that reports from this account: what is wrong with its answer. After a ``weak``
@@ -251,9 +256,11 @@ class _Owed:
 
 
 def misreports(scene: Scene, taken: Taken) -> tuple[Misreport, ...]:
-    """Each call of a step that was not answered as it must be, in order."""
+    """Each call of a step that was not answered as it must be, in order. None where it was not read back,
+    so that nobody knows what was lost.
+    """
     step = taken.step
-    if not isinstance(step, Calls):
+    if not isinstance(step, Calls) or _found(scene, taken, step) is None:
         return ()
     lost = lost_writes(scene, taken)
     return tuple(_Owed(step, taken.seen.file_ops, lost).play())

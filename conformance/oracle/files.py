@@ -17,8 +17,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from conformance.model import FileOp, Files, FileState, Metadata, Mkfs, Trim, VerifyFiles
-from conformance.oracle.scene import Phase, Scene, Taken
+from conformance.model import (
+    FileOp,
+    Files,
+    FileState,
+    Metadata,
+    Mkfs,
+    Mount,
+    Trim,
+    Unmount,
+    VerifyFiles,
+)
+from conformance.oracle.scene import Phase, Scene, Taken, phases
 
 CHANGES = frozenset({"create", "truncate", "write", "setxattr"})
 FILE_SYNCS = frozenset({"fsync", "msync"})
@@ -149,9 +159,7 @@ def damages(scene: Scene) -> tuple[Damage, ...]:
         for state in taken.seen.files:
             if state.state == "whole" or not tree.acknowledged(state.path):
                 continue
-            one = Damage(
-                verify=taken.index, lasting=_mounted_anew(scene, taken, step.target), state=state
-            )
+            one = Damage(verify=taken.index, lasting=_lasts(scene, taken, step.target), state=state)
             known = worst.get((step.target, state.path))
             if known is None or (one.lasting and not known.lasting):
                 worst[step.target, state.path] = one
@@ -168,9 +176,13 @@ def unlisted(scene: Scene) -> Iterator[str]:
             yield f"arm {scene.name}: {taken.name} does not tell of {min(left_out)}"
 
 
-def _mounted_anew(scene: Scene, taken: Taken, target: str) -> bool:
-    """Whether a mount was tried between the relief and a verification."""
-    return taken.phase is Phase.AFTER and any(
-        t.step.verb == "mount" and t.step.target == target and t.phase is Phase.AFTER
-        for t in scene.taken[: taken.index]
-    )
+def _lasts(scene: Scene, taken: Taken, target: str) -> bool:
+    """Whether what a verification finds is how it stays: after relief, and a mount if the case has one."""
+    if taken.phase is not Phase.AFTER:
+        return False
+    mounts = [
+        (place, isinstance(step, Mount))
+        for place, (step, phase) in enumerate(zip(scene.arm.steps, phases(scene.arm), strict=True))
+        if isinstance(step, Mount | Unmount) and step.target == target and phase is Phase.AFTER
+    ]
+    return not mounts or any(mounts_it and place < taken.index for place, mounts_it in mounts)

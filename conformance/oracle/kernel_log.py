@@ -309,6 +309,8 @@ _FAULTS: Final = (
 )
 FAULTS: Final = tuple((re.compile(f"^(?:{pattern})"), kind) for pattern, kind in _FAULTS)
 
+_LOCKDEP_FULL = re.compile(r"^BUG: MAX_(?:LOCKDEP_\w+|STACK_TRACE_ENTRIES) too low!")
+
 STALLS: Final = frozenset({"rcu-stall", "soft-lockup", "hung-task", "workqueue-lockup"})
 """Faults that a slow machine below the guest can bring about too."""
 
@@ -318,12 +320,21 @@ _PARTICULARS = re.compile(r"(?: in process .*| on CPU.*|,? address:? .*|: .*)$")
 _DETAIL: Final = ("tool", "task", "file", "where", "what")
 
 
+def lockdep_full(line: str) -> bool:
+    """Whether lockdep says that its own tables are full (kernel/locking/lockdep.c): it is off from there on,
+    which is no fault of what is tested.
+    """
+    return _LOCKDEP_FULL.match(clean(line)) is not None
+
+
 def fault(line: str) -> Fault | None:
     """The fault that a line reports, or None. OOM reports and I/O errors are none.
 
     ``signature`` has no address, number or process id in it: it is the same in each run.
     """
     text = clean(line)
+    if lockdep_full(line):
+        return None
     for pattern, kind in FAULTS:
         match = pattern.match(text)
         if match:

@@ -40,6 +40,8 @@ from conformance.oracle.kernel_log import invocations
 SIGKILL: Final = 9
 SIGBUS: Final = 7
 SHELLS: Final = frozenset({"sh", "bash", "dash", "busybox"})
+KERNELS_OWN: Final = frozenset({"panicked", "hung"})
+"""Ways to lose a guest that are the kernel's doing, once the shortage is in force."""
 MMAP: Final = frozenset({Submit.MMAP})
 FIO: Final = BY_FIO
 TEARDOWN: Final = "teardown"
@@ -126,6 +128,16 @@ class Scene:
         return self.arm.shortage.kind == "none" or any(
             t.step.verb == "impose" and not t.seen.problem for t in self.taken
         )
+
+    @property
+    def rig_failed(self) -> bool:
+        """Whether the rig itself could not do something of the arm."""
+        return bool(self.seen.problem) or any(taken.seen.problem for taken in self.taken)
+
+    @property
+    def lost_by_kernel(self) -> bool:
+        """Whether the guest was lost by the kernel's doing, and not by the rig's."""
+        return self.seen.lost is not None and self.seen.lost.how in KERNELS_OWN
 
     @property
     def looks(self) -> tuple[Look, ...]:

@@ -8,9 +8,11 @@ from typing import Final
 
 from conformance.model import (
     CARRIES_STATUS,
+    Calls,
     Clause,
     Files,
     Finding,
+    Metadata,
     Op,
     RangeOp,
     Reading,
@@ -38,6 +40,8 @@ COUNTERS: Final = 65536
 """Bytes by which any gauge may pass its limit: counters that are kept for each processor. In no published
 record did one of space, of a quota or of a pool pass it by a byte that was not a deviation.
 """
+WRITES: Final = (Write, Files, Metadata, Calls, RangeOp)
+"""Steps that write themselves; what a command of a case does is not known."""
 SLACK: Final = 1 << 20
 """Where charges that cannot be refused go past the limit (memory): by so much, and by one request."""
 SLACK_SHARE: Final = 8
@@ -105,13 +109,13 @@ def _of_files(trial: Trial, scene: Scene, taken: Taken, step: Files) -> Iterator
 def limit_enforced(trial: Trial) -> Iterator[Finding]:
     """No more space is taken than the limit gives; past it there is an error (NORMS, S2 S3).
 
-    Judged by the shortage's own gauge, and by what a writer that saw no error is found to have stored.
+    Judged by the shortage's own gauge after each step that writes, and by what a writer that saw no error is
+    found to have stored.
     """
     for act in trial.acts:
         for window in windows(act.scene):
             for taken in window.during:
-                provokes = taken.step.role is Role.PROVOKE
-                observed = _beyond(act, window, taken) if provokes else ""
+                observed = _beyond(act, window, taken) if _takes_space(taken) else ""
                 if observed:
                     yield trial.finding(
                         Clause.LIMIT_ENFORCED,
@@ -123,6 +127,12 @@ def limit_enforced(trial: Trial) -> Iterator[Finding]:
                         evidence=[_told(taken.seen.watch.reading)],
                     )
                     break
+
+
+def _takes_space(taken: Taken) -> bool:
+    """Whether a step is to use the limit up, or writes at it."""
+    role = taken.step.role
+    return role is Role.PROVOKE or (role in IN_SHORTAGE and isinstance(taken.step, WRITES))
 
 
 def _told(reading: Reading) -> str:

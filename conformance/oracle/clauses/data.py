@@ -29,7 +29,8 @@ def acknowledged_readable(trial: Trial) -> Iterator[Finding]:
     """Every acknowledged byte reads back, also after relief and re-attachment (NORMS, S5).
 
     What does not read back only while the shortage lasts is a finding of its own, ``should``: a
-    filesystem may shut down until it is mounted again.
+    filesystem may shut down until it is mounted again. Where a case never mounts it again, the first
+    reading after relief counts.
     """
     for act in trial.acts:
         for loss in act.losses:
@@ -87,7 +88,7 @@ def _lost_files(trial: Trial, act: Act) -> Iterator[Finding]:
         told = "" if first.errno is None else f" ({errno_name(first.errno)})"
         where = ", ".join(span((e.offset, e.offset + e.length)) for e in first.wrong[:2])
         what = f"{state}{told}" + (f", {first.path} in {where}" if where else "")
-        when = "after relief and a mount" if lasting else "while the shortage lasted"
+        when = "after relief" if lasting else "while the shortage lasted, or until a mount"
         yield trial.finding(
             Clause.ACKNOWLEDGED_READABLE,
             act.scene,
@@ -111,7 +112,7 @@ def error_surfaced(trial: Trial) -> Iterator[Finding]:
     device cannot be stored at all.
     """
     for act in trial.acts:
-        yield from _past_end(trial, act)
+        yield from _impossible(trial, act)
         found = [one for account in act.accounts for one in unsurfaced(act.scene, account)]
         for index in sorted({one.ack.step for one in found}):
             mine = [one for one in found if one.ack.step == index]
@@ -131,12 +132,22 @@ def error_surfaced(trial: Trial) -> Iterator[Finding]:
             )
 
 
-def _past_end(trial: Trial, act: Act) -> Iterator[Finding]:
+def _impossible(trial: Trial, act: Act) -> Iterator[Finding]:
+    """What no write can have done."""
     for taken in act.scene.taken:
         if not isinstance(taken.step, Write):
             continue
         size = act.scene.device_size(taken.step.target)
         told = [op for op in taken.ops if op.kind == "write" and op.result > 0]
+        if more := [op for op in told if op.result > op.length]:
+            yield trial.finding(
+                Clause.ERROR_SURFACED,
+                act.scene,
+                signature="more-than-asked",
+                expected="no more bytes are told to be written than were given",
+                observed=op_line(more[0]),
+                step=taken.name,
+            )
         beyond = [op for op in told if size is not None and op.offset + op.result > size]
         if beyond:
             yield trial.finding(

@@ -169,10 +169,13 @@ def _taint(trial: Trial, scene: Scene, reported: set[str]) -> Iterator[Finding]:
 
 
 def nothing_leaked(trial: Trial) -> Iterator[Finding]:
-    """After tear-down the space and the charges are back where they were (NORMS, S4)."""
+    """After tear-down the space and the charges are back where they were (NORMS, S4).
+
+    Where the rig failed, it may itself have left what is left.
+    """
     for act in trial.acts:
         down = act.scene.seen.torn_down
-        if down is None:
+        if down is None or down.problem or act.scene.rig_failed:
             continue
         for kind in sorted({stable(name) for name in down.left}):
             names = [name for name in down.left if stable(name) == kind]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from conformance.model import BystanderState, Clause, Finding, Level
+from conformance.model import BystanderState, Clause, Finding, Level, Run, Verify, VerifyFiles
 from conformance.oracle.oom import Invoker, Kill
-from conformance.oracle.scene import SIGKILL, Look, Phase, Taken
+from conformance.oracle.scene import SIGKILL, Look, Phase, Taken, program
 from conformance.oracle.text import errno_name, plural, signal_name
 from conformance.oracle.trial import Act, Trial
 
@@ -84,7 +84,9 @@ def _counted(trial: Trial, act: Act) -> Finding:
 
 
 def submitter_survives(trial: Trial) -> Iterator[Finding]:
-    """The submitter ended by its own will, not by a signal that nobody declared (NORMS, S1 S6 S12)."""
+    """The submitter ended by its own will, not by a signal that nobody declared (NORMS, S1 S6 S12). So did
+    a tool that makes, mounts or checks a filesystem: it submits I/O as any other.
+    """
     for act in trial.acts:
         told: dict[tuple[str, Level], list[Taken]] = {}
         for taken in act.scene.taken:
@@ -101,6 +103,31 @@ def submitter_survives(trial: Trial) -> Iterator[Finding]:
                 observed=", ".join(_died(act, taken) for taken in members),
                 step=members[0].name,
                 evidence=_deaths(act, members),
+            )
+        yield from _tools_killed(trial, act)
+
+
+def _tools_killed(trial: Trial, act: Act) -> Iterator[Finding]:
+    told: set[str] = set()
+    for taken in act.scene.taken:
+        # The command of a run is the submitter, and the reader of a verification answers to `bounded`.
+        if taken.must_work or isinstance(taken.step, Run | Verify | VerifyFiles):
+            continue
+        for one in taken.seen.commands:
+            name, signal = program(one.argv), one.ended.signal
+            if signal is None or one.ended.timed_out or not one.ended.killable or name in told:
+                continue
+            told.add(name)
+            oom = signal == SIGKILL and any(g.where == taken.name for g in act.kills.grew_at)
+            how = "killed-by-oom" if oom else f"signal-{signal}"
+            yield trial.finding(
+                Clause.SUBMITTER_SURVIVES,
+                act.scene,
+                signature=f"{name}:{how}",
+                expected="a tool is told of an error and ends by its own will",
+                observed=f"{name} in step {taken.name} was ended by "
+                f"{'the OOM killer' if oom else signal_name(signal)}",
+                step=taken.name,
             )
 
 

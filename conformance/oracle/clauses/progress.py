@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from conformance.model import BystanderState, Clause, Ended, Finding, Role
-from conformance.oracle.answer import KERNELS_OWN
 from conformance.oracle.clauses.answers import answer_of, limit_enforced
 from conformance.oracle.kernel_log import task_name
 from conformance.oracle.scene import TEARDOWN, Look, Phase, Scene, Taken, program
@@ -96,7 +95,11 @@ def _stuck(scene: Scene) -> Iterator[Late]:
     for place, look in enumerate(looks):
         following = looks[place + 1] if place + 1 < len(looks) else None
         for one in look.watch.blocked:
-            stays = following is None or any(o.pid == one.pid for o in following.watch.blocked)
+            if following is None:
+                # Of a guest that the rig lost nobody knows who would have gone on.
+                stays = scene.seen.lost is None or scene.lost_by_kernel
+            else:
+                stays = any(o.pid == one.pid for o in following.watch.blocked)
             if not stays or (one.pid in names and _goes_on(one.pid, look, following)):
                 continue
             who, what = task_name(one.comm), one.comm
@@ -189,9 +192,16 @@ def independent_progress(trial: Trial) -> Iterator[Finding]:
 
 
 def equivalent(trial: Trial) -> Iterator[Finding]:
-    """The class of answer is the same for every cause that the case names (NORMS, S10)."""
+    """The class of answer is the same for every cause that the case names (NORMS, S10).
+
+    An arm that the rig cut short before all was done that provokes has no class.
+    """
     beyond = {finding.arm for finding in limit_enforced(trial)}
-    classes = {act.scene.name: _class(act, past=act.scene.name in beyond) for act in trial.acts}
+    classes = {
+        act.scene.name: _class(act, past=act.scene.name in beyond)
+        for act in trial.acts
+        if _provoked(act.scene)
+    }
     if len(set(classes.values())) < 2:
         return
     told = ", ".join(f"{arm}: {answer}" for arm, answer in classes.items())
@@ -202,6 +212,14 @@ def equivalent(trial: Trial) -> Iterator[Finding]:
         expected="one class of answer, whatever the cause of the shortage",
         observed=told,
     )
+
+
+def _provoked(scene: Scene) -> bool:
+    """Whether all was done that provokes, or the kernel is why it was not."""
+    if scene.lost_by_kernel:
+        return True
+    done = {taken.name for taken in scene.taken if not taken.seen.problem}
+    return all(step.name in done for step in scene.arm.steps if step.role is Role.PROVOKE)
 
 
 def _class(act: Act, *, past: bool) -> str:
@@ -218,6 +236,6 @@ def _class(act: Act, *, past: bool) -> str:
         answers.add("silent_loss")
     if past:
         answers.add("no_limit")
-    if act.scene.seen.lost is not None and act.scene.seen.lost.how in KERNELS_OWN:
+    if act.scene.lost_by_kernel:
         answers.add("blocked")
     return next((answer for answer in ANSWERS if answer in answers), "none")

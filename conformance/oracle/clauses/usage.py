@@ -28,6 +28,7 @@ from conformance.oracle.text import (
     amount,
     errno_name,
     file_op_line,
+    merge,
     op_line,
     plural,
     printed_errno,
@@ -77,7 +78,15 @@ def _overwritten(trial: Trial, act: Act, taken: Taken) -> Iterator[Finding]:
     elif taken.store_failed and _had_space(act, taken, _whole(taken)):
         yield found(f"write-failed:{SIGBUS_NAME}", STORE_FAILED)
     failed: dict[str, list[Op]] = {}
-    for op in _own_failures(act.scene, taken):
+    for op in taken.ops:
+        if (
+            0 <= op.result < op.length
+            and op.kind == "write"
+            and _had_space(act, taken, _meant(taken, op))
+        ):
+            yield found("write-short", op_line(op))
+            break
+    for op in _own_failures(act, taken):
         if _had_space(act, taken, _meant(taken, op)):
             failed.setdefault(f"{op.kind}-failed:{errno_name(op.result)}", []).append(op)
     for name, (first, *more) in sorted(failed.items()):
@@ -95,9 +104,23 @@ def _overwritten(trial: Trial, act: Act, taken: Taken) -> Iterator[Finding]:
         yield found("not-stored", text)
 
 
-def _own_failures(scene: Scene, taken: Taken) -> tuple[Op, ...]:
-    late = excused(scene, taken)
-    return tuple(op for op in failed_ops(taken, scene) if op is not late)
+def _own_failures(act: Act, taken: Taken) -> tuple[Op, ...]:
+    """The errors of a step that are no other's, told late. Whose own writes are not there has an error of
+    its own.
+    """
+    late = excused(act.scene, taken) if _stored(act, taken) else None
+    return tuple(op for op in failed_ops(taken, act.scene) if op is not late)
+
+
+def _stored(act: Act, taken: Taken) -> bool:
+    """Whether all that a step wrote was found by the next verification, if there was one."""
+    written = merge(
+        (-(-op.offset // BLOCK), (op.offset + op.result) // BLOCK)
+        for op in taken.ops
+        if op.kind == "write" and op.result > 0
+    )
+    whole = BLOCK * sum(end - start for start, end in written)
+    return all(a.stored.get(taken.index, whole) >= whole for a in act.accounts)
 
 
 def _meant(taken: Taken, op: Op) -> Ranges:
@@ -201,7 +224,7 @@ def _refused(trial: Trial, act: Act, taken: Taken) -> Iterator[Finding]:
         why = f"{act.scene.taken[taken.index - 1].name} gave space back"
     else:
         return
-    for op in _own_failures(act.scene, taken)[:1]:
+    for op in _own_failures(act, taken)[:1]:
         yield trial.finding(
             Clause.REUSABLE,
             act.scene,
@@ -279,7 +302,7 @@ def _lived(trial: Trial, act: Act, taken: Taken) -> Iterator[Finding]:
 
 
 def _recovered(trial: Trial, act: Act, taken: Taken) -> Iterator[Finding]:
-    for signature, observed in _failures(act.scene, taken):
+    for signature, observed in _failures(act, taken):
         yield trial.finding(
             Clause.REUSABLE,
             act.scene,
@@ -290,11 +313,11 @@ def _recovered(trial: Trial, act: Act, taken: Taken) -> Iterator[Finding]:
         )
 
 
-def _failures(scene: Scene, taken: Taken) -> Iterator[tuple[str, str]]:
+def _failures(act: Act, taken: Taken) -> Iterator[tuple[str, str]]:
     told: dict[str, str] = {}
     if taken.store_failed:
         told[f"recover-write-failed:{SIGBUS_NAME}"] = STORE_FAILED
-    for op in _own_failures(scene, taken):
+    for op in _own_failures(act, taken):
         told.setdefault(f"recover-{op.kind}-failed:{errno_name(op.result)}", op_line(op))
     for one in taken.seen.file_ops:
         if one.result < 0:
@@ -305,7 +328,7 @@ def _failures(scene: Scene, taken: Taken) -> Iterator[tuple[str, str]]:
     if short:
         told.setdefault("recover-write-short", op_line(short[0]))
     if isinstance(taken.step, Run):
-        told.update(_command_failure(scene, taken, taken.step))
+        told.update(_command_failure(act.scene, taken, taken.step))
     if taken.step.verb in ("reattach", "trim", "mkfs", "remove_cgroup"):
         for command in failed_commands(taken.seen.commands):
             name = program(command.argv)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -226,6 +227,11 @@ def test_an_open_block_is_judged_again_once_it_is_acknowledged_anew() -> None:
 
 # -- who did not end by itself --------------------------------------------------------------------
 
+def deeper(act: Act, depth: int = 2, **how: Any) -> Act:
+    """The act's step with so many requests in flight."""
+    return replace(act, step=act.step.model_copy(update={"depth": depth, **how}))
+
+
 DONE = stored(0, 6)
 UNRECORDED: dict[str, tuple[Act, str, list[int]]] = {
     "who ended well has nothing in flight": (fill(DONE), "2" * 12, [6, 7, 8, 9, 10, 11]),
@@ -255,7 +261,7 @@ UNRECORDED: dict[str, tuple[Act, str, list[int]]] = {
         [5],
     ),
     "as many requests as it may have": (
-        Act(step=fill([]).step.model_copy(update={"depth": 2}), seen=fill(DONE, signal=9).seen),
+        deeper(fill(DONE, signal=9)),
         "2" * 12,
         [10, 11],
     ),
@@ -273,15 +279,30 @@ UNRECORDED: dict[str, tuple[Act, str, list[int]]] = {
         [*range(6), 8, 9],
     ),
     "a mapping's page may be torn": (fill(DONE, submit=MMAP, signal=9), "222222???", [8]),
-    "fio may have stored any of the region": (
+    "fio may have stored what it did not log before the last that it did, and a request more": (
         fill(stored(4, 6), submit=FIO, blocks=(2, 10), signal=9),
+        "2" * 12,
+        [0, 1, 8, 9, 10, 11],
+    ),
+    "fio may have torn that, and not what it logged": (
+        fill(stored(4, 6), submit=FIO, blocks=(2, 10), signal=9),
+        "?" * 12,
+        [0, 1, 4, 5, 8, 9, 10, 11],
+    ),
+    "fio may have as many requests more as it keeps in flight": (
+        deeper(fill(stored(4, 6), submit=FIO, blocks=(2, 12), signal=9)),
+        "2" * 14,
+        [0, 1, 10, 11, 12, 13],
+    ),
+    "fio that logged nothing may have stored any of the region": (
+        fill([], submit=FIO, blocks=(2, 10), signal=9),
         "2" * 12,
         [0, 1, 10, 11],
     ),
-    "fio may have torn any of the region but for what it logged": (
-        fill(stored(4, 6), submit=FIO, blocks=(2, 10), signal=9),
-        "?" * 12,
-        [0, 1, 4, 5, 10, 11],
+    "fio in no order may have stored any of the region": (
+        deeper(fill(stored(4, 6), submit=FIO, blocks=(2, 10), signal=9), 1, order="random"),
+        "2" * 12,
+        [0, 1, 10, 11],
     ),
     "fio through the page cache tears nothing": (
         fill(stored(4, 6), submit=Submit.FIO_IO_URING_BUFFERED, blocks=(4, 8), signal=9),

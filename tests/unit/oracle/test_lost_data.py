@@ -200,13 +200,13 @@ def test_files_that_are_lost_alike_are_one_finding_that_describes_the_first() ->
     )
     assert missing.expected == "every file whose fsync succeeded is there and whole"
     assert missing.observed == (
-        "1 file (d/c) whose fsync returned 0: missing after relief and a mount"
+        "1 file (d/c) whose fsync returned 0: missing after relief"
     )
     assert missing.evidence == ("d/c: missing, 0 bytes",)
     assert wrong.signature == "fsynced-file-wrong"
     assert wrong.observed == (
         "2 files (d/a, d/b) whose fsync returned 0: wrong, d/a in bytes 4096 to 8191 (4 KiB), "
-        "bytes 16384 to 24575 (8 KiB) after relief and a mount"
+        "bytes 16384 to 24575 (8 KiB) after relief"
     )
     assert wrong.evidence == ("d/a: wrong, 12288 bytes", "d/b: wrong, 5 bytes")
 
@@ -228,7 +228,7 @@ def test_files_that_cannot_be_read_while_the_shortage_lasts_are_told_with_the_fi
         "every file whose fsync succeeded is there and whole during the shortage too"
     )
     assert lost.observed == (
-        "2 files (d/a, d/b) whose fsync returned 0: unreadable (EIO) while the shortage lasted"
+        "2 files (d/a, d/b) whose fsync returned 0: unreadable (EIO) while the shortage lasted, or until a mount"
     )
 
 
