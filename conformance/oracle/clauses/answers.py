@@ -154,8 +154,9 @@ def _beyond(act: Act, window: Window, taken: Taken) -> str:
     limit = f"the limit of {told(reading.limit)}"
     if reading.used > most:
         return f"{told(reading.used)} were in use after {taken.name}, against {limit}"
-    if not shortage.OF_SPACE:
-        return ""  # what a writer stored is told in bytes
+    if not shortage.OF_SPACE or taken.step.role is not Role.PROVOKE:
+        # What a writer stored is told in bytes; and who goes on may be one that the limit does not bind.
+        return ""
     stored = [a.stored[taken.index] for a in act.accounts if taken.index in a.stored]
     if any(count > most for count in stored) and answer_of(taken) == "none":
         return (

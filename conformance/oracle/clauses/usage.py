@@ -78,20 +78,15 @@ def _overwritten(trial: Trial, act: Act, taken: Taken) -> Iterator[Finding]:
     elif taken.store_failed and _had_space(act, taken, _whole(taken)):
         yield found(f"write-failed:{SIGBUS_NAME}", STORE_FAILED)
     failed: dict[str, list[Op]] = {}
-    for op in taken.ops:
-        if (
-            0 <= op.result < op.length
-            and op.kind == "write"
-            and _had_space(act, taken, _meant(taken, op))
-        ):
-            yield found("write-short", op_line(op))
-            break
     for op in _own_failures(act, taken):
         if _had_space(act, taken, _meant(taken, op)):
             failed.setdefault(f"{op.kind}-failed:{errno_name(op.result)}", []).append(op)
     for name, (first, *more) in sorted(failed.items()):
         text = f"{plural(1 + len(more), first.kind)} failed, the first: {op_line(first)}"
         yield found(name, text)
+    short = [op for op in _short(taken) if _had_space(act, taken, _meant(taken, op))]
+    if short and not failed:  # an error that follows a short count says why
+        yield found("write-short", op_line(short[0]))
     lost = [
         one.block
         for loss in act.losses
@@ -121,6 +116,11 @@ def _stored(act: Act, taken: Taken) -> bool:
     )
     whole = BLOCK * sum(end - start for start, end in written)
     return all(a.stored.get(taken.index, whole) >= whole for a in act.accounts)
+
+
+def _short(taken: Taken) -> tuple[Op, ...]:
+    """The writes that took less than they were given, and had no error."""
+    return tuple(op for op in taken.ops if op.kind == "write" and 0 <= op.result < op.length)
 
 
 def _meant(taken: Taken, op: Op) -> Ranges:
@@ -324,9 +324,8 @@ def _failures(act: Act, taken: Taken) -> Iterator[tuple[str, str]]:
             told.setdefault(
                 f"recover-{one.kind}-failed:{errno_name(one.result)}", file_op_line(one)
             )
-    short = [op for op in taken.ops if op.kind == "write" and 0 <= op.result < op.length]
-    if short:
-        told.setdefault("recover-write-short", op_line(short[0]))
+    for op in _short(taken):
+        told.setdefault("recover-write-short", op_line(op))
     if isinstance(taken.step, Run):
         told.update(_command_failure(act.scene, taken, taken.step))
     if taken.step.verb in ("reattach", "trim", "mkfs", "remove_cgroup"):

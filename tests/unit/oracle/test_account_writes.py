@@ -227,6 +227,7 @@ def test_an_open_block_is_judged_again_once_it_is_acknowledged_anew() -> None:
 
 # -- who did not end by itself --------------------------------------------------------------------
 
+
 def deeper(act: Act, depth: int = 2, **how: Any) -> Act:
     """The act's step with so many requests in flight."""
     return replace(act, step=act.step.model_copy(update={"depth": depth, **how}))

@@ -346,6 +346,9 @@ def test_lines_of_the_kernel_s_log_that_nobody_read_may_have_told_of_anything() 
     tale = TALE.but(TALE.act("fill").watching(kernel_log=log(fine, lost, lost)))
     tale = tale.but(tale.act("read_short").watching(kernel_log=log(lost)))
     assert reasons(tale) == [("arm main: fill: lines of the kernel's log were lost", False)]
+    full = "BUG: MAX_LOCKDEP_CHAINS too low!"
+    tale = TALE.but(TALE.act("fill").watching(kernel_log=log(fine, full, full)))
+    assert reasons(tale) == [("arm main: fill: lockdep is off: its tables are full", False)]
     left_out = TALE.act("fill").watching(kernel_log=log("[7 lines of the kernel log left out]"))
     assert reasons(TALE.but(left_out)) == []
 

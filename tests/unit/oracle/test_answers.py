@@ -187,6 +187,32 @@ def test_where_no_limit_is_in_force_none_is_passed() -> None:
     assert found(limit_enforced, imposed(), used(64 * MIB, limit=None)) == []
 
 
+def going_on(act: Act) -> Act:
+    return replace(act, step=act.step.model_copy(update={"role": Role.REUSE}))
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        write("next", Role.REUSE, (0, 2), [*stored(0, 2), synced()], generation=3),
+        write("next", Role.OVERWRITE, (0, 2), [*stored(0, 2), synced()], generation=3),
+        going_on(files("next", 0)),
+    ],
+    ids=["who goes on", "who overwrites", "who writes files"],
+)
+def test_whoever_writes_at_the_limit_may_pass_it(act: Act) -> None:
+    (finding,) = found(
+        limit_enforced, imposed(), act.watching(reading=used(64 * MIB).watch["reading"])
+    )
+    assert (finding.signature, finding.step) == ("limit-not-enforced", "next")
+
+
+def test_a_command_that_goes_on_may_be_one_that_reads() -> None:
+    act = ran("next", Role.REUSE, ["dd", "if={device}"])
+    reading = used(64 * MIB).watch["reading"]
+    assert found(limit_enforced, imposed(), act.watching(reading=reading)) == []
+
+
 def test_who_only_looks_on_does_not_pass_a_limit() -> None:
     look = read("look", "..").watching(reading=used(64 * MIB).watch["reading"])
     assert found(limit_enforced, imposed(), look) == []
@@ -229,6 +255,11 @@ def test_what_was_stored_without_an_error_is_taken_too() -> None:
         "72 KiB were stored by fill without an error, against the limit of 4 KiB"
     )
     assert finding.evidence == ("memcg: used 4096, limit 4096, hits 0",)
+
+
+def test_who_goes_on_may_store_what_the_limit_does_not_bind() -> None:
+    story = storing(MOST_STORED + 1, synced(), role=Role.REUSE)
+    assert list(limit_enforced(joined(story))) == []
 
 
 def test_what_was_stored_before_an_error_is_the_gauge_s_to_judge() -> None:

@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from conformance.oracle.kernel_log import Invocation, Killed, fault, invocations, taints, task_name
+from conformance.oracle.kernel_log import (
+    Invocation,
+    Killed,
+    fault,
+    invocations,
+    lockdep_full,
+    taints,
+    task_name,
+)
 
 INVOKED = "kworker/u2:1 invoked oom-killer: gfp_mask=0xc00(GFP_NOIO), order=0, oom_score_adj=0"
 CPU = "CPU: 0 PID: 24 Comm: kworker/u2:1 Not tainted 6.1.0 #1"
@@ -214,6 +222,7 @@ SIGNATURES = {
     ),
     "BUG: Bad page state in process dd  pfn:11d40": "bug:Bad-page-state",
     "BUG: scheduling while atomic: dd/9/0x00000002": "bug:scheduling-while-atomic",
+    "BUG: MAX_LOCK_DEPTH too low!": "bug:MAX_LOCK_DEPTH-too-low",
     "list_del corruption. prev->next should be ffff, but was dead": "list-corruption",
     "refcount_t: underflow; use-after-free.": "refcount:underflow-use-after-free.",
 }
@@ -224,6 +233,23 @@ def test_a_fault_has_a_name_that_is_the_same_in_each_run_and_build(line: str) ->
     found = fault(f"<4>[   12.345678] {line}")
     assert found is not None
     assert (found.signature, found.title) == (SIGNATURES[line], line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "BUG: MAX_LOCKDEP_ENTRIES too low!",
+        "BUG: MAX_LOCKDEP_CHAIN_HLOCKS too low!",
+        "BUG: MAX_STACK_TRACE_ENTRIES too low!",
+    ],
+)
+def test_a_checker_whose_tables_are_full_is_no_fault_of_what_it_checks(line: str) -> None:
+    assert fault(f"<4>[   12.345678] {line}") is None
+    assert lockdep_full(f"<4>[   12.345678] {line}")
+
+
+def test_what_only_speaks_of_a_full_table_is_none() -> None:
+    assert not lockdep_full("dd: BUG: MAX_LOCKDEP_ENTRIES too low!")
 
 
 @pytest.mark.parametrize(("length", "kept"), [(76, 76), (77, 76)])

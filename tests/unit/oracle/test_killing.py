@@ -8,6 +8,7 @@ did not submit the I/O is to notice nothing.
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from conformance.model import (
     Bystander,
     BystanderState,
     Clause,
+    Command,
+    Ended,
     IoError,
     IoWrong,
     Level,
@@ -32,6 +35,9 @@ from tests.support.builders import (
     closed,
     imposed,
     log,
+    ran,
+    read,
+    reattached,
     relieved,
     stored,
     synced,
@@ -286,6 +292,76 @@ DEATHS: dict[str, tuple[Story, list[tuple[str, str, str, str, tuple[str, ...]]]]
         ],
     ),
 }
+
+
+def tool(act: Act, name: str, *, step: str = "", **how: Any) -> Act:
+    """The act with a tool that ended so."""
+    command = Command(argv=(f"/usr/sbin/{name}", "x"), ended=Ended(**how))
+    seen = {**act.seen, "commands": (*act.seen.get("commands", ()), command)}
+    named = act.step.model_copy(update={"name": step}) if step else act.step
+    return replace(act, step=named, seen=seen)
+
+
+TOOLS: dict[str, tuple[tuple[Act, ...], list[tuple[str, str, str]]]] = {
+    "by its own will": ((tool(reattached(), "losetup", exit_code=1),), []),
+    "by a signal": (
+        (tool(reattached(), "losetup", signal=11),),
+        [("losetup:signal-11", "losetup in step reattach was ended by SIGSEGV", "reattach")],
+    ),
+    "by the same, told once, and another": (
+        (
+            tool(tool(reattached(), "losetup", signal=9), "blockdev", signal=7),
+            tool(reattached(), "losetup", signal=9, step="once_more"),
+        ),
+        [
+            ("losetup:signal-9", "losetup in step reattach was ended by SIGKILL", "reattach"),
+            ("blockdev:signal-7", "blockdev in step reattach was ended by SIGBUS", "reattach"),
+        ],
+    ),
+    "by the OOM killer": (
+        (logging(tool(reattached(), "losetup", signal=9), kills=1),),
+        [
+            (
+                "losetup:killed-by-oom",
+                "losetup in step reattach was ended by the OOM killer",
+                "reattach",
+            )
+        ],
+    ),
+    "by another signal, while the OOM killer killed somebody": (
+        (logging(tool(reattached(), "losetup", signal=15), kills=1),),
+        [("losetup:signal-15", "losetup in step reattach was ended by SIGTERM", "reattach")],
+    ),
+    "when the OOM killer had killed somebody else": (
+        (logging(NEXT, kills=1), tool(reattached(), "losetup", signal=9)),
+        [("losetup:signal-9", "losetup in step reattach was ended by SIGKILL", "reattach")],
+    ),
+    "by the rig, which had waited for it": (
+        (tool(reattached(), "losetup", signal=9, timed_out=True),),
+        [],
+    ),
+    "not even by the rig": ((tool(reattached(), "losetup", signal=9, killable=False),), []),
+    "as the reader of a verification": ((tool(read("look", ".."), "readback", signal=9),), []),
+    "as the command of the case, which is the submitter": (
+        (tool(ran("dd", Role.REUSE, ["dd"]), "dd", signal=9),),
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_a_tool_ended(name: str) -> None:
+    acts, wanted = TOOLS[name]
+    told = found(Clause.SUBMITTER_SURVIVES, short(FILL, *acts))
+    assert [(f.signature, f.observed, f.step) for f in told] == wanted
+    for one in told:
+        assert (one.level, one.arm) == (Level.MUST, "main")
+        assert one.expected == "a tool is told of an error and ends by its own will"
+
+
+def test_a_tool_that_has_to_work_is_the_rig_s_to_tell_of() -> None:
+    tale = short(FILL, control=tool(CONTROL, "losetup", signal=9))
+    assert found(Clause.SUBMITTER_SURVIVES, tale) == []
 
 
 @pytest.mark.parametrize("name", DEATHS)

@@ -199,9 +199,7 @@ def test_files_that_are_lost_alike_are_one_finding_that_describes_the_first() ->
         "after",
     )
     assert missing.expected == "every file whose fsync succeeded is there and whole"
-    assert missing.observed == (
-        "1 file (d/c) whose fsync returned 0: missing after relief"
-    )
+    assert missing.observed == ("1 file (d/c) whose fsync returned 0: missing after relief")
     assert missing.evidence == ("d/c: missing, 0 bytes",)
     assert wrong.signature == "fsynced-file-wrong"
     assert wrong.observed == (
@@ -228,7 +226,8 @@ def test_files_that_cannot_be_read_while_the_shortage_lasts_are_told_with_the_fi
         "every file whose fsync succeeded is there and whole during the shortage too"
     )
     assert lost.observed == (
-        "2 files (d/a, d/b) whose fsync returned 0: unreadable (EIO) while the shortage lasted, or until a mount"
+        "2 files (d/a, d/b) whose fsync returned 0: unreadable (EIO) "
+        "while the shortage lasted, or until a mount"
     )
 
 
@@ -317,6 +316,16 @@ def test_what_was_taken_past_the_device_s_end_is_acknowledged_in_vain(
         if one.signature == "past-end-acknowledged"
     ]
     assert past == ([("fill", f"{told}, on a device of 65536 bytes")] if told else [])
+
+
+def test_a_write_that_took_more_than_it_was_given_stored_no_more() -> None:
+    """And of two the first is told."""
+    ops = [bytes_written(0, BLOCK, 2 * BLOCK), bytes_written(2 * BLOCK, BLOCK, BLOCK + 1), synced()]
+    one, *others = found(error_surfaced, filled(ops, "2"))
+    assert [other.signature for other in others] == ["lost-in-silence"]
+    assert (one.signature, one.step, one.level) == ("more-than-asked", "fill", Level.MUST)
+    assert one.expected == "no more bytes are told to be written than were given"
+    assert one.observed == "write(0, 4096) = 8192"
 
 
 def test_of_a_device_whose_size_nobody_knows_no_end_is_known() -> None:

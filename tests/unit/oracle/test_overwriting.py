@@ -98,6 +98,22 @@ SPACE: dict[str, tuple[tuple[int, int], list[Any], list[tuple[str, str]]]] = {
         [("write-failed:ENOSPC", REFUSED.format(16384, 8192))],
     ),
     "blocks that have none": ((6, 8), [wrote(6, 2, ENOSPC)], []),
+    "nothing of what has space, once": (
+        (4, 6),
+        [wrote(4, 2, 0), synced()],
+        [("write-short", "write(16384, 8192) = 0")],
+    ),
+    "nothing of what has space, before an error that says why": (
+        (2, 6),
+        [wrote(2, 2, 0), wrote(4, 2, ENOSPC)],
+        [("write-failed:ENOSPC", REFUSED.format(16384, 8192))],
+    ),
+    "nothing of what has space, twice": (
+        (2, 6),
+        [wrote(2, 2, 0), wrote(4, 2, 0), synced()],
+        [("write-short", "write(8192, 8192) = 0")],
+    ),
+    "nothing of what need not have any": ((5, 7), [wrote(5, 2, 0), synced()], []),
     "a block that has space, and one that has none": ((5, 7), [wrote(5, 2, ENOSPC)], []),
     "a part of a block that has none": (
         (5, 7),
@@ -170,6 +186,9 @@ def test_an_error_of_a_step_before_told_late_is_not_this_step_s() -> None:
     left = write("fill", Role.PROVOKE, (0, 12), stored(0, 6), generation=2, killed_by_rig=True)
     late = over((0, 2), *stored(0, 2), synced(EIO), synced())
     assert told(left, late) == []
+    assert told(left, late, read("read_relieved", "32222.")) == [
+        ("sync-failed:EIO", "1 sync failed, the first: sync() = -1 EIO")
+    ]
     again = over((0, 2), *stored(0, 2), synced(EIO), synced(EIO))
     assert told(left, again) == [("sync-failed:EIO", "1 sync failed, the first: sync() = -1 EIO")]
 
@@ -199,6 +218,12 @@ def test_files_that_are_rewritten_by_a_mapping_are_the_case_s_to_know_of() -> No
     act = files("overwrite", 0)
     step = act.step.model_copy(update={"role": Role.OVERWRITE, "submit": Submit.MMAP})
     assert told(Act(step=step, seen=act.seen).ended(signal=signal.SIGBUS)) == [BUS]
+
+
+def test_half_of_a_block_range_that_has_space_was_taken() -> None:
+    act = over((4, 6), wrote(4, 2, BLOCK), synced())
+    readings = [read(f"read_{when}", "222232......4411") for when in ("relieved", "reattached")]
+    assert told(act, *readings) == [("write-short", "write(16384, 8192) = 4096")]
 
 
 # -- what does not read back ------------------------------------------------------------------------

@@ -208,8 +208,10 @@ def test_only_the_next_verification_of_the_same_layer_counts() -> None:
     assert lost_writes(scene, taken) == {1}
 
 
-def test_nothing_is_known_to_be_lost_if_nobody_looked() -> None:
-    scene, taken = played("open a; write a; fsync a", [0, W, 0])
+@pytest.mark.parametrize("told", [0, E])
+@pytest.mark.parametrize("look", [[], [read("read_short", "")]], ids=["no step", "no extents"])
+def test_nothing_is_known_to_be_lost_or_owed_if_nobody_looked(look: list[Act], told: int) -> None:
+    scene, taken = played("open a; write a; fsync a", [0, W, told], *look)
     assert (lost_writes(scene, taken), misreports(scene, taken)) == (frozenset(), ())
 
 
@@ -313,6 +315,16 @@ OWED: dict[str, tuple[str, list[int], list[tuple[str, str]]]] = {
     "a direct write that succeeded and is lost": (
         "open a direct; open b; write a; fsync b",
         [0, 0, W, 0],
+        [],
+    ),
+    "a direct write that was told, after one through the page cache of which nobody was": (
+        "open a; open d direct; write a; write d; open b; fsync b",
+        [0, 0, W, E, 0, 0],
+        [("fsync b = 0", "late-opener-not-told")],
+    ),
+    "a direct write that was told, before one through the page cache that was told too": (
+        "open a; open d direct; write d; write a; fsync a; open b; fsync b",
+        [0, 0, E, W, E, 0, 0],
         [],
     ),
     "a direct write that succeeded and is lost, of which fsync tells": (
