@@ -21,6 +21,7 @@ class Loss:
 
     kind: Kind
     lasting: bool  # not only while the shortage lasted
+    kept: bool  # a verification before had found it as it was acknowledged
     target: str
     verify: int
     found: tuple[Found, ...]
@@ -51,22 +52,24 @@ def losses(scene: Scene, account: Account) -> tuple[Loss, ...]:
     for one in account.found:
         if (one.block, one.ack.order) in wrong:
             by_ack.setdefault((one.block, one.ack.order), []).append(one)
-    groups: dict[tuple[Kind, bool], list[Found]] = {}
+    groups: dict[tuple[Kind, bool, bool], list[Found]] = {}
     for history in by_ack.values():
         worst = _worst(scene, history)
         if worst is not None:
             one, lasting = worst
             assert one.kind is not None
-            groups.setdefault((one.kind, lasting), []).append(one)
+            kept = any(earlier.kind is None and earlier.verify < one.verify for earlier in history)
+            groups.setdefault((one.kind, lasting, kept), []).append(one)
     return tuple(
         Loss(
             kind=kind,
             lasting=lasting,
+            kept=kept,
             target=account.target,
             verify=min(one.verify for one in members),
             found=tuple(members),
         )
-        for (kind, lasting), members in sorted(groups.items())
+        for (kind, lasting, kept), members in sorted(groups.items())
     )
 
 

@@ -23,6 +23,10 @@ FILE_SIGNATURE = {
     "unreadable": "fsynced-file-unreadable",
 }
 SUFFIX = "-during-shortage"
+KEPT = "-once-stored"
+"""Of blocks that had been read back whole before: not to store a block is one thing, to lose it another. What
+cannot be read may be there still.
+"""
 
 
 def acknowledged_readable(trial: Trial) -> Iterator[Finding]:
@@ -44,14 +48,16 @@ def _lost_blocks(trial: Trial, act: Act, loss: Loss) -> Finding:
     if loss.kind == "unreadable" and codes:
         how += f" ({', '.join(errno_name(code) for code in codes)})"
     when = "" if loss.lasting else " while the shortage lasted"
+    gone = loss.kept and loss.kind != "unreadable"
     return trial.finding(
         Clause.ACKNOWLEDGED_READABLE,
         act.scene,
         level=Level.MUST if loss.lasting else Level.SHOULD,
-        signature=loss.kind + ("" if loss.lasting else SUFFIX),
+        signature=loss.kind + (KEPT if gone else "") + ("" if loss.lasting else SUFFIX),
         expected="every acknowledged byte reads back"
         + ("" if loss.lasting else " during the shortage too"),
-        observed=f"{spans(loss.ranges)} were acknowledged by {_by(loss.found)} and {how}{when}",
+        observed=f"{spans(loss.ranges)} were acknowledged by {_by(loss.found)}"
+        f"{', had been read back,' if gone else ''} and {how}{when}",
         step=act.scene.taken[loss.verify].name,
         evidence=_ops_on(act.scene, loss.found),
     )

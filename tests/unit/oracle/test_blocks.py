@@ -214,7 +214,7 @@ WRONG: dict[str, tuple[Story, set[tuple[str, str, str]]]] = {
     ),
     "zeros only after relief, which were stored at first": (
         filled(ACKNOWLEDGED, "222222", after="22.222"),
-        {("must", "acknowledged_readable", "zeros")},
+        {("must", "acknowledged_readable", "zeros-once-stored")},
     ),
     "blocks that cannot be read while the shortage lasts": (
         filled(ACKNOWLEDGED, "22!!22", after="222222"),

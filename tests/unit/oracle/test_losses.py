@@ -154,9 +154,21 @@ def test_blocks_that_are_lost_alike_are_one_loss() -> None:
     scene = scene_of(*filled([".2!2.2"], ["2..2.2"]))
     assert told(scene) == [
         ("zeros", False, "short_0", ((0, 4096),)),
-        ("zeros", True, "short_0", ((4096, 12288), (16384, 20480))),
+        ("zeros", True, "short_0", ((8192, 12288), (16384, 20480))),
+        ("zeros", True, "after_0", ((4096, 8192),)),
     ]
-    assert [loss.target for loss in losses(scene, accounts(scene)[0])] == ["device", "device"]
+    found = losses(scene, accounts(scene)[0])
+    assert [(loss.target, loss.kept) for loss in found] == [
+        ("device", False),
+        ("device", False),
+        ("device", True),
+    ]
+
+
+def test_what_was_whole_between_two_losses_was_not_kept_before_the_first() -> None:
+    scene = scene_of(*filled([".", "2"], ["."]))
+    (loss,) = losses(scene, accounts(scene)[0])
+    assert (loss.kind, loss.kept) == ("zeros", False)
 
 
 def test_an_acknowledgement_is_judged_apart_from_the_one_before() -> None:
@@ -172,7 +184,7 @@ def test_a_loss_cannot_be_changed_nor_made_by_place() -> None:
     with pytest.raises(FrozenInstanceError):
         loss.lasting = False  # type: ignore[misc]
     with pytest.raises(TypeError):
-        Loss("zeros", True, "device", 2, ())  # type: ignore[call-arg]
+        Loss("zeros", True, False, "device", 2, ())  # type: ignore[call-arg]
     assert not hasattr(loss, "__dict__")
 
 
