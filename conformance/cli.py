@@ -47,7 +47,7 @@ from conformance.resume import (
     same_options,
     same_part,
 )
-from conformance.rundir import new_run, own_run, point_latest, shown
+from conformance.rundir import check_own, new_run, own_run, point_latest, shown
 from conformance.runner import Outcome
 from conformance.scheduler import run_jobs, slots_from
 from conformance.session import (
@@ -225,6 +225,8 @@ def _run(
     jobs = _jobs(variants, kernels, repeat)
     part, jobs = _part(shard, jobs, durations, interrupted)
     kernels = tuple(kernel for kernel in kernels if any(job.kernel == kernel for job in jobs))
+    if out and not interrupted:
+        check_own(out)
     makes = load_engine(setup)
     away = _away(engine)
     console, told = console_on(sys.stdout), console_on(sys.stderr)

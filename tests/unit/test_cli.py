@@ -344,6 +344,21 @@ def test_a_defect_of_the_suite_is_no_deviation(
         assert told.splitlines()[-1].startswith("conform: ")
 
 
+def test_a_folder_that_is_not_empty_is_refused_before_anything_is_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(_: object) -> None:
+        raise AssertionError("something was prepared")
+
+    monkeypatch.setattr("conformance.cli.load_engine", fails)
+    (tmp_path / "record.jsonl").touch()
+    words = ["-k", "zram_full", "--out", str(tmp_path)]
+    assert main(["run", *words]) == REFUSED
+    assert main(["bisect", *words, "--build", f"touch {tmp_path}/built"]) == STOP
+    assert capsys.readouterr().err.count(f"{tmp_path}: not empty") == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["record.jsonl"]
+
+
 def test_the_nearest_case_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "-k", "loop_enopsc_short_write"]) == NOTHING
     assert "did you mean loop_enospc_short_write" in capsys.readouterr().err
