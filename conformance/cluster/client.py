@@ -39,7 +39,7 @@ _LOOK = 1.0
 """Seconds between two looks at who is alive."""
 _CONNECT = 20.0
 _SENDS = 3
-"""Times, for each kernel, that a worker may say that it lacks something."""
+"""Times in a row that a worker is sent what it lacks, before it gets no more work."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +154,8 @@ class Run:
         self._inbox: queue.SimpleQueue[tuple[Ticket, Future[Any]]] = queue.SimpleQueue()
         self._futures: dict[Ticket, Future[Any]] = {}
         self._sent: dict[str, set[str]] = {}
-        self._tries: dict[str, int] = {}
+        self._lacking: dict[str, list[str]] = {}  # what each sending in a row came to
+        self._aside: dict[str, str] = {}  # why a worker gets no more work
         self.toll = Toll()
 
     def jobs(
@@ -181,9 +182,9 @@ class Run:
                     self.toll.workers |= alive
                     for gone in dispatch.busy - alive:
                         self._lost(dispatch, dispatch.on(gone), finished)
-                    if alive:
-                        seen = looked
-                for name in sorted(alive - dispatch.busy):
+                if able := alive.difference(self._aside):
+                    seen = looked
+                for name in sorted(able - dispatch.busy):
                     ticket = dispatch.give(name)
                     if ticket is None:
                         break
@@ -191,9 +192,7 @@ class Run:
                     if ticket.attempt == 1:
                         started(dispatch.jobs[ticket.number])
                 if self._clock() - seen > self._patience:
-                    reason = (
-                        f"no worker with {', '.join(self._place.needs)} for {self._patience:.0f} s"
-                    )
+                    reason = self._alone()
                     for job in dispatch.forget():
                         finished(job, broken(job, reason))
                     break
@@ -206,6 +205,11 @@ class Run:
                 future.cancel()
         self.toll.doubles = dispatch.doubles
         return not dispatch.left
+
+    def _alone(self) -> str:
+        """Why nothing more can be run."""
+        reason = f"no worker with {', '.join(self._place.needs)} for {self._patience:.0f} s"
+        return "; ".join([reason, *list(self._aside.values())[-1:]])
 
     def _alive(self) -> frozenset[str]:
         workers = self._client.scheduler_info()["workers"]
@@ -274,47 +278,57 @@ class Run:
         finally:
             self._futures.pop(ticket, None)
             future.release()
-        if "lacks" in answer and self._supply(ticket.worker, answer["store"], answer["lacks"]):
+        if "lacks" in answer:
+            self._supply(ticket.worker, answer["store"], answer["lacks"])
             dispatch.return_unrun(ticket)
             return
+        self._lacking.pop(ticket.worker, None)
         if not dispatch.deliver(ticket):
             return
         if "outcome" not in answer:
-            why = answer.get("failed", "it lacks what it was sent")
-            finished(job, broken(job, f"worker {ticket.worker}: {why}"))
+            finished(job, broken(job, f"worker {ticket.worker}: {answer['failed']}"))
             return
         self._keep(answer["consoles"])
         finished(job, answered(answer["outcome"]))
 
-    def _supply(self, worker: str, store: str, lacks: Sequence[str]) -> bool:
-        """Send what a store lacks, once; whether the worker is worth another try.
-
-        What its neighbour was sent meanwhile need not be sent again, only looked for again.
-        """
-        self._tries[worker] = self._tries.get(worker, 0) + 1
+    def _supply(self, worker: str, store: str, lacks: Sequence[str]) -> None:
+        """Send what a store lacks, or set the worker aside if that has not helped ``_SENDS`` times."""
+        tries = self._lacking.setdefault(worker, [])
+        if len(tries) == _SENDS:
+            self._aside[worker] = f"worker {worker}: {tries[-1]}"
+            self._progress(f"{self._aside[worker]}; it gets no more work")
+            return
         had = self._sent.setdefault(store, set())
-        self._send(worker, store, [sha256 for sha256 in lacks if sha256 not in had])
-        had.update(lacks)
-        return self._tries[worker] <= _SENDS * len(self._cargo.parcels)
+        if tries:
+            had.difference_update(lacks)
+        # What its neighbour was sent meanwhile need not be sent again, only looked for again.
+        why = "it lacks what it was sent"
+        try:
+            for sha256 in lacks:
+                if sha256 not in had:
+                    self._send(worker, store, sha256)
+                    had.add(sha256)
+        except Exception as error:  # noqa: BLE001 - whatever it was, over there or on the way
+            why = f"it cannot take what it is sent: {type(error).__name__}: {error}"
+        tries.append(why)
 
-    def _send(self, name: str, store: str, lacks: Sequence[str]) -> None:
-        for sha256 in lacks:
-            path = self._cargo.pieces[sha256]
-            self._progress(f"sending {path.name} ({path.stat().st_size >> 20} MiB) to {store}")
-            sending = secrets.token_hex(8)
+    def _send(self, name: str, store: str, sha256: str) -> None:
+        """Send a piece. Raises what the worker raises, and OSError if it cannot be reached."""
+        path = self._cargo.pieces[sha256]
+        self._progress(f"sending {path.name} ({path.stat().st_size >> 20} MiB) to {store}")
+        sending = secrets.token_hex(8)
 
-            def put(data: bytes, last: bool, sending: str = sending, sha256: str = sha256) -> None:
-                self._client.run(
-                    on_worker.receive,
-                    workers=[name],
-                    sending=sending,
-                    sha256=sha256,
-                    data=data,
-                    last=last,
-                    on_error="ignore",  # a worker that is lost meanwhile is noticed soon enough
-                )
+        def put(data: bytes, last: bool) -> None:
+            self._client.run(
+                on_worker.receive,
+                workers=[name],
+                sending=sending,
+                sha256=sha256,
+                data=data,
+                last=last,
+            )
 
-            self.toll.sent[store] = self.toll.sent.get(store, 0) + send(path, put)
+        self.toll.sent[store] = self.toll.sent.get(store, 0) + send(path, put)
 
     def _keep(self, consoles: Mapping[str, bytes]) -> None:
         for name, data in consoles.items():
