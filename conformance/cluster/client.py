@@ -13,7 +13,8 @@ import queue
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import dask
 from distributed import Client, Future, KilledWorker, LocalCluster
+from distributed.client import ClosedClientError
 
 from conformance.cluster import worker as on_worker
 from conformance.cluster.dispatch import Dispatch, Ticket
@@ -38,6 +40,7 @@ PATIENCE = 120.0
 _LOOK = 1.0
 """Seconds between two looks at who is alive."""
 _CONNECT = 20.0
+"""Seconds in which a scheduler has to answer; after so many without one a client is closed for good."""
 _SENDS = 3
 """Times in a row that a worker is sent what it lacks, before it gets no more work."""
 
@@ -178,12 +181,13 @@ class Run:
             while dispatch.left and not signals.count:
                 if first or self._clock() - looked >= _LOOK:
                     first, looked = False, self._clock()
-                    alive = self._alive()
-                    self.toll.workers |= alive
-                    for gone in dispatch.busy - alive:
-                        self._lost(dispatch, dispatch.on(gone), finished)
+                    alive = self._look(dispatch, finished)
                 if able := alive.difference(self._aside):
                     seen = looked
+                if reason := self._hopeless(self._clock() - seen):
+                    for job in dispatch.forget():
+                        finished(job, broken(job, reason))
+                    break
                 for name in sorted(able - dispatch.busy):
                     ticket = dispatch.give(name)
                     if ticket is None:
@@ -191,33 +195,43 @@ class Run:
                     self._submit(dispatch, ticket)
                     if ticket.attempt == 1:
                         started(dispatch.jobs[ticket.number])
-                if self._clock() - seen > self._patience:
-                    reason = self._alone()
-                    for job in dispatch.forget():
-                        finished(job, broken(job, reason))
-                    break
                 try:
                     ticket, future = self._inbox.get(timeout=_LOOK)
                 except queue.Empty:
                     continue
                 self._take(dispatch, ticket, future, finished)
             for future in self._futures.values():
-                future.cancel()
+                _take_back(future)
         self.toll.doubles = dispatch.doubles
         return not dispatch.left
 
-    def _alone(self) -> str:
-        """Why nothing more can be run."""
-        reason = f"no worker with {', '.join(self._place.needs)} for {self._patience:.0f} s"
-        return "; ".join([reason, *list(self._aside.values())[-1:]])
+    def _look(self, dispatch: Dispatch, finished: Callable[[Job, Outcome], None]) -> frozenset[str]:
+        """The workers that are alive; what was at work on others is lost with them.
 
-    def _alive(self) -> frozenset[str]:
-        workers = self._client.scheduler_info()["workers"]
-        return frozenset(
+        None while there is no scheduler to ask, and none of them is lost for that.
+        """
+        connected = self._client.status == "running"
+        workers = self._client.scheduler_info().get("workers", {}) if connected else {}
+        if self._client.status != "running":
+            return frozenset()
+        alive = frozenset(
             name
             for name, about in workers.items()
             if about["status"] == "running" and set(self._place.needs) <= set(about["resources"])
         )
+        self.toll.workers |= alive
+        for gone in dispatch.busy - alive:
+            self._lost(dispatch, dispatch.on(gone), finished)
+        return alive
+
+    def _hopeless(self, alone: float) -> str:
+        """Why nothing more will be run; nothing if it may. ``alone``: seconds without any worker."""
+        if self._client.status == "closed":
+            return f"the Dask scheduler is gone: {self._place.address}"
+        if alone <= self._patience:
+            return ""
+        reason = f"no worker with {', '.join(self._place.needs)} for {self._patience:.0f} s"
+        return "; ".join([reason, *list(self._aside.values())[-1:]])
 
     def _submit(self, dispatch: Dispatch, ticket: Ticket) -> None:
         job = dispatch.jobs[ticket.number]
@@ -246,7 +260,7 @@ class Run:
             return
         job = dispatch.jobs[ticket.number]
         if future := self._futures.pop(ticket, None):
-            future.cancel()
+            _take_back(future)
         before = len(dispatch.losses)
         reason = dispatch.lose(ticket)
         if len(dispatch.losses) == before:
@@ -265,6 +279,10 @@ class Run:
         future: Future[Any],
         finished: Callable[[Job, Outcome], None],
     ) -> None:
+        if future.status == "cancelled" and ticket in self._futures:
+            # Not by us: the scheduler was lost, and what came of it there nobody will tell.
+            del self._futures[ticket]
+            dispatch.return_unrun(ticket)
         if future.status not in ("finished", "error"):
             return  # taken back when its worker was lost
         job = dispatch.jobs[ticket.number]
@@ -272,6 +290,9 @@ class Run:
             answer: Mapping[str, Any] = future.result()
         except KilledWorker:
             self._lost(dispatch, ticket, finished)
+            return
+        except CancelledError:  # the scheduler was lost just now
+            dispatch.return_unrun(ticket)
             return
         except Exception as error:  # noqa: BLE001 - whatever it was, over there
             answer = {"failed": f"{type(error).__name__}: {error}"}
@@ -339,6 +360,12 @@ class Run:
             path.write_bytes(data)
 
 
+def _take_back(future: Future[Any]) -> None:
+    """Nobody waits for it any more."""
+    with suppress(ClosedClientError):  # then all have been taken back
+        future.cancel()
+
+
 def run_away(
     place: Place,
     jobs: Sequence[Job],
@@ -359,8 +386,10 @@ def run_away(
     with connected(place, slots=slots) as client:
         cargo = Cargo(parcels=parcels, pieces=pieces)
         run = Run(client, place=place, cargo=cargo, folder=folder, progress=progress)
-        complete = run.jobs(jobs, started=started, finished=finished)
-    run.toll.write(folder / "cluster.json")
+        try:
+            complete = run.jobs(jobs, started=started, finished=finished)
+        finally:
+            run.toll.write(folder / "cluster.json")
     if run.toll.lost:
         progress(f"{len(run.toll.lost)} times a worker was lost; what it ran was run elsewhere")
     return complete

@@ -54,10 +54,18 @@ class Cluster:
         """The worker whose disk is full."""
         self.ran: list[str] = []
         self.has: set[str] = set()
+        self.drops = 0
+        """So many answers from now on are lost with the connection to the scheduler."""
+        self.ends_after = len(JOBS)
+        """The scheduler dies once so many were run."""
+        self.looks = 30
+        """So often is asked who is alive, at most: else a run has come to a stand."""
         self.forgets = False
         """Whether a worker's store is emptied after each variant."""
 
     def scheduler_info(self) -> dict[str, Any]:
+        self.looks -= 1
+        assert self.looks
         if self.status != "running":
             return {}
         alive = {"status": "running", "resources": {"vm": 1.0}}
@@ -70,6 +78,12 @@ class Cluster:
         return Ended(self.answer(worker, json.loads(request)["task"]["case"]))
 
     def answer(self, worker: str, case: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        if self.drops:
+            self.drops -= 1
+            return None
+        if len(self.ran) == self.ends_after:
+            self.status = "closed"
+            return None
         self.ran.append(worker)
         if self.forgets:
             self.has.discard(worker)
@@ -143,3 +157,23 @@ def test_a_store_that_was_emptied_is_filled_again(tmp_path: Path) -> None:
     done = Told(cluster, tmp_path)
     assert {verdict.status for verdict in done.verdicts} == {Status.PASS}
     assert done.run.toll.sent == {"store of a": 5 * len(JOBS)}
+
+
+def test_what_a_lost_connection_swallowed_is_run_again(tmp_path: Path) -> None:
+    cluster = Cluster("a")
+    cluster.drops = 3
+    done = Told(cluster, tmp_path)
+    assert {verdict.status for verdict in done.verdicts} == {Status.PASS}
+    assert done.run.toll.lost == []
+
+
+def test_without_a_scheduler_the_rest_is_broken_and_nobody_lost(tmp_path: Path) -> None:
+    cluster = Cluster("a", "b")
+    cluster.ends_after = 3
+    done = Told(cluster, tmp_path)
+    assert done.complete
+    statuses = [verdict.status for verdict in done.verdicts]
+    assert statuses == [Status.PASS] * 3 + [Status.BROKEN] * (len(JOBS) - 3)
+    assert done.reasons == {(), ("the Dask scheduler is gone: tcp://h:1",)}
+    assert done.run.toll.lost == []
+    assert done.run.toll.workers == {"a", "b"}
