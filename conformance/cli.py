@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
@@ -47,7 +48,7 @@ from conformance.resume import (
     same_options,
     same_part,
 )
-from conformance.rundir import new_run, own_run, point_latest, shown
+from conformance.rundir import check_own, new_run, own_run, point_latest, shown
 from conformance.runner import Outcome
 from conformance.scheduler import run_jobs, slots_from
 from conformance.session import (
@@ -225,6 +226,8 @@ def _run(
     jobs = _jobs(variants, kernels, repeat)
     part, jobs = _part(shard, jobs, durations, interrupted)
     kernels = tuple(kernel for kernel in kernels if any(job.kernel == kernel for job in jobs))
+    if out and not interrupted:
+        check_own(out)
     makes = load_engine(setup)
     away = _away(engine)
     console, told = console_on(sys.stdout), console_on(sys.stderr)
@@ -245,33 +248,34 @@ def _run(
         options=repeat_options(cases, [Path(name) for name in setup.modules]),
     )
     expected = {_name(job, asked): durations.of(job) for job in left}
-    with (
-        Recorder(
-            folder,
-            library=library,
-            jobs=jobs,
-            rows=rows,
-            asked=asked,
-            kernels=described,
-            modules=setup.modules,
-            interrupted=interrupted,
-            more=part,
-        ) as recorder,
-        display(told, len(left), asked, expected=expected) as live,
-    ):
-        handlers: _Handlers = {
-            "started": lambda job: live.started(_name(job, asked)),
-            "finished": lambda job, outcome: live.finished(
-                _name(job, asked), recorder.add(job, settled(outcome, rows))
-            ),
-        }
-        order = longest_first(left, durations)
-        if away and order:
-            complete = away(order, engine=makes, slots=count, folder=folder, **handlers)
-        else:
-            complete = run_jobs(order, slots=count, setup=setup, folder=folder, **handlers)
     record = f"{asked.folder}/record.jsonl"
-    return conclude(recorder.ending(), asked, console, record=record, complete=complete)
+    with _naming(record):
+        with (
+            Recorder(
+                folder,
+                library=library,
+                jobs=jobs,
+                rows=rows,
+                asked=asked,
+                kernels=described,
+                modules=setup.modules,
+                interrupted=interrupted,
+                more=part,
+            ) as recorder,
+            display(told, len(left), asked, expected=expected) as live,
+        ):
+            handlers: _Handlers = {
+                "started": lambda job: live.started(_name(job, asked)),
+                "finished": lambda job, outcome: live.finished(
+                    _name(job, asked), recorder.add(job, settled(outcome, rows))
+                ),
+            }
+            order = longest_first(left, durations)
+            if away and order:
+                complete = away(order, engine=makes, slots=count, folder=folder, **handlers)
+            else:
+                complete = run_jobs(order, slots=count, setup=setup, folder=folder, **handlers)
+        return conclude(recorder.ending(), asked, console, record=record, complete=complete)
 
 
 @cli.command(
@@ -349,6 +353,16 @@ def _taken_up(interrupted: Interrupted, jobs: Sequence[Job]) -> list[Job]:
         say(interrupted.dropped)
     say(f"{len(jobs) - len(left)} of {len(jobs)} variants were judged before")
     return left
+
+
+@contextmanager
+def _naming(record: str) -> Iterator[None]:
+    """Where the record is, after a Ctrl-C beside the jobs: ``run_jobs`` takes signals by itself."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"interrupted; what was judged is in {record}")
+        raise click.exceptions.Exit(INTERRUPTED) from None
 
 
 class _Handlers(TypedDict):

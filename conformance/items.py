@@ -19,7 +19,7 @@ from conformance.exits import REFUSED, Refused
 from conformance.report.console import totals
 from conformance.report.result import Asked, Outlook, Result, label
 from conformance.report.short import brief, short
-from conformance.rundir import new_run, own_run, point_latest, shown
+from conformance.rundir import check_own, new_run, own_run, point_latest, shown
 from conformance.runner import Outcome
 from conformance.session import (
     ROOT,
@@ -203,11 +203,13 @@ class CaseSession:
     def _prepare(self) -> None:
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
         try:
+            if self._folder is None and self._out:
+                check_own(self._out)
             engine = load_engine(self._setup)
             for kernel in self.kernels:
                 told = terminal.write_line if terminal else lambda _: None
                 self._described[kernel] = engine.prepare(kernel, told)
-        except Refused as error:
+        except (Refused, OSError) as error:
             pytest.exit(str(error), returncode=REFUSED)
 
     def _run_folder(self) -> Path:

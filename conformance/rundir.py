@@ -28,14 +28,19 @@ def new_run(root: Path, now: datetime) -> Path:
         return folder
 
 
-def own_run(folder: Path) -> Path:
-    """Make the folder that ``--out`` names, or take it as it is if it is empty.
+def check_own(folder: Path) -> None:
+    """Raise FileExistsError if something is in the folder that ``--out`` names.
 
-    Raises FileExistsError if something is in it: a run never writes over another's results.
+    A run never writes over another's results, and says so before it prepares anything.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
+    if folder.is_dir() and any(folder.iterdir()):
         raise FileExistsError(f"{folder}: not empty; a run writes to a folder of its own")
+
+
+def own_run(folder: Path) -> Path:
+    """Make the folder that ``--out`` names, or take it as it is if it is empty. Raises as ``check_own``."""
+    check_own(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 

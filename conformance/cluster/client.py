@@ -13,7 +13,8 @@ import queue
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import dask
 from distributed import Client, Future, KilledWorker, LocalCluster
+from distributed.client import ClosedClientError
 
 from conformance.cluster import worker as on_worker
 from conformance.cluster.dispatch import Dispatch, Ticket
@@ -38,8 +40,9 @@ PATIENCE = 120.0
 _LOOK = 1.0
 """Seconds between two looks at who is alive."""
 _CONNECT = 20.0
+"""Seconds in which a scheduler has to answer; after so many without one a client is closed for good."""
 _SENDS = 3
-"""Times, for each kernel, that a worker may say that it lacks something."""
+"""Times in a row that a worker is sent what it lacks, before it gets no more work."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +157,8 @@ class Run:
         self._inbox: queue.SimpleQueue[tuple[Ticket, Future[Any]]] = queue.SimpleQueue()
         self._futures: dict[Ticket, Future[Any]] = {}
         self._sent: dict[str, set[str]] = {}
-        self._tries: dict[str, int] = {}
+        self._lacking: dict[str, list[str]] = {}  # what each sending in a row came to
+        self._aside: dict[str, str] = {}  # why a worker gets no more work
         self.toll = Toll()
 
     def jobs(
@@ -177,43 +181,57 @@ class Run:
             while dispatch.left and not signals.count:
                 if first or self._clock() - looked >= _LOOK:
                     first, looked = False, self._clock()
-                    alive = self._alive()
-                    self.toll.workers |= alive
-                    for gone in dispatch.busy - alive:
-                        self._lost(dispatch, dispatch.on(gone), finished)
-                    if alive:
-                        seen = looked
-                for name in sorted(alive - dispatch.busy):
+                    alive = self._look(dispatch, finished)
+                if able := alive.difference(self._aside):
+                    seen = looked
+                if reason := self._hopeless(self._clock() - seen):
+                    for job in dispatch.forget():
+                        finished(job, broken(job, reason))
+                    break
+                for name in sorted(able - dispatch.busy):
                     ticket = dispatch.give(name)
                     if ticket is None:
                         break
                     self._submit(dispatch, ticket)
                     if ticket.attempt == 1:
                         started(dispatch.jobs[ticket.number])
-                if self._clock() - seen > self._patience:
-                    reason = (
-                        f"no worker with {', '.join(self._place.needs)} for {self._patience:.0f} s"
-                    )
-                    for job in dispatch.forget():
-                        finished(job, broken(job, reason))
-                    break
                 try:
                     ticket, future = self._inbox.get(timeout=_LOOK)
                 except queue.Empty:
                     continue
                 self._take(dispatch, ticket, future, finished)
             for future in self._futures.values():
-                future.cancel()
+                _take_back(future)
         self.toll.doubles = dispatch.doubles
         return not dispatch.left
 
-    def _alive(self) -> frozenset[str]:
-        workers = self._client.scheduler_info()["workers"]
-        return frozenset(
+    def _look(self, dispatch: Dispatch, finished: Callable[[Job, Outcome], None]) -> frozenset[str]:
+        """The workers that are alive; what was at work on others is lost with them.
+
+        None while there is no scheduler to ask, and none of them is lost for that.
+        """
+        connected = self._client.status == "running"
+        workers = self._client.scheduler_info().get("workers", {}) if connected else {}
+        if self._client.status != "running":
+            return frozenset()
+        alive = frozenset(
             name
             for name, about in workers.items()
             if about["status"] == "running" and set(self._place.needs) <= set(about["resources"])
         )
+        self.toll.workers |= alive
+        for gone in dispatch.busy - alive:
+            self._lost(dispatch, dispatch.on(gone), finished)
+        return alive
+
+    def _hopeless(self, alone: float) -> str:
+        """Why nothing more will be run; nothing if it may. ``alone``: seconds without any worker."""
+        if self._client.status == "closed":
+            return f"the Dask scheduler is gone: {self._place.address}"
+        if alone <= self._patience:
+            return ""
+        reason = f"no worker with {', '.join(self._place.needs)} for {self._patience:.0f} s"
+        return "; ".join([reason, *list(self._aside.values())[-1:]])
 
     def _submit(self, dispatch: Dispatch, ticket: Ticket) -> None:
         job = dispatch.jobs[ticket.number]
@@ -242,7 +260,7 @@ class Run:
             return
         job = dispatch.jobs[ticket.number]
         if future := self._futures.pop(ticket, None):
-            future.cancel()
+            _take_back(future)
         before = len(dispatch.losses)
         reason = dispatch.lose(ticket)
         if len(dispatch.losses) == before:
@@ -261,6 +279,10 @@ class Run:
         future: Future[Any],
         finished: Callable[[Job, Outcome], None],
     ) -> None:
+        if future.status == "cancelled" and ticket in self._futures:
+            # Not by us: the scheduler was lost, and what came of it there nobody will tell.
+            del self._futures[ticket]
+            dispatch.return_unrun(ticket)
         if future.status not in ("finished", "error"):
             return  # taken back when its worker was lost
         job = dispatch.jobs[ticket.number]
@@ -269,52 +291,65 @@ class Run:
         except KilledWorker:
             self._lost(dispatch, ticket, finished)
             return
+        except CancelledError:  # the scheduler was lost just now
+            dispatch.return_unrun(ticket)
+            return
         except Exception as error:  # noqa: BLE001 - whatever it was, over there
             answer = {"failed": f"{type(error).__name__}: {error}"}
         finally:
             self._futures.pop(ticket, None)
             future.release()
-        if "lacks" in answer and self._supply(ticket.worker, answer["store"], answer["lacks"]):
+        if "lacks" in answer:
+            self._supply(ticket.worker, answer["store"], answer["lacks"])
             dispatch.return_unrun(ticket)
             return
+        self._lacking.pop(ticket.worker, None)
         if not dispatch.deliver(ticket):
             return
         if "outcome" not in answer:
-            why = answer.get("failed", "it lacks what it was sent")
-            finished(job, broken(job, f"worker {ticket.worker}: {why}"))
+            finished(job, broken(job, f"worker {ticket.worker}: {answer['failed']}"))
             return
         self._keep(answer["consoles"])
         finished(job, answered(answer["outcome"]))
 
-    def _supply(self, worker: str, store: str, lacks: Sequence[str]) -> bool:
-        """Send what a store lacks, once; whether the worker is worth another try.
-
-        What its neighbour was sent meanwhile need not be sent again, only looked for again.
-        """
-        self._tries[worker] = self._tries.get(worker, 0) + 1
+    def _supply(self, worker: str, store: str, lacks: Sequence[str]) -> None:
+        """Send what a store lacks, or set the worker aside if that has not helped ``_SENDS`` times."""
+        tries = self._lacking.setdefault(worker, [])
+        if len(tries) == _SENDS:
+            self._aside[worker] = f"worker {worker}: {tries[-1]}"
+            self._progress(f"{self._aside[worker]}; it gets no more work")
+            return
         had = self._sent.setdefault(store, set())
-        self._send(worker, store, [sha256 for sha256 in lacks if sha256 not in had])
-        had.update(lacks)
-        return self._tries[worker] <= _SENDS * len(self._cargo.parcels)
+        if tries:
+            had.difference_update(lacks)
+        # What its neighbour was sent meanwhile need not be sent again, only looked for again.
+        why = "it lacks what it was sent"
+        try:
+            for sha256 in lacks:
+                if sha256 not in had:
+                    self._send(worker, store, sha256)
+                    had.add(sha256)
+        except Exception as error:  # noqa: BLE001 - whatever it was, over there or on the way
+            why = f"it cannot take what it is sent: {type(error).__name__}: {error}"
+        tries.append(why)
 
-    def _send(self, name: str, store: str, lacks: Sequence[str]) -> None:
-        for sha256 in lacks:
-            path = self._cargo.pieces[sha256]
-            self._progress(f"sending {path.name} ({path.stat().st_size >> 20} MiB) to {store}")
-            sending = secrets.token_hex(8)
+    def _send(self, name: str, store: str, sha256: str) -> None:
+        """Send a piece. Raises what the worker raises, and OSError if it cannot be reached."""
+        path = self._cargo.pieces[sha256]
+        self._progress(f"sending {path.name} ({path.stat().st_size >> 20} MiB) to {store}")
+        sending = secrets.token_hex(8)
 
-            def put(data: bytes, last: bool, sending: str = sending, sha256: str = sha256) -> None:
-                self._client.run(
-                    on_worker.receive,
-                    workers=[name],
-                    sending=sending,
-                    sha256=sha256,
-                    data=data,
-                    last=last,
-                    on_error="ignore",  # a worker that is lost meanwhile is noticed soon enough
-                )
+        def put(data: bytes, last: bool) -> None:
+            self._client.run(
+                on_worker.receive,
+                workers=[name],
+                sending=sending,
+                sha256=sha256,
+                data=data,
+                last=last,
+            )
 
-            self.toll.sent[store] = self.toll.sent.get(store, 0) + send(path, put)
+        self.toll.sent[store] = self.toll.sent.get(store, 0) + send(path, put)
 
     def _keep(self, consoles: Mapping[str, bytes]) -> None:
         for name, data in consoles.items():
@@ -323,6 +358,12 @@ class Run:
             path = self._folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
+
+
+def _take_back(future: Future[Any]) -> None:
+    """Nobody waits for it any more."""
+    with suppress(ClosedClientError):  # then all have been taken back
+        future.cancel()
 
 
 def run_away(
@@ -345,8 +386,10 @@ def run_away(
     with connected(place, slots=slots) as client:
         cargo = Cargo(parcels=parcels, pieces=pieces)
         run = Run(client, place=place, cargo=cargo, folder=folder, progress=progress)
-        complete = run.jobs(jobs, started=started, finished=finished)
-    run.toll.write(folder / "cluster.json")
+        try:
+            complete = run.jobs(jobs, started=started, finished=finished)
+        finally:
+            run.toll.write(folder / "cluster.json")
     if run.toll.lost:
         progress(f"{len(run.toll.lost)} times a worker was lost; what it ran was run elsewhere")
     return complete

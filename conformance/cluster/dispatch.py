@@ -77,7 +77,7 @@ class Dispatch:
         return True
 
     def return_unrun(self, ticket: Ticket) -> None:
-        """The worker could not begin, for want of something it has to be sent first."""
+        """It has to be given out again: its worker lacked something, or nobody will tell what came of it."""
         self._off(ticket)
         self._waiting.appendleft(ticket.number)
 

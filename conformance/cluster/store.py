@@ -10,10 +10,11 @@ import hashlib
 import re
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from conformance.engine import Parcel
-from conformance.machine.cache import Cache
+from conformance.machine.cache import PART, Cache
 
 KIND = "piece"
 CHUNK = 4 << 20
@@ -44,24 +45,28 @@ class Store:
     def receive(self, *, sending: str, sha256: str, data: bytes, last: bool) -> None:
         """Take a chunk. ``sending`` tells what comes at the same time from several apart.
 
-        Raises ValueError if it is the last and the whole is not what was announced, OSError.
+        What is broken off is removed: at once if it cannot be written, else by ``Cache.remove_stale``.
+        Raises ValueError if it is the last and the whole is not what was announced, OSError, and
+        NoSpaceError or ArtifactError of the cache.
         """
         if not re.fullmatch(r"[0-9a-f]{16}", sending) or not re.fullmatch(r"[0-9a-f]{64}", sha256):
             raise ValueError("not the name of a piece")
-        part = self._cache.root / "tmp" / f"{KIND}-{sending}"
+        part = self._cache.root / "tmp" / f"{PART}{sending}"
         part.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("ab") as file:
-            file.write(data)
-        if not last:
-            return
-        try:
+        if not part.exists():
+            self._cache.remove_stale()
+        with ExitStack() as stack:
+            stack.callback(part.unlink, missing_ok=True)
+            with part.open("ab") as file:
+                file.write(data)
+            if not last:
+                stack.pop_all()  # the rest is still to come
+                return
             with part.open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
             if found != sha256:
                 raise ValueError(f"what was sent as {sha256[:12]} is {found[:12]}")
             self._cache.build_once(KIND, sha256, lambda entry: _move(part, entry / KIND))
-        finally:
-            part.unlink(missing_ok=True)
 
     def _entry(self, sha256: str) -> Path:
         return self._cache.entry(KIND, sha256)

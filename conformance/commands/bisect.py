@@ -23,7 +23,7 @@ from conformance.model import Status
 from conformance.progress import display, preparing
 from conformance.report.console import print_summary
 from conformance.report.result import Asked, Result, label
-from conformance.rundir import new_run, own_run, point_latest, shown
+from conformance.rundir import check_own, new_run, own_run, point_latest, shown
 from conformance.scheduler import run_jobs, slots_from
 from conformance.session import ROOT, Recorder, choose, now, open_library, repeat_options, settled
 from conformance.task import Job
@@ -118,6 +118,8 @@ def bisect(
         if not expression or not variants:
             say(f"the bisection stops: -k {expression!r} selects nothing to bisect by")
             return STOP
+        if out:
+            check_own(out)  # before what may take an hour
         if build and subprocess.run(["sh", "-c", build], cwd=tree, check=False).returncode:
             say(f"cannot tell: {build!r} failed in {tree}")
             return CANNOT_TELL

@@ -18,6 +18,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +29,11 @@ from conformance.machine.tool import ArtifactError, NoSpaceError
 __all__ = ["ArtifactError", "Cache", "NoSpaceError", "cache_directory", "digest_of", "file_stamp"]
 
 _NAME_LIMIT = 150
+PART = "piece-"
+"""How temporary files begin that arrive in parts."""
+_FORSAKEN = 3600.0
+"""Seconds after which nobody goes on writing to a temporary file that no process owns: what comes over
+the network in parts. Each part is a matter of seconds."""
 
 
 def cache_directory(environ: Mapping[str, str]) -> Path:
@@ -176,7 +182,7 @@ class Cache:
             os.close(handle)
 
     def remove_stale(self) -> None:
-        """Remove the temporary directories whose owners have died."""
+        """Remove the temporary directories whose owners have died, and files that nobody goes on with."""
         for alive in sorted((self.root / "tmp").glob("*.alive")):
             try:
                 handle = os.open(alive, os.O_RDWR | os.O_CLOEXEC)
@@ -191,6 +197,10 @@ class Cache:
                 alive.unlink(missing_ok=True)
             finally:
                 os.close(handle)
+        for part in (self.root / "tmp").glob(f"{PART}*"):
+            with suppress(FileNotFoundError):
+                if time.time() - part.stat().st_mtime > _FORSAKEN:
+                    part.unlink()
 
     def note(self, name: str) -> str | None:
         """The text of a note, or None when there is none."""

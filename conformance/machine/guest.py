@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from qemu.qmp import EventListener, QMPClient, QMPError, Runstate
+from qemu.qmp import EventListener, ExecuteError, QMPClient, QMPError, Runstate
 
 from conformance import wire
 from conformance.machine import disks, sysrq
@@ -61,7 +61,8 @@ _INIT_FAILED = re.compile(r"conform-init: FAILED: (.*)")
 
 class _HostDiskFailed(Exception):
     """QEMU has stopped the guest because the host could not write its disk (werror=enospc, the
-    default). That is no answer of the guest's kernel, and must not be judged as one."""
+    default), or had to help it and could not. That is no answer of the guest's kernel, and must not be
+    judged as one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -429,22 +430,35 @@ class QemuGuest:
         """The answer to ``line``, within ``limit`` seconds of those in which the machine ran."""
         async with asyncio.timeout(limit) as deadline:
             helper = asyncio.create_task(self._keep_running(deadline))
+            exchange = asyncio.create_task(self._exchange(line))
             try:
-                return await self._exchange(line)
+                await asyncio.wait({helper, exchange}, return_when=asyncio.FIRST_COMPLETED)
+                if not exchange.done() and isinstance(e := helper.exception(), _HostDiskFailed):
+                    raise e
+                return await exchange
             finally:
                 helper.cancel()
-                await asyncio.gather(helper, return_exceptions=True)
+                exchange.cancel()
+                await asyncio.gather(helper, exchange, return_exceptions=True)
 
     async def _keep_running(self, deadline: asyncio.Timeout) -> None:
-        """Help the machine whenever it has stopped over a disk's error, for as long as that helps."""
+        """Help the machine whenever it has stopped over a disk's error, for as long as that helps.
+
+        Raises _HostDiskFailed where the host cannot, and QMPError if QEMU is gone.
+        """
         while True:
             await self._stops.get()
             began = self._loop.time()
             told = await self._qmp.execute("query-status")
             status = told.get("status") if isinstance(told, dict) else None
-            if status != "io-error" or self._help is None or not self._help():
+            if status != "io-error" or self._help is None:
                 continue
-            await self._qmp.execute("cont")
+            try:
+                if not self._help():
+                    continue
+                await self._qmp.execute("cont")
+            except (OSError, ExecuteError) as error:
+                raise _HostDiskFailed(f"no help for the stopped machine: {error}") from error
             if (when := deadline.when()) is not None:
                 deadline.reschedule(when + self._loop.time() - began)
 

@@ -171,7 +171,8 @@ class Guest(Protocol):
 
     def when_stopped(self, help_it: Callable[[], bool]) -> None:
         """Have ``help_it`` called whenever the machine has stopped over a disk's error, and then let
-        the machine go on, unless it returned that there was no help. Without, it stays stopped.
+        the machine go on, unless it returned that there was no help. Without, it stays stopped. An
+        OSError of ``help_it`` is the host's fault, and loses the guest: GuestGone.
         """
 
     def evidence(self) -> Mapping[str, str]:

@@ -136,6 +136,13 @@ def _host_disk_full(agent: Agent, _asked: dict[str, Any]) -> None:
     threading.Event().wait()
 
 
+def _stopped(agent: Agent, _asked: dict[str, Any]) -> None:
+    """It stops over its plugged disk, until it is helped."""
+    agent.monitor.status = "io-error"
+    agent.monitor.say({"event": "STOP", "timestamp": {"seconds": 0, "microseconds": 0}})
+    threading.Event().wait()
+
+
 FAULTS: dict[str, Callable[[Agent, dict[str, Any]], None]] = {
     "none": lambda agent, asked: agent.answer(asked, "gone"),
     "flood": _flood,
@@ -163,6 +170,7 @@ FAULTS: dict[str, Callable[[Agent, dict[str, Any]], None]] = {
     "killed": _killed,
     "silent": _silent,
     "host_disk_full": _host_disk_full,
+    "stopped": _stopped,
 }
 
 

@@ -128,6 +128,20 @@ def test_the_host_s_disk_is_full(tmp_path: Path, told: Told) -> None:
     told(str(loss))
 
 
+def test_the_host_cannot_help_a_stopped_machine(tmp_path: Path, told: Told) -> None:
+    """It stays stopped, which is not to be held against its kernel either."""
+
+    def fails() -> bool:
+        raise OSError("the helper of the disk's file is gone")
+
+    with guest("stopped", tmp_path) as made:
+        made.when_stopped(fails)
+        loss = lost(made)
+    assert type(loss) is GuestGone
+    assert loss.evidence["status"] == "io-error"
+    told(str(loss))
+
+
 @pytest.mark.parametrize("fault", ["cannot_start", "mute", "greets_with_noise"])
 def test_qemu_does_not_come_up(fault: str, tmp_path: Path, told: Told) -> None:
     with (

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from conformance.exits import BROKEN
 from conformance.model import Status
 from conformance.record import key_of
-from tests.meta.conftest import LIMIT, ROOT, User
-from tests.support.dask_cluster import cluster
+from tests.meta.conftest import LIMIT, User
+from tests.support.dask_cluster import Cluster, cluster
 from tests.support.fake_engine import PIECE_VARIABLE
 
 NAMES = ("fake_a_passes", "fake_b_fails", "fake_c_broken", "fake_d_skips", "fake_e_dies",
@@ -22,19 +22,19 @@ NAMES = ("fake_a_passes", "fake_b_fails", "fake_c_broken", "fake_d_skips", "fake
 
 
 @pytest.fixture
-def scheduler(user: User, tmp_path: Path) -> Iterator[str]:
-    """The address of a scheduler that has three workers; two of them share a cache."""
+def machines(user: User, tmp_path: Path) -> Iterator[Cluster]:
+    """A scheduler that has three workers; two of them share a cache."""
     caches = [{"CONFORM_CACHE": str(tmp_path / f"cache{number // 2}")} for number in range(3)]
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     with cluster({**user.env, "TMPDIR": str(scratch)}, caches) as running:
-        yield running.address
+        yield running
     # Not even of the workers that were killed, whose locks Dask itself takes away later.
     left = [path for path in scratch.rglob("*") if path.is_file() and "lock" not in path.suffix]
     assert left == []
 
 
-def test_a_worker_is_killed_amid_a_run(user: User, scheduler: str, tmp_path: Path) -> None:
+def test_a_worker_is_killed_amid_a_run(user: User, machines: Cluster, tmp_path: Path) -> None:
     piece = tmp_path / "piece"
     piece.write_bytes(os.urandom(10 << 20))
     user.has(*NAMES)
@@ -44,22 +44,8 @@ def test_a_worker_is_killed_amid_a_run(user: User, scheduler: str, tmp_path: Pat
     (user.fifo.with_name("waited")).unlink()
 
     user.out = tmp_path / "away"
-    process = subprocess.Popen(
-        [
-            *user.conformance,
-            "run",
-            "-k",
-            "fake_",
-            *user.shared(),
-            "--engine",
-            f"dask://{scheduler}",
-        ],
-        cwd=ROOT,
-        env={**user.env, PIECE_VARIABLE: str(piece)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    user.more = {PIECE_VARIABLE: str(piece)}
+    process = user.start("--engine", f"dask://{machines.address}")
     os.kill(int(user.hears()), signal.SIGKILL)
     _, err = process.communicate(timeout=LIMIT)
     assert process.returncode == local.returncode, err
@@ -78,6 +64,26 @@ def test_a_worker_is_killed_amid_a_run(user: User, scheduler: str, tmp_path: Pat
     ]  # fmt: skip
     # Once to each cache, however many variants ran there and however often its worker was replaced.
     assert set(told["sent_bytes"].values()) == {10 << 20}
+
+
+def test_the_scheduler_dies_amid_a_run(user: User, machines: Cluster) -> None:
+    user.has("fake_a_passes", "fake_f_hangs", "fake_g_passes")
+    process = user.start("--engine", f"dask://{machines.address}")
+    machine = int(user.hears())
+    machines.scheduler.kill()
+    _, err = process.communicate(timeout=LIMIT)
+    os.kill(machine, signal.SIGKILL)  # what runs comes to its end there, and the workers with it
+    for worker in machines.workers:
+        worker.wait(LIMIT)
+    assert process.returncode == BROKEN, err
+    assert "Traceback" not in err
+    record = user.record()
+    assert record.footer is not None
+    (hangs,) = (v for v in record.verdicts if v.case == "fake_f_hangs")
+    assert hangs.reasons == (f"the Dask scheduler is gone: tcp://{machines.address}",)
+    told = json.loads((user.out / "cluster.json").read_text())
+    assert told["lost"] == []
+    assert len(told["workers"]) == 3
 
 
 def test_no_scheduler_is_one_line(user: User) -> None:

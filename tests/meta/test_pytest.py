@@ -115,6 +115,15 @@ def test_a_kernel_that_is_none_ends_the_session(user: User, words: tuple[str, ..
     assert not (user.out / "record.jsonl").exists()
 
 
+def test_a_folder_that_is_not_empty_is_refused_before_anything_is_prepared(user: User) -> None:
+    user.has("fake_a_passes")
+    user.out.mkdir()
+    (user.out / "record.jsonl").touch()
+    done = user.pytest("--kernel", "missing")
+    assert done.returncode == 64
+    assert f"{user.out}: not empty" in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("words", [(), ("-n", "2")])
 def test_a_bad_case_is_a_usage_error_with_its_place(user: User, words: tuple[str, ...]) -> None:
     user.has("fake_a_passes", text=CASE.replace("claims:", "clams: [S1]\nclaims:"))

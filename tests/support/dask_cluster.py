@@ -16,9 +16,10 @@ _LIMIT = 120.0
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """Where it is, and the processes of ``conform worker``: what runs guests are their children."""
+    """Where it is, and its processes: those of ``conform worker`` have what runs guests as children."""
 
     address: str
+    scheduler: subprocess.Popen[bytes]
     workers: tuple[subprocess.Popen[bytes], ...]
 
 
@@ -45,7 +46,7 @@ def cluster(env: Mapping[str, str], workers: Sequence[Mapping[str, str]]) -> Ite
         for command, more in zip(commands, [{}, *workers], strict=True)
     ]
     try:
-        yield Cluster(address=address, workers=tuple(running[1:]))
+        yield Cluster(address=address, scheduler=running[0], workers=tuple(running[1:]))
     finally:
         for process in reversed(running):
             process.terminate()  # not its group: what tidies up after it is in there, too

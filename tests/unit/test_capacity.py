@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,95 @@ def test_what_is_available(files: dict[str, str], mib: int) -> None:
 )
 def test_what_the_cgroup_allows(files: dict[str, str], count: float) -> None:
     assert capacity.processors(reader(**files)) == count  # type: ignore[arg-type] # a fake
+
+
+MOUNT = "/sys/fs/cgroup"
+V1 = 9223372036854771712
+"""What version 1 has for no limit."""
+
+
+def tree(own: str, limits: Mapping[str, tuple[str, int]]) -> Callable[[Path], str]:
+    """A host with 64 GiB and a tree of cgroups: for some of them the limit, and MiB in use."""
+    files = {"/proc/meminfo": MEMINFO.format(64 << 20), "/proc/self/cgroup": own}
+    for group, (limit, used) in limits.items():
+        old = group.startswith("memory")
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if old else (
+            "memory.max", "memory.current")  # fmt: skip
+        cached = "total_active_file" if old else "active_file"
+        folder = f"{MOUNT}/{group}".rstrip("/")
+        files |= {
+            f"{folder}/{names[0]}": f"{limit}\n",
+            f"{folder}/{names[1]}": f"{used * MIB}\n",
+            f"{folder}/memory.stat": f"anon 7\n{cached} {256 * MIB}\n",
+        }
+
+    def read(path: Path) -> str:
+        if str(path) not in files:
+            raise FileNotFoundError(path)
+        return files[str(path)]
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("own", "limits", "mib"),
+    [
+        # Slurm: the job has the limit, the step that we are in has none. The host's root has no file.
+        (
+            "0::/slurm/job_7/step_0\n",
+            {
+                "slurm": ("max", 9999),
+                "slurm/job_7": (str(3072 * MIB), 512),
+                "slurm/job_7/step_0": ("max", 512),
+                "slurm/job_8": ("1", 0),
+            },
+            3072 - 256,
+        ),
+        # The tightest counts, wherever it is.
+        (
+            "0::/a.slice/a.service\n",
+            {
+                "a.slice": (str(4096 * MIB), 3072),
+                "a.service": ("1", 0),
+                "a.slice/a.service": (str(2048 * MIB), 256),
+            },
+            4096 - 3072 + 256,
+        ),
+        # Version 1, beside an empty version 2; its uppermost has no limit.
+        (
+            "4:cpu,memory:/job\n3:cpuset:/other\n0::/\n",
+            {
+                "memory": (str(V1), 9999),
+                "memory/job": (str(3072 * MIB), 256),
+                "memory/other": ("1", 0),
+            },
+            3072,
+        ),
+        # A container that sees the host's names, and of the tree its own part only.
+        ("4:memory:/docker/abc\n", {"memory": (str(2048 * MIB), 256)}, 2048),
+        ("0::/../../elsewhere\n", {"": (str(2048 * MIB), 256)}, 2048),
+    ],
+)
+def test_what_the_cgroups_above_leave(
+    own: str, limits: Mapping[str, tuple[str, int]], mib: int
+) -> None:
+    assert capacity.available(tree(own, limits)) == mib * MIB
+
+
+def test_a_quota_above_counts() -> None:
+    files = {
+        "/proc/self/cgroup": "0::/a.slice/a.service\n",
+        f"{MOUNT}/a.slice/cpu.max": "150000 100000\n",
+        f"{MOUNT}/a.slice/a.service/cpu.max": "max 100000\n",
+    }
+
+    def read(path: Path) -> str:
+        try:
+            return files[str(path)]
+        except KeyError as error:
+            raise FileNotFoundError(path) from error
+
+    assert capacity.processors(read) == 1.5
 
 
 def test_this_host_carries_one() -> None:

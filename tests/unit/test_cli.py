@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -11,11 +11,14 @@ import pytest
 
 from conformance.cli import main
 from conformance.commands.bisect import STOP
-from conformance.exits import BROKEN, CRASHED, DEVIATES, NOTHING, REFUSED
+from conformance.engine import ENGINE_VARIABLE
+from conformance.exits import BROKEN, CRASHED, DEVIATES, INTERRUPTED, NOTHING, REFUSED
 from conformance.model import Finding, Status, Verdict
-from conformance.record import Cases, Header, RecordWriter
+from conformance.record import Cases, Header, RecordWriter, read_record
+from conformance.runner import Outcome
 from conformance.scheduler import slots_from
 from conformance.session import open_library
+from conformance.task import Job, broken
 from tests.support.results import finding
 
 ROOT = Path(__file__).parents[2]
@@ -342,6 +345,45 @@ def test_a_defect_of_the_suite_is_no_deviation(
         assert "Traceback" in told
         assert "ZeroDivisionError: a planted fault" in told
         assert told.splitlines()[-1].startswith("conform: ")
+
+
+def test_a_folder_that_is_not_empty_is_refused_before_anything_is_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(_: object) -> None:
+        raise AssertionError("something was prepared")
+
+    monkeypatch.setattr("conformance.cli.load_engine", fails)
+    (tmp_path / "record.jsonl").touch()
+    words = ["-k", "zram_full", "--out", str(tmp_path)]
+    assert main(["run", *words]) == REFUSED
+    assert main(["bisect", *words, "--build", f"touch {tmp_path}/built"]) == STOP
+    assert capsys.readouterr().err.count(f"{tmp_path}: not empty") == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["record.jsonl"]
+
+
+def test_ctrl_c_after_the_last_case_does_not_deny_what_was_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_jobs(
+        jobs: Sequence[Job], *, finished: Callable[[Job, Outcome], None], **_: object
+    ) -> bool:
+        for job in jobs:
+            finished(job, broken(job, "a made-up run"))
+        return True
+
+    def interrupted(*_: object, **__: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv(ENGINE_VARIABLE, "tests.support.fake_engine:engine")
+    monkeypatch.setattr("conformance.cli.run_jobs", run_jobs)
+    monkeypatch.setattr("conformance.cli.conclude", interrupted)
+    words = ["run", "-k", "zram_full", "-n", "1", "--out", str(tmp_path)]
+    assert main(words) == INTERRUPTED
+    record = tmp_path / "record.jsonl"
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"conform: interrupted; what was judged is in {record}"
+    assert read_record(record).footer is not None
 
 
 def test_the_nearest_case_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -53,6 +57,33 @@ def test_what_was_changed_on_the_way_is_not_kept(store: Store, tmp_path: Path) -
     with pytest.raises(ValueError, match="what was sent as"):
         store.receive(sending=SENDING, sha256=SHA256, data=DATA[:-1], last=True)
     assert store.lacks(PARCEL) == [SHA256]
+    assert not list((tmp_path / "cache" / "tmp").glob("piece-*"))
+
+
+def test_what_was_broken_off_goes_with_time(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "tmp"
+    old, fresh = "0" * 16, "1" * 16
+    for name in (old, fresh):
+        store.receive(sending=name, sha256=SHA256, data=DATA, last=False)
+    then = time.time() - 7200
+    os.utime(folder / f"piece-{old}", (then, then))
+    store.receive(sending=SENDING, sha256=SHA256, data=DATA[:9], last=False)
+    left = sorted(path.name for path in folder.iterdir())
+    assert left == [f"piece-{SENDING}", f"piece-{fresh}"]
+
+
+def test_what_cannot_be_written_is_not_kept(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.receive(sending=SENDING, sha256=SHA256, data=DATA[:9], last=False)
+
+    class Full(io.BytesIO):
+        def write(self, _data: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", lambda *_: Full())
+    with pytest.raises(OSError, match="No space left"):
+        store.receive(sending=SENDING, sha256=SHA256, data=DATA[9:], last=False)
     assert not list((tmp_path / "cache" / "tmp").glob("piece-*"))
 
 
