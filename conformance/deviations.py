@@ -129,7 +129,7 @@ def section(one: Deviation, seen: Seen, families: Mapping[str, str], script: str
     links = [f"[{case}](../catalogue/{families[case]}.md#{case})" for case in cases]
     lines = [f"- **Kernels.** {_kernels(_counted(one, seen, shown)) or NEVER}"]
     if shown:
-        lines.append(f"- **Claims.** {_claims(findings)}; clauses {', '.join(clauses)}")
+        lines.append(f"- **Claims.** {_claims(findings) or 'None'}; clauses {', '.join(clauses)}")
         lines.append(f"- **Cases.** {', '.join(links)}")
     lines.append(f"- **Script.** {script}")
     return "".join(f"{line}\n" for line in lines)

@@ -175,3 +175,11 @@ def test_where_it_comes_by_chance_a_kernel_is_not_said_to_be_free_of_it() -> Non
     )
     told = table([one], seen, {}).splitlines()[-1]
     assert told.endswith("| S13 | none | **1** of 1 | not met |  |  |")
+
+
+def test_a_deviation_that_no_claim_speaks_of_has_none() -> None:
+    [one] = deviations("page.md", TEXT)
+    seen = Seen([verdict("a_b", "6.1.0", Status.FAIL, claims=())], [row("a_b")])
+    assert section(one, seen, {"a_b": "fam"}, "none.").splitlines()[1] == (
+        "- **Claims.** None; clauses `bounded`"
+    )
