@@ -10,8 +10,10 @@ import pytest
 
 from conformance import exits
 from conformance.cli import cli
-from conformance.model import Status
+from conformance.known import in_range
+from conformance.model import Status, Variant
 from conformance.report.formats import FORMATS
+from conformance.session import choose, known_rows, open_library
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -116,3 +118,31 @@ def test_options_of_bisect_are_told() -> None:
     page = (ROOT / "docs" / "bisect.md").read_text()
     for option in options(cli.commands["bisect"]):
         assert option in page, option
+
+
+BISECTED = {
+    "page": (ROOT / "docs" / "bisect.md").read_text(),
+    "help": cli.commands["bisect"].epilog or "",
+}
+
+
+def deviates(variant: Variant, release: str) -> bool:
+    """Whether a known row says so, and not of some runs only."""
+    return any(
+        row.of(variant.case, variant.values) and in_range(release, row.kernel)
+        for row in known_rows(None)
+        if not row.sometimes
+    )
+
+
+@pytest.mark.parametrize("place", BISECTED)
+def test_what_is_bisected_changes_between_the_two_kernels(place: str) -> None:
+    sessions = BISECTED[place].split("git bisect start ")[1:]
+    assert len(sessions) == 2
+    for session in sessions:
+        new, old = re.findall(r" v([\d.]+)", " " + session.splitlines()[0])
+        expression = re.search(r"bisect -k '([^']+)'", session)
+        assert expression is not None
+        [variant] = choose(open_library(()), expression[1])
+        fixed = "--until-fixed" in session
+        assert (deviates(variant, old), deviates(variant, new)) == (fixed, not fixed)
