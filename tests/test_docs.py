@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import click
@@ -10,7 +11,8 @@ import pytest
 
 from conformance import exits
 from conformance.cli import cli
-from conformance.known import in_range
+from conformance.known import Known, in_range
+from conformance.library import Library
 from conformance.model import Status, Variant
 from conformance.report.formats import FORMATS
 from conformance.session import choose, known_rows, open_library
@@ -71,6 +73,19 @@ def test_every_status_and_exit_code_is_told() -> None:
         assert re.search(rf"\b{code}\b", README)
 
 
+def test_the_example_is_what_is_known_of_its_kernel() -> None:
+    example = README.partition("## Two commands")[2].partition("## ")[0]
+    release = re.search(r"    case +(\S+)", example)
+    assert release is not None
+    variants = choose(library(), "loop_enospc_short_write")
+    failing = [one for one in variants if deviates(one, release[1])]
+    assert f"✗ FAIL {len(failing)} of {len(variants)} known" in example
+    clauses = {
+        row.clause.value for row in rows() for one in failing if row.of(one.case, one.values)
+    }
+    assert set(re.findall(r"^    (\w+) \(must, as known\) at", example, re.MULTILINE)) == clauses
+
+
 PAGES = [
     "README.md",
     "CONTRIBUTING.md",
@@ -126,11 +141,21 @@ BISECTED = {
 }
 
 
+@cache
+def library() -> Library:
+    return open_library(())
+
+
+@cache
+def rows() -> tuple[Known, ...]:
+    return known_rows(None)
+
+
 def deviates(variant: Variant, release: str) -> bool:
     """Whether a known row says so, and not of some runs only."""
     return any(
         row.of(variant.case, variant.values) and in_range(release, row.kernel)
-        for row in known_rows(None)
+        for row in rows()
         if not row.sometimes
     )
 
@@ -143,6 +168,6 @@ def test_what_is_bisected_changes_between_the_two_kernels(place: str) -> None:
         new, old = re.findall(r" v([\d.]+)", " " + session.splitlines()[0])
         expression = re.search(r"bisect -k '([^']+)'", session)
         assert expression is not None
-        [variant] = choose(open_library(()), expression[1])
+        [variant] = choose(library(), expression[1])
         fixed = "--until-fixed" in session
         assert (deviates(variant, old), deviates(variant, new)) == (fixed, not fixed)
