@@ -171,3 +171,17 @@ def test_what_is_bisected_changes_between_the_two_kernels(place: str) -> None:
         [variant] = choose(library(), expression[1])
         fixed = "--until-fixed" in session
         assert (deviates(variant, old), deviates(variant, new)) == (fixed, not fixed)
+
+
+def test_contributing_tells_of_every_environment_and_of_every_folder_of_tests() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"-e ([a-z,]+)|`([a-z]+)`", page))
+    environments = re.findall(r"^\[testenv:(\w+)\]", (ROOT / "tox.ini").read_text(), re.MULTILINE)
+    assert len(environments) > 10
+    told = {word for pair in named for text in pair for word in text.split(",")}
+    assert [name for name in environments if name not in told] == []
+    layout = re.search(r"^    tests/ +(.*?)\n\n", page, re.MULTILINE | re.DOTALL)
+    assert layout is not None
+    words = set(re.findall(r"[a-z]+", layout[1]))
+    folders = [path.name for path in (ROOT / "tests").glob("[a-z]*/")]
+    assert [name for name in folders if name not in words] == []
