@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 from conformance.known import Known
 from conformance.model import CLAIMS, Finding, Status, Value, Verdict
@@ -70,6 +71,10 @@ class Seen:
         mine = [row for row in self._rows if row.covers(verdict) and one.has(row)]
         return tuple(f for f in verdict.deviations if any(row.tells_of(f) for row in mine))
 
+    def comes_by_chance(self, one: Deviation, verdict: Verdict) -> bool:
+        """Whether the rows leave it to chance that what was judged shows a deviation."""
+        return any(row.sometimes and row.covers(verdict) and one.has(row) for row in self._rows)
+
     def showing(self, one: Deviation) -> dict[str, list[Verdict]]:
         """The variants that show a deviation on some kernel, by name, each with all its verdicts."""
         cases = {row.case for row in self._rows if one.has(row)}
@@ -104,6 +109,17 @@ def fill(text: str, made: Mapping[str, str]) -> str:
     )
 
 
+class _Count(NamedTuple):
+    """Of a deviation on a kernel: how many variants show it, of how many that were judged.
+
+    ``chance``: none does, and the known rows leave that to chance.
+    """
+
+    shown: int
+    judged: int
+    chance: bool
+
+
 def section(one: Deviation, seen: Seen, families: Mapping[str, str], script: str) -> str:
     """What is generated of a deviation: kernels, claims, cases, and ``script``, what is said of that."""
     shown = seen.showing(one)
@@ -111,16 +127,24 @@ def section(one: Deviation, seen: Seen, families: Mapping[str, str], script: str
     clauses = dict.fromkeys(f"`{f.clause.value}`" for f in findings)
     cases = dict.fromkeys(mine[0].case for mine in shown.values())
     links = [f"[{case}](../catalogue/{families[case]}.md#{case})" for case in cases]
-    counted = _counted(one, seen, shown)
-    has = [f"{release} ({n} of {m} variants)" for release, (n, m) in counted.items() if n]
-    spared = [release for release, (n, m) in counted.items() if m and not n]
-    told = ", ".join(has) + (f"; not on {', '.join(spared)}" if spared else "")
-    lines = [f"- **Kernels.** {told or NEVER}"]
+    lines = [f"- **Kernels.** {_kernels(_counted(one, seen, shown)) or NEVER}"]
     if shown:
-        lines.append(f"- **Claims.** {_claims(findings)}; clauses {', '.join(clauses)}")
+        lines.append(f"- **Claims.** {_claims(findings) or 'None'}; clauses {', '.join(clauses)}")
         lines.append(f"- **Cases.** {', '.join(links)}")
     lines.append(f"- **Script.** {script}")
     return "".join(f"{line}\n" for line in lines)
+
+
+def _kernels(counted: Mapping[str, _Count]) -> str:
+    has = [f"{name} ({n.shown} of {n.judged} variants)" for name, n in counted.items() if n.shown]
+    chance = [name for name, n in counted.items() if n.chance]
+    spared = [name for name, n in counted.items() if n.judged and not n.shown and not n.chance]
+    parts = (
+        ("", has),
+        ("not in the published runs, but left to chance by the known rows, on ", chance),
+        ("not on ", spared),
+    )
+    return "; ".join(f"{word}{', '.join(names)}" for word, names in parts if names)
 
 
 def _claims(findings: Sequence[Finding]) -> str:
@@ -129,13 +153,15 @@ def _claims(findings: Sequence[Finding]) -> str:
 
 def _counted(
     one: Deviation, seen: Seen, shown: Mapping[str, Sequence[Verdict]]
-) -> dict[str, tuple[int, int]]:
-    """By release: how many variants show it, of how many that were judged."""
+) -> dict[str, _Count]:
+    """By release."""
     counted = {}
     for kernel, release in kernels_of(seen.verdicts):
         judged = [v for mine in shown.values() for v in mine if v.kernel == kernel]
         judged = [v for v in judged if v.status in (Status.PASS, Status.FAIL)]
-        counted[release] = (sum(bool(seen.of(one, v)) for v in judged), len(judged))
+        number = sum(bool(seen.of(one, v)) for v in judged)
+        chance = not number and any(seen.comes_by_chance(one, v) for v in judged)
+        counted[release] = _Count(number, len(judged), chance)
     return counted
 
 
@@ -147,9 +173,14 @@ def table(found: Sequence[Deviation], seen: Seen, scripts: Mapping[str, str]) ->
         shown = seen.showing(one)
         findings = [f for mine in shown.values() for v in mine for f in seen.of(one, v)]
         row = [f"[{one.title}](findings/{one.page}#{one.anchor})", _claims(findings)]
-        for count, judged in _counted(one, seen, shown).values():
-            row.append(f"**{count}** of {judged}" if count else "none" if judged else "")
+        row += [_cell(count) for count in _counted(one, seen, shown).values()]
         name = scripts.get(one.title)
         row.append(f"[sh](findings/scripts/{name})" if name else "")
         rows.append(row)
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _cell(count: _Count) -> str:
+    if count.shown:
+        return f"**{count.shown}** of {count.judged}"
+    return "not met" if count.chance else "none" if count.judged else ""

@@ -33,7 +33,17 @@ from conformance.report.html import document as html
 from conformance.report.result import Asked, Result
 from conformance.reproduce import script
 from conformance.reproduce.page import page
-from conformance.reproduce.trials import Outcome, Refusal, Trial, agreed, read, sees, trials
+from conformance.reproduce.trials import (
+    AGREES,
+    CHANCE,
+    Outcome,
+    Refusal,
+    Trial,
+    agreed,
+    read,
+    sees,
+    trials,
+)
 from conformance.rundir import shown, write_atomically
 from conformance.session import (
     PUBLISHED,
@@ -159,12 +169,10 @@ class Chosen:
         command = f"./conform reproduce '{trial.variant.id}'" + (
             f" --arm {trial.arm}" if trial.arm else ""
         )
-        # The release that the script ran on, which is not always that of the newest record.
         kept = [agreed(trial, self._outcomes) for trial in mine[best]]
-        ran = ", ".join(one.release for one in kept if one is not None)
-        alone = f"; run alone it agreed on {ran}" if ran else ""
+        ran = alone([one for one in kept if one is not None])
         more = f" ({len(mine) - 1} more variants have one)" if len(mine) > 1 else ""
-        return f"`{command}`, [here as a file](scripts/{name}){alone}{more}"
+        return f"`{command}`, [here as a file](scripts/{name}){ran}{more}"
 
     def _verdicts(self, variant: Variant) -> list[Verdict]:
         return [v for v in self._history.get(variant.case, ()) if v.values == variant.values]
@@ -190,6 +198,21 @@ class Chosen:
         if not shown:
             return "no published record has it"
         return "a plain script does not see to whom an error belongs, or what is left behind"
+
+
+def alone(kept: Sequence[Outcome]) -> str:
+    """Where a script, run alone, met what the suite had met, and where it did not; nothing of no outcome.
+
+    By the release that it ran on, which is not always that of the newest record.
+    """
+    told = ""
+    for word, text in (
+        (AGREES, "it agreed on"),
+        (CHANCE, "it did not meet this in three tries on"),
+    ):
+        if ran := [one.release for one in kept if one.script == word]:
+            told += f"{', and ' if told else '; run alone '}{text} {', '.join(ran)}"
+    return told
 
 
 def worth(mine: Sequence[Trial], own: frozenset[str]) -> tuple[int, int, bool, int, int, int]:

@@ -342,8 +342,8 @@ A case is `cases/<family>/<id>.yaml`. A rig is `fixtures/rigs/<name>.yaml`, a pr
 - A value comes from the first of these that has it: the matrix, the arm's `with`, the case's
   `with`, the procedure's `params`, the rig's `params`.
 - A layer or a step with `when: {name: value}` is there only for that value, or any of a list.
-- Steps come in this order: control, `impose`, provoke and overwrite, `relieve`, recover.
-  What was written is read back at the end.
+- Steps come in this order: control, `impose`, provoke and overwrite, `relieve`, recover; reuse
+  comes anywhere after `impose`. What was written is read back at the end.
 - A process lives in the root cgroup, or in one that has no children (cgroup v2).
 """
 

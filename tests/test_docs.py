@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import click
@@ -10,8 +11,11 @@ import pytest
 
 from conformance import exits
 from conformance.cli import cli
-from conformance.model import Status
+from conformance.known import Known, in_range
+from conformance.library import Library
+from conformance.model import Status, Variant
 from conformance.report.formats import FORMATS
+from conformance.session import choose, known_rows, open_library
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -69,6 +73,19 @@ def test_every_status_and_exit_code_is_told() -> None:
         assert re.search(rf"\b{code}\b", README)
 
 
+def test_the_example_is_what_is_known_of_its_kernel() -> None:
+    example = README.partition("## Two commands")[2].partition("## ")[0]
+    release = re.search(r"    case +(\S+)", example)
+    assert release is not None
+    variants = choose(library(), "loop_enospc_short_write")
+    failing = [one for one in variants if deviates(one, release[1])]
+    assert f"✗ FAIL {len(failing)} of {len(variants)} known" in example
+    clauses = {
+        row.clause.value for row in rows() for one in failing if row.of(one.case, one.values)
+    }
+    assert set(re.findall(r"^    (\w+) \(must, as known\) at", example, re.MULTILINE)) == clauses
+
+
 PAGES = [
     "README.md",
     "CONTRIBUTING.md",
@@ -116,3 +133,55 @@ def test_options_of_bisect_are_told() -> None:
     page = (ROOT / "docs" / "bisect.md").read_text()
     for option in options(cli.commands["bisect"]):
         assert option in page, option
+
+
+BISECTED = {
+    "page": (ROOT / "docs" / "bisect.md").read_text(),
+    "help": cli.commands["bisect"].epilog or "",
+}
+
+
+@cache
+def library() -> Library:
+    return open_library(())
+
+
+@cache
+def rows() -> tuple[Known, ...]:
+    return known_rows(None)
+
+
+def deviates(variant: Variant, release: str) -> bool:
+    """Whether a known row says so, and not of some runs only."""
+    return any(
+        row.of(variant.case, variant.values) and in_range(release, row.kernel)
+        for row in rows()
+        if not row.sometimes
+    )
+
+
+@pytest.mark.parametrize("place", BISECTED)
+def test_what_is_bisected_changes_between_the_two_kernels(place: str) -> None:
+    sessions = BISECTED[place].split("git bisect start ")[1:]
+    assert len(sessions) == 2
+    for session in sessions:
+        new, old = re.findall(r" v([\d.]+)", " " + session.splitlines()[0])
+        expression = re.search(r"bisect -k '([^']+)'", session)
+        assert expression is not None
+        [variant] = choose(library(), expression[1])
+        fixed = "--until-fixed" in session
+        assert (deviates(variant, old), deviates(variant, new)) == (fixed, not fixed)
+
+
+def test_contributing_tells_of_every_environment_and_of_every_folder_of_tests() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"-e ([a-z,]+)|`([a-z]+)`", page))
+    environments = re.findall(r"^\[testenv:(\w+)\]", (ROOT / "tox.ini").read_text(), re.MULTILINE)
+    assert len(environments) > 10
+    told = {word for pair in named for text in pair for word in text.split(",")}
+    assert [name for name in environments if name not in told] == []
+    layout = re.search(r"^    tests/ +(.*?)\n\n", page, re.MULTILINE | re.DOTALL)
+    assert layout is not None
+    words = set(re.findall(r"[a-z]+", layout[1]))
+    folders = [path.name for path in (ROOT / "tests").glob("[a-z]*/")]
+    assert [name for name in folders if name not in words] == []

@@ -59,11 +59,12 @@ class _Step(click.Command):
 @click.command(
     cls=_Step,
     epilog=examples(
-        "git bisect start v6.13 v6.12",
-        "git bisect run conform bisect -k 'loop_enospc_short_write[4K-off]' --build 'make -j8'",
+        "git bisect start v6.15 v6.12",
+        "git bisect run conform bisect -k 'loop_enospc_short_write[1M-off]' --build 'make -j8'",
         "",
-        "git bisect start --term-old=deviates --term-new=conforms v6.12 v6.13",
-        "git bisect run conform bisect -k loop_enospc_short_write --build 'make -j8' --until-fixed",
+        "git bisect start --term-old=deviates --term-new=conforms v6.15 v6.14",
+        "git bisect run conform bisect -k 'fs_on_loop_sync_while_short[ext4]' --build 'make -j8' \\",
+        "    --until-fixed",
     ),
 )
 @click.argument(

@@ -16,6 +16,7 @@ from conformance.session import known_rows
 
 ROOT = Path(__file__).parents[2]
 PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs/findings").glob("*.md"))}
+FINDINGS = (ROOT / "docs/findings.md").read_text()
 FOUND = tuple(one for name, text in PAGES.items() for one in deviations(name, text))
 ROWS = known_rows(None)
 TEXT = """\
@@ -56,6 +57,14 @@ def test_every_known_deviation_is_told_of_in_one_place() -> None:
     assert wrong == {}
 
 
+def test_no_page_says_that_what_is_published_was_not_run() -> None:
+    table = re.search(r"<!-- table: families -->\n(.*?)<!-- end -->", FINDINGS, re.DOTALL)
+    assert table is not None
+    assert "not run" not in table[1]
+    stale = re.compile(r"^Not run:|\bha(?:ve|s) not been run\b", re.MULTILINE)
+    assert {name: found for name, text in PAGES.items() if (found := stale.findall(text))} == {}
+
+
 def test_no_two_sections_have_one_title() -> None:
     titles = [one.title for one in FOUND]
     assert len(titles) == len(set(titles)) > 25
@@ -76,21 +85,35 @@ def test_every_script_is_linked_and_a_shell_takes_it() -> None:
 # -- what is generated ----------------------------------------------------------------------------
 
 
-def row(case: str, clause: Clause = Clause.BOUNDED, link: str = "l") -> Known:
+def row(
+    case: str,
+    clause: Clause = Clause.BOUNDED,
+    link: str = "l",
+    kernel: str = ">= 6.1",
+    *,
+    sometimes: bool = False,
+) -> Known:
     return Known(
         case=case,
-        kernel=">= 6.1",
+        kernel=kernel,
         clause=clause,
         signature="s",
         reason="r",
         link=link,
         review_by=date(2027, 6, 1),
+        sometimes=sometimes,
     )
 
 
-def verdict(case: str, release: str, status: Status, clause: Clause = Clause.BOUNDED) -> Verdict:
+def verdict(
+    case: str,
+    release: str,
+    status: Status,
+    clause: Clause = Clause.BOUNDED,
+    claims: tuple[str, ...] = ("S13",),
+) -> Verdict:
     finding = Finding(
-        clause=clause, level=Level.MUST, expected="", observed="", claims=("S13",), signature="s"
+        clause=clause, level=Level.MUST, expected="", observed="", claims=claims, signature="s"
     )
     return Verdict(
         case=case,
@@ -140,3 +163,32 @@ def test_a_section_counts_what_its_rows_tell_of_and_nothing_else() -> None:
         "| [sh](findings/scripts/x.sh) |"
     )
     assert NEVER in section(one, Seen([], rows), {}, "none.")
+
+
+def test_where_it_comes_by_chance_a_kernel_is_not_said_to_be_free_of_it() -> None:
+    [one] = deviations("page.md", TEXT)
+    rows = [
+        row("a_b", kernel=">= 7.2", sometimes=True),
+        row("a_b", Clause.REUSABLE, sometimes=True),
+    ]
+    verdicts = [
+        verdict("a_b", "6.1.0", Status.PASS),
+        verdict("a_b", "7.2.0", Status.FAIL),
+        verdict("a_b", "7.3.0", Status.PASS),
+        verdict("a_b", "7.4.0", Status.SKIP),
+    ]
+    seen = Seen(verdicts, rows)
+    assert section(one, seen, {"a_b": "fam"}, "none.").splitlines()[0] == (
+        "- **Kernels.** 7.2.0 (1 of 1 variants); not in the published runs, but left to chance by "
+        "the known rows, on 7.3.0; not on 6.1.0"
+    )
+    told = table([one], seen, {}).splitlines()[-1]
+    assert told.endswith("| S13 | none | **1** of 1 | not met |  |  |")
+
+
+def test_a_deviation_that_no_claim_speaks_of_has_none() -> None:
+    [one] = deviations("page.md", TEXT)
+    seen = Seen([verdict("a_b", "6.1.0", Status.FAIL, claims=())], [row("a_b")])
+    assert section(one, seen, {"a_b": "fam"}, "none.").splitlines()[1] == (
+        "- **Claims.** None; clauses `bounded`"
+    )

@@ -7,9 +7,9 @@ import pytest
 from conformance import publish
 from conformance.exits import REFUSED
 from conformance.model import Status
-from conformance.publish import PARTS, _compact, main, outcomes, worth
+from conformance.publish import PARTS, _compact, alone, main, outcomes, worth
 from conformance.report.story import stories
-from conformance.reproduce.trials import Trial
+from conformance.reproduce.trials import AGREES, CHANCE, Outcome, Trial
 from tests.support.results import result, variant
 from tests.support.stories import observed
 
@@ -84,3 +84,35 @@ def trials(
 def test_a_script_shows_a_deviation_the_better(better: list[Trial], worse: list[Trial]) -> None:
     own = frozenset({"no_oom_kill", "reusable"})
     assert worth(better, own) < worth(worse, own)
+
+
+def outcome(release: str, said: str) -> Outcome:
+    return Outcome(
+        variant="a",
+        kernel=release,
+        release=release,
+        suite=Status.FAIL,
+        script=said,
+        clauses="",
+        seconds=1,
+        digest="",
+    )
+
+
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [
+        ({}, ""),
+        ({"6.1": AGREES, "7.2": AGREES}, "; run alone it agreed on 6.1, 7.2"),
+        ({"6.1": CHANCE}, "; run alone it did not meet this in three tries on 6.1"),
+        (
+            {"6.1": CHANCE, "7.2": AGREES},
+            "; run alone it agreed on 7.2, and it did not meet this in three tries on 6.1",
+        ),
+    ],
+    ids=["not run", "agreed", "passed by chance", "both"],
+)
+def test_a_script_that_only_passed_is_not_said_to_have_agreed(
+    kept: dict[str, str], told: str
+) -> None:
+    assert alone([outcome(release, said) for release, said in kept.items()]) == told
