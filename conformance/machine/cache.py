@@ -51,12 +51,14 @@ def digest_of(*parts: str | bytes) -> str:
 
 
 def file_stamp(path: Path) -> str:
-    """What tells a changed file cheaply: path, size in bytes and mtime in nanoseconds.
+    """What tells a changed file cheaply: path, inode, size in bytes, mtime and ctime in nanoseconds.
 
-    Raises OSError when the file cannot be stat'ed.
+    A build that clamps its mtimes (SOURCE_DATE_EPOCH, tar --mtime) leaves another file of the same size
+    and mtime; no program sets the inode and the ctime. Raises OSError when the file cannot be stat'ed.
     """
     status = path.stat()
-    return f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
+    told = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return "\0".join(map(str, (path.absolute(), *told)))
 
 
 @dataclass(frozen=True, kw_only=True)

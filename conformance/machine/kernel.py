@@ -32,7 +32,7 @@ from pathlib import Path
 from conformance.machine import kconfig
 from conformance.machine.apt import Apt, AptError
 from conformance.machine.bzimage import KernelError, embedded_config, read_release
-from conformance.machine.cache import Cache, digest_of
+from conformance.machine.cache import Cache, digest_of, file_stamp
 from conformance.machine.tool import ToolError, run
 
 __all__ = ["Kernel", "KernelError", "kernel_names", "resolve_kernel"]
@@ -332,7 +332,7 @@ def _tree(cache: Cache, tree: Path, modules: Path | None) -> _Source:
             "tree",
             cache.content_digest(image),
             cache.content_digest(config) if config else "",
-            *_stamps(built, tree),
+            *_stamps(built),
         ),
         assemble=assemble,
     )
@@ -380,7 +380,7 @@ def _installed(cache: Cache, vmlinuz: Path, config: Path | None, tree: Path | No
             "installed",
             cache.content_digest(vmlinuz),
             cache.content_digest(config) if config else "",
-            *(_stamps(files, tree) if tree is not None else ()),
+            *_stamps(files),
         ),
         assemble=assemble,
     )
@@ -559,10 +559,9 @@ def _replace(modules: Path, module: Path, release: str) -> None:
 # -- small things ------------------------------------------------------------------------------
 
 
-def _stamps(files: Sequence[Path], top: Path) -> Iterator[str]:
-    for path in files:
-        status = path.stat()
-        yield f"{path.relative_to(top)} {status.st_size} {status.st_mtime_ns}"
+def _stamps(files: Sequence[Path]) -> Iterator[str]:
+    # Not their content: a distribution's kernel has thousands of modules.
+    return map(file_stamp, files)
 
 
 def _first_line(path: Path) -> str:
