@@ -112,10 +112,12 @@ class Cache:
 
         An entry counts as used when it was built or `touch`ed.
         """
-        parent = self.root / _checked(kind)
-        entries = sorted(parent.iterdir(), key=lambda path: path.stat().st_mtime_ns)
-        for entry in entries[: -max(count, 1)]:
-            self.discard(kind, entry.name)
+        ages = []
+        for entry in (self.root / _checked(kind)).iterdir():
+            with suppress(FileNotFoundError):  # another run has discarded it
+                ages.append((entry.stat().st_mtime_ns, entry.name))
+        for _, key in sorted(ages)[: -max(count, 1)]:
+            self.discard(kind, key)
 
     @staticmethod
     def hold(handle: int) -> None:

@@ -230,6 +230,25 @@ def test_only_the_entries_used_last_are_kept(cache: Cache) -> None:
     assert sorted(path.name for path in (cache.root / "thing").iterdir()) == ["0", "4"]
 
 
+def test_what_another_run_discards_meanwhile_is_passed_over(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        entry = cache.build_once("thing", str(number), lambda product: (product / "f").touch())
+        os.utime(entry, ns=(number, number))
+    listed = Path.iterdir
+
+    def discarded(folder: Path) -> list[Path]:
+        found = list(listed(folder))
+        Cache(root=cache.root).discard("thing", "0")
+        return found
+
+    monkeypatch.setattr(Path, "iterdir", discarded)
+    cache.keep_newest("thing", 2)
+    monkeypatch.undo()
+    assert sorted(path.name for path in (cache.root / "thing").iterdir()) == ["2", "3"]
+
+
 def test_digest_tells_sequences_apart() -> None:
     assert digest_of("ab", "c") != digest_of("a", "bc")
     assert digest_of("ab") == digest_of(b"ab")
