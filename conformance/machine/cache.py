@@ -82,9 +82,12 @@ class Cache:
         Of several processes asking at once, one builds and the others wait for it. When the builder
         raises, nothing is kept and the exception goes on. Raises NoSpaceError when the disk is
         full, ArtifactError when the cache directory cannot be written.
+
+        Who asks uses the entry: what goes by an entry's last use goes by this, too.
         """
         entry = self.entry(kind, key)
         if entry.is_dir():
+            self.touch(entry)
             return entry
         with _one_line(self.root), self.lock(f"{kind}.{key}"):
             if entry.is_dir():
@@ -110,7 +113,7 @@ class Cache:
     def keep_newest(self, kind: str, count: int) -> None:
         """Of a kind whose entries come and go with every edit, keep those used last.
 
-        An entry counts as used when it was built or `touch`ed.
+        An entry counts as used when it was built, asked for or `touch`ed.
         """
         ages = []
         for entry in (self.root / _checked(kind)).iterdir():

@@ -117,10 +117,8 @@ def resolve_kernel(
     local = source.local or bool(modules_override)
     fresh = not cache.entry(_kind(local=local), key).is_dir()
     entry = cache.build_once(_kind(local=local), key, build)
-    if local:
-        cache.touch(entry)
-        if fresh:
-            cache.keep_newest(_kind(local=True), LOCAL_KEPT)
+    if local and fresh:
+        cache.keep_newest(_kind(local=True), LOCAL_KEPT)
     return _opened(spec, entry, key, local=local)
 
 

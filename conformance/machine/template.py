@@ -123,7 +123,6 @@ def obtain(cache: Cache, key: str, build: Callable[[Path], None]) -> Template:
                 raise
             cache.discard(KIND, key)
             continue
-        cache.touch(entry)
         if fresh:
             cache.keep_newest(KIND, KEPT)
         return template
