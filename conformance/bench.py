@@ -72,8 +72,10 @@ class MachineEngine:
     """Opens machines from the shared cache."""
 
     def __init__(self, setup: Setup) -> None:
+        """Raises Refused if there is no place for a cache."""
         self._modules = tuple(Path(name) for name in setup.modules)
-        self._cache = Cache.from_environ()
+        with _refusing():
+            self._cache = Cache.from_environ()
 
     def prepare(self, kernel: str, progress: Progress) -> Mapping[str, object]:
         """Image, kernel and template, so that workers find them. Raises Refused."""

@@ -34,6 +34,7 @@ from conformance.commands.worker import worker
 from conformance.engine import DEFAULT_KERNEL, Setup, load_engine
 from conformance.exits import CRASHED, INTERRUPTED, NOTHING, REFUSED, Refused
 from conformance.here import allow
+from conformance.machine.tool import ArtifactError
 from conformance.model import HERE, Variant
 from conformance.progress import display, preparing
 from conformance.record import PART, Interrupted
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(f"{error.format_message()}{hint}")
     except click.ClickException as error:
         return _refuse(error.format_message())
-    except Refused as error:
+    except (Refused, ArtifactError) as error:
         return _refuse(str(error))
     except OSError as error:  # a full disk, a folder that cannot be written
         return _refuse(str(error))

@@ -31,12 +31,21 @@ _NAME_LIMIT = 150
 
 
 def cache_directory(environ: Mapping[str, str]) -> Path:
-    """$CONFORM_CACHE, else $XDG_CACHE_HOME/conform, else ~/.cache/conform. Not created here."""
+    """$CONFORM_CACHE, else $XDG_CACHE_HOME/conform, else ~/.cache/conform. Not created here.
+
+    Raises ArtifactError when there is no home: a container whose user has no name, say.
+    """
     if own := environ.get("CONFORM_CACHE"):
         return Path(own).absolute()
     if xdg := environ.get("XDG_CACHE_HOME"):
         return Path(xdg).absolute() / "conform"
-    home = environ.get("HOME") or str(Path.home())
+    try:
+        home = environ.get("HOME") or str(Path.home())
+    except RuntimeError as error:
+        raise ArtifactError(
+            "this user has no home directory for a cache:"
+            " point CONFORM_CACHE at a directory of your own"
+        ) from error
     return Path(home).absolute() / ".cache" / "conform"
 
 
@@ -69,7 +78,7 @@ class Cache:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Cache:
-        """The cache the environment (default: os.environ) asks for."""
+        """The cache the environment (default: os.environ) asks for. Raises ArtifactError."""
         return cls(root=cache_directory(os.environ if environ is None else environ))
 
     def entry(self, kind: str, key: str) -> Path:
@@ -89,7 +98,7 @@ class Cache:
         if entry.is_dir():
             self.touch(entry)
             return entry
-        with _one_line(self.root), self.lock(f"{kind}.{key}"):
+        with self.lock(f"{kind}.{key}"):
             if entry.is_dir():
                 return entry
             self.remove_stale()
@@ -106,7 +115,7 @@ class Cache:
     def discard(self, kind: str, key: str) -> None:
         """Remove an entry if it is there. Not for entries a running machine may be using."""
         entry = self.entry(kind, key)
-        with _one_line(self.root), self.lock(f"{kind}.{key}"), self.scratch() as work:
+        with self.lock(f"{kind}.{key}"), self.scratch() as work:
             if entry.is_dir():
                 entry.rename(work / "discarded")
 
@@ -152,15 +161,20 @@ class Cache:
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold an exclusive lock of that name, once nobody else does; it dies with the process."""
+        """Hold an exclusive lock of that name, once nobody else does; it dies with the process.
+
+        What is locked writes to the cache: where it cannot, or the lock cannot be had, raises
+        NoSpaceError or ArtifactError.
+        """
         path = self.root / "locks" / _checked(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
+        with _one_line(self.root):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(handle)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
