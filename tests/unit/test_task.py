@@ -87,6 +87,26 @@ def test_limits_reach_the_guest(tmp_path: Path) -> None:
     assert lost.title == "no answer to build within 7.0 s"
 
 
+@pytest.mark.parametrize(
+    "number",
+    [10**400, -(10**400), "9" * 400, 1 << 64],
+    ids=["high", "low", "text", "65_bits"],
+)
+def test_a_number_beyond_a_kernel_s_is_the_guest_s_garbage(
+    number: int | str, tmp_path: Path
+) -> None:
+    def lie(verb: str, asked: dict[str, Any], honest: dict[str, Any]) -> dict[str, Any]:
+        return {**honest, "end_us": number} if verb == "step" else honest
+
+    machine = FakeMachine(lambda: ModelGuest(lie=lie).handlers())
+    outcome = MachineBench("debian/bookworm", machine).run(ONE, folder=tmp_path)
+    assert outcome.observation is not None
+    lost = outcome.observation.arms[0].lost
+    assert lost is not None
+    assert lost.how == "wire"
+    assert lost.title.startswith("the answer to step has no valid end_us: ")
+
+
 @pytest.mark.parametrize("spoilt", [{}, {"case": "x"}, {**as_json(ONE), "colour": "red"}])
 def test_what_is_no_case_is_not_run(tmp_path: Path, spoilt: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
