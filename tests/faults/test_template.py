@@ -104,17 +104,6 @@ def test_one_that_stays_damaged_is_an_error(tmp_path: Path, told: Told) -> None:
     told(str(caught.value))
 
 
-def test_only_those_used_last_are_kept(tmp_path: Path) -> None:
-    cache = Cache(root=tmp_path)
-    for number in range(template.KEPT):
-        obtain(cache, str(number), build).close()
-        os.utime(cache.entry(template.KIND, str(number)), ns=(number, number))
-    obtain(cache, "0", build).close()
-    obtain(cache, "one more", build).close()
-    kept = {path.name for path in (cache.root / template.KIND).iterdir()}
-    assert kept == {"0", "one more", *map(str, range(2, template.KEPT))}
-
-
 def test_it_is_deleted_while_it_is_in_use(tmp_path: Path) -> None:
     cache = Cache(root=tmp_path)
     made = obtain(cache, "key", build)

@@ -20,6 +20,7 @@ from conformance.machine.cache import (
     digest_of,
     remove_tree,
 )
+from conformance.machine.template import KEPT, KIND, Frozen, obtain, write
 
 # Builds the entry "thing/one" and appends a line to a log each time the builder really runs.
 BUILDER = """
@@ -228,6 +229,25 @@ def test_only_the_entries_used_last_are_kept(cache: Cache) -> None:
     cache.touch(cache.entry("thing", "0"))
     cache.keep_newest("thing", 2)
     assert sorted(path.name for path in (cache.root / "thing").iterdir()) == ["0", "4"]
+
+
+def template(directory: Path) -> None:
+    memory = os.memfd_create("memory")
+    try:
+        os.ftruncate(memory, 4096)
+        write(directory, Frozen(memory=memory, state=b"", console=b"", boot_seconds=1.0, facts={}))
+    finally:
+        os.close(memory)
+
+
+def test_only_the_templates_used_last_are_kept(cache: Cache) -> None:
+    for number in range(KEPT):
+        obtain(cache, str(number), template).close()
+        os.utime(cache.entry(KIND, str(number)), ns=(number, number))
+    obtain(cache, "0", template).close()
+    obtain(cache, "one more", template).close()
+    kept = {path.name for path in (cache.root / KIND).iterdir()}
+    assert kept == {"0", "one more", *map(str, range(2, KEPT))}
 
 
 def test_what_another_run_discards_meanwhile_is_passed_over(
