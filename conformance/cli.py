@@ -231,6 +231,7 @@ def _run(
     console, told = console_on(sys.stdout), console_on(sys.stderr)
     with preparing(told) as progress:
         described = {kernel: makes.prepare(kernel, progress) for kernel in kernels}
+    setup = makes.prepared()
     left = jobs
     if interrupted:
         folder = interrupted.path.parent

@@ -148,8 +148,7 @@ def bisect(
 
 def _run(jobs: Sequence[Job], slots: int, folder: Path, cases: tuple[Path, ...]) -> int:
     kernel = jobs[0].kernel
-    setup = Setup()
-    engine = load_engine(setup)
+    engine = load_engine(Setup())
     told = console(sys.stderr)
     with preparing(told) as progress:
         try:
@@ -176,7 +175,7 @@ def _run(jobs: Sequence[Job], slots: int, folder: Path, cases: tuple[Path, ...])
         complete = run_jobs(
             jobs,
             slots=slots,
-            setup=setup,
+            setup=engine.prepared(),
             folder=folder,
             started=lambda job: live.started(_name(job)),
             finished=lambda job, outcome: live.finished(

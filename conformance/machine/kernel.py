@@ -10,7 +10,8 @@ Specs:
 - `host`: the kernel that runs here
 
 Whatever the source, the outcome is one cache entry (vmlinuz, config, lib/modules/RELEASE with
-depmod's output), so a tree that is rebuilt during a run does not change the kernel under it.
+depmod's output). A run resolves a spec once, so a tree that is rebuilt meanwhile does not change the
+kernel under it (``engine.Engine.prepared``).
 """
 
 from __future__ import annotations

@@ -165,18 +165,27 @@ def _tell(word: str) -> None:
 
 
 class FakeEngine:
-    """Knows every kernel but those that are called ``missing``, and lacks a tool for a ``toolless`` one."""
+    """Knows every kernel but those that are called ``missing``, and lacks a tool for a ``toolless`` one.
+
+    It opens what was prepared, here or by the engine that it was set up by, and nothing else.
+    """
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
+        self._boots = dict(setup.boots)
 
     def prepare(self, kernel: str, progress: Progress) -> dict[str, object]:
         progress(f"preparing {kernel}")
         self._check(kernel)
+        self._boots[kernel] = {"release": _release()}
         return {"kernel": kernel, "release": _release(), "speed": random.random()}
 
+    def prepared(self) -> Setup:
+        return self._setup.model_copy(update={"boots": self._boots})
+
     def open(self, kernel: str, progress: Progress) -> FakeBench:
-        self._check(kernel)
+        if kernel not in self._boots:
+            raise Refused(f"{kernel} was never prepared")
         return FakeBench(kernel)
 
     def pack(self, kernel: str, progress: Progress) -> tuple[Parcel, Mapping[str, Path]]:
