@@ -271,7 +271,9 @@ def _run(
         if away and order:
             complete = away(order, engine=makes, slots=count, folder=folder, **handlers)
         else:
-            complete = run_jobs(order, slots=count, setup=setup, folder=folder, **handlers)
+            complete = run_jobs(
+                order, slots=count, setup=setup, folder=folder, progress=say, **handlers
+            )
     record = f"{asked.folder}/record.jsonl"
     return conclude(recorder.ending(), asked, console, record=record, complete=complete)
 

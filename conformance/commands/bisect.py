@@ -177,6 +177,7 @@ def _run(jobs: Sequence[Job], slots: int, folder: Path, cases: tuple[Path, ...])
             slots=slots,
             setup=engine.prepared(),
             folder=folder,
+            progress=say,
             started=lambda job: live.started(_name(job)),
             finished=lambda job, outcome: live.finished(
                 _name(job), recorder.add(job, settled(outcome, ()))

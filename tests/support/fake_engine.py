@@ -35,6 +35,8 @@ LOUD_VARIABLE = "CONFORM_FAKE_LOUD"
 STALLS_VARIABLE = "CONFORM_FAKE_STALLS"
 RELEASE_VARIABLE = "CONFORM_FAKE_RELEASE"
 PIECE_VARIABLE = "CONFORM_FAKE_PIECE"
+REFUSES_VARIABLE = "CONFORM_FAKE_REFUSES"
+"""``once`` or ``always``: whether a kernel that was prepared can then not be opened."""
 
 
 class FakeBench:
@@ -131,10 +133,7 @@ class FakeBench:
 
     def _wait_once(self) -> None:
         """The first to come here tells its process, and waits to be killed; the next goes on."""
-        marker = Path(os.environ[FIFO_VARIABLE]).with_name("waited")
-        try:
-            marker.touch(exist_ok=False)
-        except FileExistsError:
+        if not _is_first("waited"):
             return
         _tell(f"{os.getpid()}")
         threading.Event().wait()
@@ -146,6 +145,15 @@ class FakeBench:
         finally:
             _tell("closing")
             threading.Event().wait()
+
+
+def _is_first(name: str) -> bool:
+    """Whether no process of this test has come here before."""
+    try:
+        Path(os.environ[FIFO_VARIABLE]).with_name(name).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _loud() -> tuple[str, ...]:
@@ -186,6 +194,9 @@ class FakeEngine:
     def open(self, kernel: str, progress: Progress) -> FakeBench:
         if kernel not in self._boots:
             raise Refused(f"{kernel} was never prepared")
+        refuses = os.environ.get(REFUSES_VARIABLE)
+        if refuses == "always" or (refuses == "once" and _is_first("refused")):
+            raise HostLacks("no space left")
         return FakeBench(kernel)
 
     def pack(self, kernel: str, progress: Progress) -> tuple[Parcel, Mapping[str, Path]]:
