@@ -159,7 +159,7 @@ def _sample(slots: int, say: Say, count: int) -> Figures:
         complete = run_jobs(
             longest_first(jobs, durations),
             slots=slots,
-            setup=Setup(),
+            setup=engine.prepared(),
             folder=Path(name),
             started=lambda job: None,
             finished=seen.take,

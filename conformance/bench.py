@@ -7,6 +7,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from conformance.engine import Parcel, Piece, Progress, Setup
 from conformance.exits import HostLacks, Refused
 from conformance.hostside import LACKS
@@ -29,6 +31,7 @@ CPUS = 1
 _PIECES = ("vmlinuz", "initrd", "root", "modules")
 _ABOUT = ("release", "kernel_name", "key")
 """Of ``BootFiles``."""
+_BOOT = TypeAdapter(BootFiles)
 
 
 class MachineBench:
@@ -72,28 +75,32 @@ class MachineEngine:
     """Opens machines from the shared cache."""
 
     def __init__(self, setup: Setup) -> None:
+        """Raises Refused if there is no place for a cache."""
+        self._setup = setup
         self._modules = tuple(Path(name) for name in setup.modules)
-        self._cache = Cache.from_environ()
+        self._boots = {name: _BOOT.validate_python(told) for name, told in setup.boots.items()}
+        with _refusing():
+            self._cache = Cache.from_environ()
 
     def prepare(self, kernel: str, progress: Progress) -> Mapping[str, object]:
         """Image, kernel and template, so that workers find them. Raises Refused."""
         with closing(self.open(kernel, progress)) as bench:
             return bench.describe()
 
+    def prepared(self) -> Setup:
+        """See ``engine.Engine``."""
+        boots = {name: _BOOT.dump_python(boot, mode="json") for name, boot in self._boots.items()}
+        return self._setup.model_copy(update={"boots": boots})
+
     def open(self, kernel: str, progress: Progress) -> MachineBench:
         """Open a machine on ``kernel``. Raises Refused."""
         with _refusing():
-            boot = prepare_boot(
-                kernel, cache=self._cache, modules_override=self._modules, progress=progress
-            )
-            return self._opened(kernel, boot, progress)
+            return self._opened(kernel, self._boot(kernel, progress), progress)
 
     def pack(self, kernel: str, progress: Progress) -> tuple[Parcel, Mapping[str, Path]]:
         """See ``engine.Engine``: all that a guest boots from, so that it is the same everywhere."""
         with _refusing():
-            boot = prepare_boot(
-                kernel, cache=self._cache, modules_override=self._modules, progress=progress
-            )
+            boot = self._boot(kernel, progress)
             paths = {name: getattr(boot, name) for name in _PIECES}
             pieces = tuple(
                 Piece(name=name, sha256=self._cache.content_digest(path), size=path.stat().st_size)
@@ -110,6 +117,30 @@ class MachineEngine:
         files: dict[str, Any] = {piece.name: find(piece.sha256) for piece in parcel.pieces}
         with _refusing():
             return self._opened(parcel.kernel, BootFiles(**{**files, **parcel.about}), progress)
+
+    def _boot(self, kernel: str, progress: Progress) -> BootFiles:
+        """What a kernel's guests boot from: the same since it was first asked for.
+
+        What the cache has lost since is made again, if it comes out as it was. Raises Refused if not, and
+        what ``prepare_boot`` raises.
+        """
+        first = self._boots.get(kernel)
+        if first is not None:
+            paths: list[Path] = [getattr(first, name) for name in _PIECES]
+            if all(path.is_file() for path in paths):
+                for path in paths:
+                    Cache.touch(path.parent)
+                return first
+        boot = prepare_boot(
+            kernel, cache=self._cache, modules_override=self._modules, progress=progress
+        )
+        if first is not None and boot.key != first.key:
+            raise Refused(
+                f"{kernel}: what was prepared is no longer in the cache in {self._cache.root}, and what"
+                " is there to make it from has changed"
+            )
+        self._boots[kernel] = boot
+        return boot
 
     def _opened(self, kernel: str, boot: BootFiles, progress: Progress) -> MachineBench:
         machine = open_machine(

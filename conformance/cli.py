@@ -35,6 +35,7 @@ from conformance.commands.worker import worker
 from conformance.engine import DEFAULT_KERNEL, Setup, load_engine
 from conformance.exits import CRASHED, INTERRUPTED, NOTHING, REFUSED, Refused
 from conformance.here import allow
+from conformance.machine.tool import ArtifactError
 from conformance.model import HERE, Variant
 from conformance.progress import display, preparing
 from conformance.record import PART, Interrupted
@@ -76,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(f"{error.format_message()}{hint}")
     except click.ClickException as error:
         return _refuse(error.format_message())
-    except Refused as error:
+    except (Refused, ArtifactError) as error:
         return _refuse(str(error))
     except OSError as error:  # a full disk, a folder that cannot be written
         return _refuse(str(error))
@@ -233,6 +234,7 @@ def _run(
     console, told = console_on(sys.stdout), console_on(sys.stderr)
     with preparing(told) as progress:
         described = {kernel: makes.prepare(kernel, progress) for kernel in kernels}
+    setup = makes.prepared()
     left = jobs
     if interrupted:
         folder = interrupted.path.parent
@@ -274,7 +276,9 @@ def _run(
             if away and order:
                 complete = away(order, engine=makes, slots=count, folder=folder, **handlers)
             else:
-                complete = run_jobs(order, slots=count, setup=setup, folder=folder, **handlers)
+                complete = run_jobs(
+                    order, slots=count, setup=setup, folder=folder, progress=say, **handlers
+                )
         return conclude(recorder.ending(), asked, console, record=record, complete=complete)
 
 

@@ -31,6 +31,9 @@ class Setup(Value):
 
     modules: tuple[str, ...] = ()  # module files that replace the chosen kernel's own
     here: bool = False  # on this machine, not in guests
+    boots: dict[
+        str, dict[str, str]
+    ] = {}  # prepared kernels: what each boots from, the engine's own
 
 
 class Piece(Value):
@@ -82,6 +85,11 @@ class Engine(Opener, Protocol):
         """Do what is slow and shared: image, kernel, template. What the record says of it, as JSON.
 
         Raises Refused if ``kernel`` or a module is no good; HostLacks where none could be prepared.
+        """
+
+    def prepared(self) -> Setup:
+        """What makes engines, in other processes, to which the kernels that were prepared here are what
+        they were then: a source that is rebuilt during a run is not what the run is of.
         """
 
     def pack(self, kernel: str, progress: Progress) -> tuple[Parcel, Mapping[str, Path]]:

@@ -35,6 +35,7 @@ from conformance.session import (
 from conformance.task import Job, Slot, answer, answered, asked, told
 
 _FOLDER = "conformance_folder"
+_SETUP = "conformance_setup"
 """The run's folder, as the main process tells its xdist workers."""
 _NAME = "conformance-cases"
 
@@ -117,7 +118,12 @@ class CaseSession:
         self._input: dict[str, Any] | None = getattr(config, "workerinput", None)
         self._cases = tuple(Path(name) for name in option.cases)
         self._out = Path(option.out) if option.out else None
-        self._setup = Setup(modules=tuple(str(Path(name).absolute()) for name in option.module))
+        modules = tuple(str(Path(name).absolute()) for name in option.module)
+        self._setup = (
+            Setup(modules=modules)
+            if self._input is None
+            else Setup.model_validate_json(self._input[_SETUP])
+        )
         self.kernels: tuple[str, ...] = distinct(option.kernel or ())
         self.asked = Asked(
             # pytest's own --strict; the suite needs no second one.
@@ -172,17 +178,18 @@ class CaseSession:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
-        """Prepare the kernels, where the user sees it: not in an xdist worker."""
-        distributed = bool(getattr(self._config.option, "numprocesses", None))
+        """Prepare the kernels, unless it is done: for xdist's workers, where the user sees it."""
         items = [item for item in getattr(session, "items", ()) if isinstance(item, CaseItem)]
         if self._config.option.collectonly or self._input is not None:
             return
-        if items or distributed:
+        if items:
             self._prepare()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Tell an xdist worker where to write."""
+        """Tell an xdist worker where to write, and which kernels were prepared for it."""
+        self._prepare()
+        node.workerinput[_SETUP] = self._setup.model_dump_json()
         node.workerinput[_FOLDER] = str(self._run_folder())
 
     @pytest.hookimpl(optionalhook=True)
@@ -201,6 +208,8 @@ class CaseSession:
         return settled(answered(answer(asked(job), self._slot)), self._rows)
 
     def _prepare(self) -> None:
+        if self._described:
+            return
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
         try:
             if self._folder is None and self._out:
@@ -209,6 +218,7 @@ class CaseSession:
             for kernel in self.kernels:
                 told = terminal.write_line if terminal else lambda _: None
                 self._described[kernel] = engine.prepare(kernel, told)
+            self._setup = engine.prepared()
         except (Refused, OSError) as error:
             pytest.exit(str(error), returncode=REFUSED)
 

@@ -90,6 +90,7 @@ class Outcome(Value):
     plan: Plan | NotApplicable | None
     observation: Observation | None
     verdict: Verdict
+    unopened: bool = False  # for want of a bench: somebody else may have one
 
 
 class Facts:

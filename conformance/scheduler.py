@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,9 +21,10 @@ from pathlib import Path
 from types import FrameType
 
 from conformance import capacity
-from conformance.engine import Setup, load_engine
+from conformance.engine import Progress, Setup, load_engine
 from conformance.runner import Outcome
 from conformance.task import Job, Slot, answer, answered, asked, broken
+from conformance.waiting import Waiting
 
 PATIENCE = 30
 """Seconds that a worker gets to close its machines after it was told to end."""
@@ -50,16 +50,28 @@ def run_jobs(
     folder: Path,
     started: Callable[[Job], None],
     finished: Callable[[Job, Outcome], None],
+    progress: Progress = lambda line: None,
 ) -> bool:
     """Run all jobs, in order, on ``slots`` workers; True if all were run.
+
+    A job whose kernel a worker cannot open is for another one to try. Only when none can are all that are
+    left of that kernel BROKEN. ``progress`` takes one line on what is not a variant.
 
     The callbacks are called in this process, one at a time, and are never interrupted. False if the
     run was ended by SIGINT or SIGTERM: nothing more is handed out, and the workers close their
     machines; a second signal kills the workers, and their machines die with them.
     """
-    waiting = deque(jobs)
+    waiting = Waiting(jobs, slots)
     done: list[tuple[Job, Outcome]] = []
     workers: list[_Worker] = []
+    begun: set[int] = set()
+    refused: set[tuple[int, str]] = set()
+
+    def begin(job: Job) -> None:
+        if id(job) not in begun:
+            begun.add(id(job))
+            started(job)
+
     with catching() as signals:
         try:
             while True:
@@ -67,38 +79,60 @@ def run_jobs(
                 workers = [worker for worker in workers if not worker.is_gone]
                 for worker in gone:
                     worker.end()
-                idle = [worker for worker in workers if worker.job is None]
                 given = []
-                while waiting and not signals.count and (idle or len(workers) < slots):
-                    if not idle:
-                        idle.append(_Worker.start(setup, folder))
-                        workers.append(idle[-1])
-                    given.append(idle.pop().give(waiting.popleft()))
+                for number in _free(workers, slots):
+                    if signals.count or (job := waiting.take(number)) is None:
+                        continue
+                    owner = next((one for one in workers if one.number == number), None)
+                    if owner is None:
+                        owner = _Worker.start(number, setup, folder)
+                        workers.append(owner)
+                    given.append(owner.give(job))
                 # Only now, when every slot has work again: writing takes a moment.
                 for job, outcome in done:
+                    begin(job)
                     finished(job, outcome)
                 for job in given:
-                    started(job)
+                    begin(job)
                 busy = [worker for worker in workers if worker.job is not None]
                 if not busy or signals.count:
                     return not busy and not waiting
                 ready = wait([signals.reader, *(worker.pipe for worker in busy)])
-                done = [worker.take() for worker in busy if worker.pipe in ready]
+                done = []
+                for worker in busy:
+                    if worker.pipe not in ready:
+                        continue
+                    job, outcome = worker.take()
+                    done += waiting.settle(worker.number, job, outcome)
+                    if outcome.unopened and (worker.number, job.kernel) not in refused:
+                        refused.add((worker.number, job.kernel))
+                        why = "; ".join(outcome.verdict.reasons)
+                        progress(
+                            f"{job.kernel} cannot be opened in slot {worker.number + 1}: {why}"
+                        )
         finally:
             _end(workers, signals)
+
+
+def _free(workers: Sequence[_Worker], slots: int) -> list[int]:
+    """The slots that have nothing to do; those with a worker first, since to start one takes a moment."""
+    there = {worker.number: worker.job is None for worker in workers}
+    idle = [number for number in there if there[number]]
+    return [*idle, *(number for number in range(slots) if number not in there)]
 
 
 @dataclass(kw_only=True)
 class _Worker:
     """The main process's end of a worker."""
 
+    number: int  # of its slot, from 0
     process: BaseProcess
     pipe: Connection
     job: Job | None = None
     is_gone: bool = False
 
     @classmethod
-    def start(cls, setup: Setup, folder: Path) -> _Worker:
+    def start(cls, number: int, setup: Setup, folder: Path) -> _Worker:
         # A fresh interpreter: no threads, locks or signal handlers of this one.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
@@ -113,7 +147,7 @@ class _Worker:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, previous)
         theirs.close()
-        return cls(process=process, pipe=ours)
+        return cls(number=number, process=process, pipe=ours)
 
     def give(self, job: Job) -> Job:
         self.job = job

@@ -29,9 +29,14 @@ class Job:
     limits: Limits = STANDARD
 
 
-def broken(job: Job, reason: str) -> Outcome:
+TRIES = 2
+"""So often, one after the other, a slot tries to open a kernel that it cannot open."""
+
+
+def broken(job: Job, reason: str, *, unopened: bool = False) -> Outcome:
     """What is known of a job that could not be run: nothing, and why."""
     return Outcome(
+        unopened=unopened,
         plan=None,
         observation=None,
         verdict=Verdict(
@@ -46,17 +51,24 @@ def broken(job: Job, reason: str) -> Outcome:
 
 
 class Slot:
-    """What runs jobs one after the other on benches of its own; one bench is open at a time."""
+    """What runs jobs one after the other on benches of its own; one bench is open at a time.
+
+    That a kernel cannot be opened may pass: there was no space, or somebody removed what it needs. So it is
+    tried ``TRIES`` times; then each job is answered at once, lest a thousand wait for the same minute.
+    """
 
     def __init__(self, engine: Opener, folder: Path) -> None:
         self._engine = engine
         self._folder = folder
         self._kernel = ""
         self._bench: Bench | None = None
-        self._refused: dict[str, str] = {}
+        self._refused: dict[str, list[str]] = {}
 
     def run(self, job: Job) -> Outcome:
-        """Run one job. Never raises an Exception: what goes wrong here makes the job BROKEN."""
+        """Run one job. Never raises an Exception: what goes wrong here makes the job BROKEN.
+
+        ``unopened`` in the outcome says that it did not come to be run.
+        """
         try:
             bench = self._open(job.kernel)
             if job.attempt == 1:
@@ -65,8 +77,7 @@ class Slot:
             outcome = bench.run(job.variant, folder=self._folder / place, limits=job.limits)
             return rebased(outcome, place)
         except Refused as error:
-            self._refused[job.kernel] = str(error)
-            return broken(job, str(error))
+            return broken(job, str(error), unopened=True)
         except Exception as error:  # noqa: BLE001 - a bug here must not pass for a result
             return broken(job, f"the suite itself failed: {type(error).__name__}: {error}")
 
@@ -77,11 +88,17 @@ class Slot:
         self._bench, self._kernel = None, ""
 
     def _open(self, kernel: str) -> Bench:
-        if kernel in self._refused:
-            raise Refused(self._refused[kernel])
         if self._bench is None or self._kernel != kernel:
             self.close()
-            self._bench = self._engine.open(kernel, lambda _: None)
+            refused = self._refused.setdefault(kernel, [])
+            if len(refused) == TRIES:
+                raise Refused(refused[-1])
+            try:
+                self._bench = self._engine.open(kernel, lambda _: None)
+            except Refused as error:
+                refused.append(str(error))
+                raise
+            refused.clear()
             self._kernel = kernel
         return self._bench
 

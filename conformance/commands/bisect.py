@@ -151,8 +151,7 @@ def bisect(
 
 def _run(jobs: Sequence[Job], slots: int, folder: Path, cases: tuple[Path, ...]) -> int:
     kernel = jobs[0].kernel
-    setup = Setup()
-    engine = load_engine(setup)
+    engine = load_engine(Setup())
     told = console(sys.stderr)
     with preparing(told) as progress:
         try:
@@ -179,8 +178,9 @@ def _run(jobs: Sequence[Job], slots: int, folder: Path, cases: tuple[Path, ...])
         complete = run_jobs(
             jobs,
             slots=slots,
-            setup=setup,
+            setup=engine.prepared(),
             folder=folder,
+            progress=say,
             started=lambda job: live.started(_name(job)),
             finished=lambda job, outcome: live.finished(
                 _name(job), recorder.add(job, settled(outcome, ()))

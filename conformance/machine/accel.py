@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from conformance.machine.cache import Cache, digest_of
+from conformance.machine.cache import ArtifactError, Cache, digest_of
 
 Progress = Callable[[str], None]
 
@@ -35,18 +36,30 @@ def choose(
 
     Asked once for each boot of the host: a broken KVM costs the probe's whole limit. A guest of one
     boot sector does not do as a probe: it runs where no kernel gets past its first instructions.
+
+    That it works is kept here. That it does not is for the caller to ``keep``, once the same kernel came
+    up without it: one that does not boot says nothing of KVM.
     """
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return NO_KVM
-    note = note_of(version)
-    known = cache.note(note)
-    if known not in ("kvm", "tcg"):
-        progress("/dev/kvm opens: trying whether a guest runs on it")
-        known = "kvm" if boots() else "tcg"
-        cache.write_note(note, known)
-        if known == "tcg":
-            progress(BROKEN_KVM.why)
-    return KVM if known == "kvm" else BROKEN_KVM
+    match cache.note(note_of(version)):
+        case "kvm":
+            return KVM
+        case "tcg":
+            return BROKEN_KVM
+    progress("/dev/kvm opens: trying whether a guest runs on it")
+    if not boots():
+        progress(BROKEN_KVM.why)
+        return BROKEN_KVM
+    keep(KVM, version, cache=cache)
+    return KVM
+
+
+def keep(found: Accelerator, version: str, *, cache: Cache) -> None:
+    """Keep what was found of KVM with this QEMU, until the host's next boot."""
+    with suppress(ArtifactError, OSError):  # a cache that is read-only or full: it is tried again
+        if cache.note(note_of(version)) != found.name:
+            cache.write_note(note_of(version), found.name)
 
 
 def note_of(version: str) -> str:

@@ -37,12 +37,21 @@ the network in parts. Each part is a matter of seconds."""
 
 
 def cache_directory(environ: Mapping[str, str]) -> Path:
-    """$CONFORM_CACHE, else $XDG_CACHE_HOME/conform, else ~/.cache/conform. Not created here."""
+    """$CONFORM_CACHE, else $XDG_CACHE_HOME/conform, else ~/.cache/conform. Not created here.
+
+    Raises ArtifactError when there is no home: a container whose user has no name, say.
+    """
     if own := environ.get("CONFORM_CACHE"):
         return Path(own).absolute()
     if xdg := environ.get("XDG_CACHE_HOME"):
         return Path(xdg).absolute() / "conform"
-    home = environ.get("HOME") or str(Path.home())
+    try:
+        home = environ.get("HOME") or str(Path.home())
+    except RuntimeError as error:
+        raise ArtifactError(
+            "this user has no home directory for a cache:"
+            " point CONFORM_CACHE at a directory of your own"
+        ) from error
     return Path(home).absolute() / ".cache" / "conform"
 
 
@@ -57,12 +66,14 @@ def digest_of(*parts: str | bytes) -> str:
 
 
 def file_stamp(path: Path) -> str:
-    """What tells a changed file cheaply: path, size in bytes and mtime in nanoseconds.
+    """What tells a changed file cheaply: path, inode, size in bytes, mtime and ctime in nanoseconds.
 
-    Raises OSError when the file cannot be stat'ed.
+    A build that clamps its mtimes (SOURCE_DATE_EPOCH, tar --mtime) leaves another file of the same size
+    and mtime; no program sets the inode and the ctime. Raises OSError when the file cannot be stat'ed.
     """
     status = path.stat()
-    return f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
+    told = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return "\0".join(map(str, (path.absolute(), *told)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +84,7 @@ class Cache:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Cache:
-        """The cache the environment (default: os.environ) asks for."""
+        """The cache the environment (default: os.environ) asks for. Raises ArtifactError."""
         return cls(root=cache_directory(os.environ if environ is None else environ))
 
     def entry(self, kind: str, key: str) -> Path:
@@ -86,11 +97,14 @@ class Cache:
         Of several processes asking at once, one builds and the others wait for it. When the builder
         raises, nothing is kept and the exception goes on. Raises NoSpaceError when the disk is
         full, ArtifactError when the cache directory cannot be written.
+
+        Who asks uses the entry: what goes by an entry's last use goes by this, too.
         """
         entry = self.entry(kind, key)
         if entry.is_dir():
+            self.touch(entry)
             return entry
-        with _one_line(self.root), self.lock(f"{kind}.{key}"):
+        with self.lock(f"{kind}.{key}"):
             if entry.is_dir():
                 return entry
             self.remove_stale()
@@ -107,19 +121,21 @@ class Cache:
     def discard(self, kind: str, key: str) -> None:
         """Remove an entry if it is there. Not for entries a running machine may be using."""
         entry = self.entry(kind, key)
-        with _one_line(self.root), self.lock(f"{kind}.{key}"), self.scratch() as work:
+        with self.lock(f"{kind}.{key}"), self.scratch() as work:
             if entry.is_dir():
                 entry.rename(work / "discarded")
 
     def keep_newest(self, kind: str, count: int) -> None:
         """Of a kind whose entries come and go with every edit, keep those used last.
 
-        An entry counts as used when it was built or `touch`ed.
+        An entry counts as used when it was built, asked for or `touch`ed.
         """
-        parent = self.root / _checked(kind)
-        entries = sorted(parent.iterdir(), key=lambda path: path.stat().st_mtime_ns)
-        for entry in entries[: -max(count, 1)]:
-            self.discard(kind, entry.name)
+        ages = []
+        for entry in (self.root / _checked(kind)).iterdir():
+            with suppress(FileNotFoundError):  # another run has discarded it
+                ages.append((entry.stat().st_mtime_ns, entry.name))
+        for _, key in sorted(ages)[: -max(count, 1)]:
+            self.discard(kind, key)
 
     @staticmethod
     def hold(handle: int) -> None:
@@ -151,15 +167,20 @@ class Cache:
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold an exclusive lock of that name, once nobody else does; it dies with the process."""
+        """Hold an exclusive lock of that name, once nobody else does; it dies with the process.
+
+        What is locked writes to the cache: where it cannot, or the lock cannot be had, raises
+        NoSpaceError or ArtifactError.
+        """
         path = self.root / "locks" / _checked(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
+        with _one_line(self.root):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(handle)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:

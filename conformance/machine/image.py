@@ -263,10 +263,8 @@ def _kept(cache: Cache, kind: str, key: str, build: Callable[[Path], None]) -> P
     """An entry, built if not there; of the kinds that grow with every edit the latest are kept."""
     fresh = not cache.entry(kind, key).is_dir()
     entry = cache.build_once(kind, key, build)
-    if kind in _KEPT:
-        cache.touch(entry)
-        if fresh:
-            cache.keep_newest(kind, _KEPT[kind])
+    if fresh and kind in _KEPT:
+        cache.keep_newest(kind, _KEPT[kind])
     return entry
 
 

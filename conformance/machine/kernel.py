@@ -10,7 +10,8 @@ Specs:
 - `host`: the kernel that runs here
 
 Whatever the source, the outcome is one cache entry (vmlinuz, config, lib/modules/RELEASE with
-depmod's output), so a tree that is rebuilt during a run does not change the kernel under it.
+depmod's output). A run resolves a spec once, so a tree that is rebuilt meanwhile does not change the
+kernel under it (``engine.Engine.prepared``).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from pathlib import Path
 from conformance.machine import kconfig
 from conformance.machine.apt import Apt, AptError
 from conformance.machine.bzimage import KernelError, embedded_config, read_release
-from conformance.machine.cache import Cache, digest_of
+from conformance.machine.cache import Cache, digest_of, file_stamp
 from conformance.machine.tool import ToolError, run
 
 __all__ = ["Kernel", "KernelError", "kernel_names", "resolve_kernel"]
@@ -117,10 +118,8 @@ def resolve_kernel(
     local = source.local or bool(modules_override)
     fresh = not cache.entry(_kind(local=local), key).is_dir()
     entry = cache.build_once(_kind(local=local), key, build)
-    if local:
-        cache.touch(entry)
-        if fresh:
-            cache.keep_newest(_kind(local=True), LOCAL_KEPT)
+    if local and fresh:
+        cache.keep_newest(_kind(local=True), LOCAL_KEPT)
     return _opened(spec, entry, key, local=local)
 
 
@@ -332,7 +331,7 @@ def _tree(cache: Cache, tree: Path, modules: Path | None) -> _Source:
             "tree",
             cache.content_digest(image),
             cache.content_digest(config) if config else "",
-            *_stamps(built, tree),
+            *_stamps(built),
         ),
         assemble=assemble,
     )
@@ -380,7 +379,7 @@ def _installed(cache: Cache, vmlinuz: Path, config: Path | None, tree: Path | No
             "installed",
             cache.content_digest(vmlinuz),
             cache.content_digest(config) if config else "",
-            *(_stamps(files, tree) if tree is not None else ()),
+            *_stamps(files),
         ),
         assemble=assemble,
     )
@@ -559,10 +558,9 @@ def _replace(modules: Path, module: Path, release: str) -> None:
 # -- small things ------------------------------------------------------------------------------
 
 
-def _stamps(files: Sequence[Path], top: Path) -> Iterator[str]:
-    for path in files:
-        status = path.stat()
-        yield f"{path.relative_to(top)} {status.st_size} {status.st_mtime_ns}"
+def _stamps(files: Sequence[Path]) -> Iterator[str]:
+    # Not their content: a distribution's kernel has thousands of modules.
+    return map(file_stamp, files)
 
 
 def _first_line(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -197,7 +198,7 @@ def open_machine(
         version.text,
         cache=cache,
         progress=progress,
-        boots=lambda: comes_up(replace(shape, accelerator=accel.KVM), cache, limit=KVM_LIMIT),
+        boots=lambda: comes_up(replace(shape, accelerator=accel.KVM), limit=KVM_LIMIT),
     )
     shape = replace(shape, accelerator=accelerator)
 
@@ -212,6 +213,8 @@ def open_machine(
     except (TemplateError, ArtifactError, OSError) as error:
         why = " ".join(f"no template: {error}".split())
         progress(f"each guest boots for itself: {why}")
+    if found and accelerator is accel.BROKEN_KVM:
+        accel.keep(accelerator, version.text, cache=cache)
     manifest = found.manifest if found else None
     return QemuMachine(
         shape,
@@ -222,10 +225,14 @@ def open_machine(
     )
 
 
-def comes_up(shape: Shape, cache: Cache, *, limit: float) -> bool:
-    """Whether a guest of that shape boots to its agent within ``limit`` seconds."""
-    with contextlib.ExitStack() as stack, contextlib.suppress(MachineError, OSError):
-        folder = stack.enter_context(cache.scratch())
+def comes_up(shape: Shape, *, limit: float) -> bool:
+    """Whether a guest of that shape boots to its agent within ``limit`` seconds.
+
+    Raises OSError for what the host lacks: that says nothing of the guest.
+    """
+    with contextlib.ExitStack() as stack, contextlib.suppress(MachineError):
+        # Not in the cache, which may be read-only.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="conform-kvm-")))
         opened = _open_boot_files(shape.boot)
         stack.callback(_close_all, tuple(opened.values()))
         scratch = stack.enter_context(qemu.open_scratch(folder))

@@ -124,9 +124,7 @@ def obtain(cache: Cache, key: str, build: Callable[[Path], None]) -> Template:
             cache.discard(KIND, key)
             continue
         if fresh:
-            _forget_old(cache, entry)
-        else:
-            _touch(entry)
+            cache.keep_newest(KIND, KEPT)
         return template
     raise AssertionError("unreachable")
 
@@ -211,22 +209,3 @@ def _write_at(fd: int, data: bytes | memoryview, at: int) -> None:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _touch(entry: Path) -> None:
-    try:
-        os.utime(entry)
-    except OSError:
-        return  # somebody has removed it meanwhile; ours is open
-
-
-def _forget_old(cache: Cache, newest: Path) -> None:
-    ages = []
-    for entry in newest.parent.iterdir():
-        try:
-            ages.append((entry.stat().st_mtime_ns, entry))
-        except OSError:
-            continue
-    for _, entry in sorted(ages)[:-KEPT]:
-        if entry != newest:
-            cache.discard(KIND, entry.name)

@@ -6,9 +6,14 @@ system call returned, or minus the errno.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field
 
 from conformance.model.base import Value
+
+Whole = Annotated[int, Field(ge=-(1 << 63), lt=1 << 64)]
+"""A number of 64 bits, signed or not, as kernels have them: a guest that tells of more sends garbage."""
 
 RangeWord = Literal[
     "discard", "zeroout", "zero_range", "punch_hole", "write_zeroes", "allocate", "zone_reset"
@@ -26,12 +31,12 @@ class Op(NamedTuple):
     """
 
     kind: Literal["write", "sync", "close", "open"] | RangeWord
-    offset: int
-    length: int
-    generation: int
-    result: int
-    start_us: int
-    end_us: int
+    offset: Whole
+    length: Whole
+    generation: Whole
+    result: Whole
+    start_us: Whole
+    end_us: Whole
 
     @property
     def placed(self) -> bool:
@@ -42,8 +47,8 @@ class Op(NamedTuple):
 class Ended(Value):
     """How a process ended. ``signal`` is what killed it; ``timed_out`` that it had to be ended."""
 
-    exit_code: int | None = None
-    signal: int | None = None
+    exit_code: Whole | None = None
+    signal: Whole | None = None
     timed_out: bool = False
     killable: bool = True
     state: str = ""
@@ -54,9 +59,9 @@ class InFlight(NamedTuple):
     """A call of a submitter that had begun, and not returned when it ended."""
 
     kind: str
-    offset: int
-    length: int
-    start_us: int
+    offset: Whole
+    length: Whole
+    start_us: Whole
 
     @property
     def placed(self) -> bool:
@@ -67,14 +72,14 @@ class InFlight(NamedTuple):
 class Submitter(Value):
     """One process that submitted I/O: what it asked for, what it was told, how it ended."""
 
-    pid: int
+    pid: Whole
     cgroup: str
     ops: tuple[Op, ...] = ()
     ended: Ended
     killed_by_rig: bool = False
     in_flight: InFlight | None = None  # older records tell of it in ``output``
-    own_memory: int | None = None  # bytes of anonymous memory in its cgroup when it began
-    threads: tuple[int, ...] = ()  # their ids when it began, where it has several
+    own_memory: Whole | None = None  # bytes of anonymous memory in its cgroup when it began
+    threads: tuple[Whole, ...] = ()  # their ids when it began, where it has several
     tool: str = ""  # "ledger", or the tool's name and version
     output: str = ""  # the tail of what a tool printed
 
@@ -82,11 +87,11 @@ class Submitter(Value):
 class Extent(NamedTuple):
     """A run of blocks that read alike. ``zero``: all zero bytes; ``generation``: as written."""
 
-    offset: int
-    length: int
+    offset: Whole
+    length: Whole
     content: Literal["generation", "zero", "foreign", "unreadable"]
-    generation: int | None
-    errno: int | None
+    generation: Whole | None
+    errno: Whole | None
 
 
 class FileOp(NamedTuple):
@@ -94,11 +99,11 @@ class FileOp(NamedTuple):
 
     kind: str  # create write fsync dirsync mkdir rename setxattr close open syncfs
     path: str
-    times: int
-    length: int
-    result: int
-    start_us: int
-    end_us: int
+    times: Whole
+    length: Whole
+    result: Whole
+    start_us: Whole
+    end_us: Whole
 
 
 class FileState(Value):
@@ -106,8 +111,8 @@ class FileState(Value):
 
     path: str
     state: Literal["whole", "wrong", "missing", "unreadable"]
-    size: int = 0
-    errno: int | None = None
+    size: Whole = 0
+    errno: Whole | None = None
     wrong: tuple[Extent, ...] = ()
 
 
@@ -126,32 +131,32 @@ class Reading(Value):
     """
 
     kind: str
-    used: int
-    limit: int | None = None  # None: no limit in force
-    hits: int | None = None
+    used: Whole
+    limit: Whole | None = None  # None: no limit in force
+    hits: Whole | None = None
 
 
 class MemoryEvents(Value):
     """memory.events, memory.current and the like of one cgroup. Bytes and counts."""
 
-    max: int = 0
-    oom: int = 0
-    oom_kill: int = 0
-    oom_group_kill: int = 0
-    high: int = 0
-    current: int = 0
-    anon: int = 0
-    shmem: int = 0
-    file: int = 0
+    max: Whole = 0
+    oom: Whole = 0
+    oom_kill: Whole = 0
+    oom_group_kill: Whole = 0
+    high: Whole = 0
+    current: Whole = 0
+    anon: Whole = 0
+    shmem: Whole = 0
+    file: Whole = 0
 
 
 class IoError(NamedTuple):
     """An error that a bystander's own I/O got."""
 
     kind: str
-    offset: int
-    errno: int
-    t_us: int
+    offset: Whole
+    errno: Whole
+    t_us: Whole
 
 
 class IoWrong(NamedTuple):
@@ -160,30 +165,30 @@ class IoWrong(NamedTuple):
     """
 
     kind: Literal["data", "short-write", "short-read"]
-    offset: int  # of ``data``: of the first block that is not as it was stored
-    done: int  # bytes
-    t_us: int
+    offset: Whole  # of ``data``: of the first block that is not as it was stored
+    done: Whole  # bytes
+    t_us: Whole
 
 
 class BystanderState(Value):
     """How a bystander fares; a zombie is not alive."""
 
     name: str
-    pid: int
+    pid: Whole
     cgroup: str
     alive: bool
     state: str = ""
-    signal: int | None = None
-    io_done: int = 0  # operations that did all that was asked
+    signal: Whole | None = None
+    io_done: Whole = 0  # operations that did all that was asked
     io_errors: tuple[IoError, ...] = ()
     io_wrong: tuple[IoWrong, ...] = ()  # the first ones, as of errors
-    io_stall_us: int = 0  # the longest that one of its operations took, or is taking
+    io_stall_us: Whole = 0  # the longest that one of its operations took, or is taking
 
 
 class Blocked(Value):
     """A task in uninterruptible sleep when nothing should be."""
 
-    pid: int
+    pid: Whole
     comm: str
     stack: str = ""
 
@@ -191,22 +196,22 @@ class Blocked(Value):
 class KernelLine(NamedTuple):
     """A line of the kernel log since the last look."""
 
-    seq: int
-    level: int
-    t_us: int
+    seq: Whole
+    level: Whole
+    t_us: Whole
     text: str
 
 
 class Watch(Value):
     """What the watchers saw after a step."""
 
-    t_us: int
+    t_us: Whole
     reading: Reading
-    oom_kill: int  # /proc/vmstat
+    oom_kill: Whole  # /proc/vmstat
     cgroups: dict[str, MemoryEvents] = {}
     bystanders: tuple[BystanderState, ...] = ()
     blocked: tuple[Blocked, ...] = ()
-    taint: int = 0
+    taint: Whole = 0
     kernel_log: tuple[KernelLine, ...] = ()
 
 
@@ -215,8 +220,8 @@ class StepSeen(Value):
 
     name: str
     verb: str
-    start_us: int
-    end_us: int
+    start_us: Whole
+    end_us: Whole
     problem: str = ""
     submitter: Submitter | None = None
     extents: tuple[Extent, ...] = ()
@@ -229,7 +234,7 @@ class StepSeen(Value):
 class Built(Value):
     """The rig as it stands before the first step."""
 
-    layers: dict[str, dict[str, str | int | bool]] = {}  # path, size in bytes, settings in force
+    layers: dict[str, dict[str, str | Whole | bool]] = {}  # path, size in bytes, settings in force
     facts: dict[str, str] = {}  # swap, THP, machine: what a reader needs to compare runs
     watch: Watch
 
@@ -243,9 +248,9 @@ class TornDown(Value):
 
     problem: str = ""
     left: tuple[str, ...] = ()
-    shmem_before: int = 0
-    shmem_after: int = 0
-    processes: int | None = None  # started since the rig's beginning, kernel threads included
+    shmem_before: Whole = 0
+    shmem_after: Whole = 0
+    processes: Whole | None = None  # started since the rig's beginning, kernel threads included
     watch: Watch | None = None
     commands: tuple[Command, ...] = ()  # those of tear-down that had to be ended
     after: Watch | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from conformance.machine import template
-from conformance.machine.accel import NO_KVM, choose
+from conformance.machine.accel import KVM, NO_KVM, choose, note_of
 from conformance.machine.cache import Cache
 from conformance.machine.image import BootFiles
-from conformance.machine.machines import Shape
+from conformance.machine.machines import Shape, comes_up, open_machine
+from conformance.machine.protocol import LaunchFailed
 from conformance.machine.qemu import Version
 from conformance.machine.template import Frozen, Template, TemplateError, obtain, write
 from tests.faults.conftest import Told
@@ -212,3 +214,64 @@ def test_kvm_opens_and_runs_no_guest(
     found = choose("7.2", cache=Cache(root=tmp_path), progress=said.append, boots=lambda: False)
     told(said[-1])
     assert found.name == "tcg"
+
+
+@pytest.fixture
+def boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BootFiles:
+    """Files of no content, on a host with a QEMU, where /dev/kvm opens and no guest comes up on it."""
+    file = tmp_path / "file"
+    file.touch()
+    version = Version(binary=str(file), number=(7, 2), text="7.2")
+    monkeypatch.setattr(os, "access", lambda path, mode: True)
+    monkeypatch.setattr("conformance.machine.qemu.find_qemu", lambda: version)
+    monkeypatch.setattr("conformance.machine.machines.comes_up", lambda shape, *, limit: False)
+    return BootFiles(vmlinuz=file, initrd=file, root=file, modules=file, release="6.1",
+                     kernel_name="mine", key="boot")  # fmt: skip
+
+
+def test_a_kernel_that_boots_nowhere_says_nothing_of_kvm(
+    boot: BootFiles, tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = Cache(root=tmp_path / "cache")
+    boots = False
+
+    def booted(shape: Shape, directory: Path) -> None:
+        if not boots:
+            raise LaunchFailed("the guest did not come up within 180 s")
+        build(directory)
+
+    monkeypatch.setattr("conformance.machine.machines.build_template", booted)
+    with pytest.raises(LaunchFailed) as caught:
+        open_machine(boot, cache=cache)
+    told(str(caught.value))
+    assert cache.note(note_of("7.2")) is None
+    boots = True
+    machine = open_machine(boot, cache=cache)
+    machine.close()
+    assert machine.describe()["accelerator"] == "tcg"
+    assert cache.note(note_of("7.2")) == "tcg"
+
+
+def test_what_was_found_of_kvm_cannot_be_kept(
+    tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: True)
+    (tmp_path / "file").touch()
+    cache = Cache(root=tmp_path / "file")
+    found = choose("7.2", cache=cache, progress=lambda _: None, boots=lambda: True)
+    told(found.why)
+
+
+def test_what_the_host_lacks_says_nothing_of_kvm(
+    boot: BootFiles, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(directory: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.undo()
+    monkeypatch.setattr("conformance.machine.qemu.open_scratch", full)
+    version = Version(binary=str(boot.root), number=(7, 2), text="7.2")
+    shape = Shape(boot=boot, version=version, accelerator=KVM, memory_mib=64, cpus=1)
+    with pytest.raises(OSError, match="No space left") as caught:
+        comes_up(shape, limit=1.0)
+    told(str(caught.value))

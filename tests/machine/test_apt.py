@@ -21,7 +21,7 @@ from conformance.machine.apt import (
     sources,
 )
 from conformance.machine.cache import Cache
-from conformance.machine.tool import ToolError, run, telling_line
+from conformance.machine.tool import ArtifactError, ToolError, run, telling_line
 
 MIRRORS = Mirrors(main="http://mirror.example/debian", security="http://mirror.example/security")
 KERNEL = re.compile(r"linux-(image|binary|modules|base)-.+")
@@ -192,6 +192,15 @@ def test_a_failed_update_is_not_remembered(tmp_path: Path) -> None:
     with pytest.raises(AptError, match=r"cannot read the package lists of sid.*CONFORM_DEBIAN"):
         apt(tmp_path, FakeApt(RECORDS, failing="update")).resolve("linux-base-7.2", follow=KERNEL)
     assert apt(tmp_path, FakeApt(RECORDS)).resolve("linux-base-7.2", follow=KERNEL)
+
+
+def test_a_cache_that_cannot_be_written_is_told_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    here = apt(tmp_path / "file", FakeApt(RECORDS))
+    with pytest.raises(ArtifactError, match=r"cannot be written .* CONFORM_CACHE"):
+        here.resolve("linux-image-cloud-amd64", follow=KERNEL)
+    with pytest.raises(ArtifactError, match=r"cannot be written .* CONFORM_CACHE"):
+        here.download([], tmp_path)
 
 
 def test_a_missing_package_is_one_line(tmp_path: Path) -> None:

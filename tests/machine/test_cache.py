@@ -20,6 +20,7 @@ from conformance.machine.cache import (
     digest_of,
     remove_tree,
 )
+from conformance.machine.template import KEPT, KIND, Frozen, obtain, write
 
 # Builds the entry "thing/one" and appends a line to a log each time the builder really runs.
 BUILDER = """
@@ -198,14 +199,27 @@ def test_content_digest_follows_the_content(cache: Cache, tmp_path: Path) -> Non
     assert cache.content_digest(path) == first
 
 
-def test_an_unchanged_file_is_not_read_again(cache: Cache, tmp_path: Path) -> None:
+def test_an_unchanged_file_is_not_read_again(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "file"
     path.write_text("one")
-    os.utime(path, ns=(5, 5))
     first = cache.content_digest(path)
-    path.write_text("two")  # the same size, and now the same time
-    os.utime(path, ns=(5, 5))
+    monkeypatch.delattr("hashlib.file_digest")
     assert cache.content_digest(path) == first
+
+
+def test_another_file_with_the_size_and_mtime_of_the_old_one_is_read(
+    cache: Cache, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    digests = set()
+    for text in ("one", "two"):
+        path.with_suffix(".new").write_text(text)
+        os.utime(path.with_suffix(".new"), ns=(5, 5))
+        path.with_suffix(".new").rename(path)
+        digests.add(cache.content_digest(path))
+    assert len(digests) == 2
 
 
 def test_only_the_entries_used_last_are_kept(cache: Cache) -> None:
@@ -215,6 +229,44 @@ def test_only_the_entries_used_last_are_kept(cache: Cache) -> None:
     cache.touch(cache.entry("thing", "0"))
     cache.keep_newest("thing", 2)
     assert sorted(path.name for path in (cache.root / "thing").iterdir()) == ["0", "4"]
+
+
+def template(directory: Path) -> None:
+    memory = os.memfd_create("memory")
+    try:
+        os.ftruncate(memory, 4096)
+        write(directory, Frozen(memory=memory, state=b"", console=b"", boot_seconds=1.0, facts={}))
+    finally:
+        os.close(memory)
+
+
+def test_only_the_templates_used_last_are_kept(cache: Cache) -> None:
+    for number in range(KEPT):
+        obtain(cache, str(number), template).close()
+        os.utime(cache.entry(KIND, str(number)), ns=(number, number))
+    obtain(cache, "0", template).close()
+    obtain(cache, "one more", template).close()
+    kept = {path.name for path in (cache.root / KIND).iterdir()}
+    assert kept == {"0", "one more", *map(str, range(2, KEPT))}
+
+
+def test_what_another_run_discards_meanwhile_is_passed_over(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        entry = cache.build_once("thing", str(number), lambda product: (product / "f").touch())
+        os.utime(entry, ns=(number, number))
+    listed = Path.iterdir
+
+    def discarded(folder: Path) -> list[Path]:
+        found = list(listed(folder))
+        Cache(root=cache.root).discard("thing", "0")
+        return found
+
+    monkeypatch.setattr(Path, "iterdir", discarded)
+    cache.keep_newest("thing", 2)
+    monkeypatch.undo()
+    assert sorted(path.name for path in (cache.root / "thing").iterdir()) == ["2", "3"]
 
 
 def test_digest_tells_sequences_apart() -> None:

@@ -211,6 +211,23 @@ def test_a_rebuilt_tree_is_another_kernel(tmp_path: Path, cache: Cache) -> None:
 
 
 @needs_kmod
+def test_a_build_with_clamped_mtimes_is_another_kernel(tmp_path: Path, cache: Cache) -> None:
+    """As with SOURCE_DATE_EPOCH: the rebuilt module has the size and the mtime of the old one."""
+    top = tree(tmp_path / "linux", modules=MODULES)
+    loop = top / "drivers/block/loop.ko"
+    keys = set()
+    for note in ("one", "two"):
+        module(loop, note=note)
+        os.utime(loop, ns=(5, 5))
+        kernel = resolve_kernel(str(top), cache=cache)
+        keys.add(kernel.key)
+        assert kernel.modules is not None
+        kept = kernel.modules / "kernel/drivers/block/loop.ko"
+        assert f"description={note}".encode() in kept.read_bytes()
+    assert len(keys) == 2
+
+
+@needs_kmod
 def test_old_builds_are_dropped(tmp_path: Path, cache: Cache) -> None:
     top = tree(tmp_path / "linux", modules=MODULES)
     for number in range(LOCAL_KEPT + 3):

@@ -15,6 +15,7 @@ from conformance.exits import INTERRUPTED, REFUSED
 from conformance.model import Status
 from conformance.record import key_of, read_record
 from tests.meta.conftest import CASE, LIMIT, User
+from tests.support.fake_engine import REFUSES_VARIABLE
 
 ALL = ("fake_a_passes", "fake_b_fails", "fake_c_broken", "fake_d_skips", "fake_e_advised",
        "fake_f_recorded")  # fmt: skip
@@ -103,6 +104,29 @@ def test_a_worker_that_dies_takes_one_case_with_it(user: User) -> None:
     assert sorted(entry.verdict.status for entry in user.record().entries) == [
         Status.BROKEN, Status.PASS, Status.PASS
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("slots", ["1", "2"])
+def test_a_kernel_that_once_cannot_be_opened_costs_no_case(user: User, slots: str) -> None:
+    user.has(*(f"fake_{letter}_passes" for letter in "abcdefgh"))
+    user.more = {REFUSES_VARIABLE: "once"}
+    done = user.conform_run("-n", slots)
+    assert done.returncode == 0, done.stdout
+    assert "conform: debian/trixie cannot be opened in slot " in done.stderr
+    assert "no space left" in done.stderr
+    assert {entry.verdict.status for entry in user.record().entries} == {Status.PASS}
+
+
+def test_a_kernel_that_no_slot_can_open_is_given_up(user: User) -> None:
+    names = [f"fake_{letter}_passes" for letter in "abcdefgh"]
+    user.has(*names)
+    user.more = {REFUSES_VARIABLE: "always"}
+    done = user.conform_run("-n", "2")
+    assert done.returncode == 2, done.stdout
+    assert "[8/8, 0 running, " in done.stderr
+    entries = user.record().entries
+    assert sorted(entry.verdict.case for entry in entries) == names
+    assert {entry.verdict.reasons for entry in entries} == {("no space left",)}
 
 
 def test_the_command_that_repeats_a_failure_repeats_it(user: User, tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ LOUD_VARIABLE = "CONFORM_FAKE_LOUD"
 STALLS_VARIABLE = "CONFORM_FAKE_STALLS"
 RELEASE_VARIABLE = "CONFORM_FAKE_RELEASE"
 PIECE_VARIABLE = "CONFORM_FAKE_PIECE"
+REFUSES_VARIABLE = "CONFORM_FAKE_REFUSES"
+"""``once`` or ``always``: whether a kernel that was prepared can then not be opened."""
 
 
 class FakeBench:
@@ -131,10 +133,7 @@ class FakeBench:
 
     def _wait_once(self) -> None:
         """The first to come here tells its process, and waits to be killed; the next goes on."""
-        marker = Path(os.environ[FIFO_VARIABLE]).with_name("waited")
-        try:
-            marker.touch(exist_ok=False)
-        except FileExistsError:
+        if not _is_first("waited"):
             return
         _tell(f"{os.getpid()}")
         threading.Event().wait()
@@ -146,6 +145,15 @@ class FakeBench:
         finally:
             _tell("closing")
             threading.Event().wait()
+
+
+def _is_first(name: str) -> bool:
+    """Whether no process of this test has come here before."""
+    try:
+        Path(os.environ[FIFO_VARIABLE]).with_name(name).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _loud() -> tuple[str, ...]:
@@ -165,18 +173,30 @@ def _tell(word: str) -> None:
 
 
 class FakeEngine:
-    """Knows every kernel but those that are called ``missing``, and lacks a tool for a ``toolless`` one."""
+    """Knows every kernel but those that are called ``missing``, and lacks a tool for a ``toolless`` one.
+
+    It opens what was prepared, here or by the engine that it was set up by, and nothing else.
+    """
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
+        self._boots = dict(setup.boots)
 
     def prepare(self, kernel: str, progress: Progress) -> dict[str, object]:
         progress(f"preparing {kernel}")
         self._check(kernel)
+        self._boots[kernel] = {"release": _release()}
         return {"kernel": kernel, "release": _release(), "speed": random.random()}
 
+    def prepared(self) -> Setup:
+        return self._setup.model_copy(update={"boots": self._boots})
+
     def open(self, kernel: str, progress: Progress) -> FakeBench:
-        self._check(kernel)
+        if kernel not in self._boots:
+            raise Refused(f"{kernel} was never prepared")
+        refuses = os.environ.get(REFUSES_VARIABLE)
+        if refuses == "always" or (refuses == "once" and _is_first("refused")):
+            raise HostLacks("no space left")
         return FakeBench(kernel)
 
     def pack(self, kernel: str, progress: Progress) -> tuple[Parcel, Mapping[str, Path]]:

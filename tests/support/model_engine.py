@@ -22,6 +22,9 @@ class ModelEngine:
     def prepare(self, kernel: str, progress: Progress) -> dict[str, object]:
         return dict(_machine(kernel).describe())
 
+    def prepared(self) -> Setup:
+        return Setup()
+
     def open(self, kernel: str, progress: Progress) -> MachineBench:
         return MachineBench(kernel, _machine(kernel))
 

@@ -50,6 +50,22 @@ def test_usage_errors_are_one_line(
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("words", [["gc"], ["run", "-k", "loop_enospc_tmpfs_full"]])
+def test_a_user_without_a_home_is_told_what_to_set(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a container that runs under a uid of no name."""
+
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    for name in ("HOME", "XDG_CACHE_HOME", "CONFORM_CACHE", "CONFORM_ENGINE"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(words) == REFUSED
+    assert "point CONFORM_CACHE at a directory of your own" in capsys.readouterr().err
+
+
 def test_list_begins_with_the_id(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--list", "-k", "loop_enospc_short_write and 64K"]) == 0
     lines = capsys.readouterr().out.splitlines()

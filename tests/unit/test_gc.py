@@ -62,6 +62,15 @@ def test_what_is_not_needed_goes(cache: Cache, capsys: pytest.CaptureFixture[str
     assert left(cache) == {"kernel/now"}
 
 
+@pytest.mark.parametrize("kind", collector.KINDS)
+def test_what_was_used_lately_stays(kind: str, cache: Cache) -> None:
+    """Also what another checkout built long ago, and uses."""
+    entry(cache, kind, "of another")
+    cache.build_once(kind, "of another", lambda _: None)
+    assert main(["gc"]) == 0
+    assert left(cache) == {f"{kind}/of another"}
+
+
 HOLDER = """
 import os, sys
 from conformance.machine.cache import Cache

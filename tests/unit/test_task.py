@@ -11,11 +11,12 @@ from pydantic import ValidationError
 
 from conformance.bench import MachineBench
 from conformance.engine import Engine, Progress, Setup
+from conformance.exits import Refused
 from conformance.machine.fake import FakeMachine, Mischief
 from conformance.model import Status, Variant, as_json
 from conformance.runner import Limits, Outcome
 from conformance.session import open_library
-from conformance.task import Job, Slot, answer, answered, asked, run_case, told
+from conformance.task import TRIES, Job, Slot, answer, answered, asked, run_case, told
 from tests.support import model_engine
 from tests.support.model_guest import ModelGuest
 
@@ -87,6 +88,26 @@ def test_limits_reach_the_guest(tmp_path: Path) -> None:
     assert lost.title == "no answer to build within 7.0 s"
 
 
+@pytest.mark.parametrize(
+    "number",
+    [10**400, -(10**400), "9" * 400, 1 << 64],
+    ids=["high", "low", "text", "65_bits"],
+)
+def test_a_number_beyond_a_kernel_s_is_the_guest_s_garbage(
+    number: int | str, tmp_path: Path
+) -> None:
+    def lie(verb: str, asked: dict[str, Any], honest: dict[str, Any]) -> dict[str, Any]:
+        return {**honest, "end_us": number} if verb == "step" else honest
+
+    machine = FakeMachine(lambda: ModelGuest(lie=lie).handlers())
+    outcome = MachineBench("debian/bookworm", machine).run(ONE, folder=tmp_path)
+    assert outcome.observation is not None
+    lost = outcome.observation.arms[0].lost
+    assert lost is not None
+    assert lost.how == "wire"
+    assert lost.title.startswith("the answer to step has no valid end_us: ")
+
+
 @pytest.mark.parametrize("spoilt", [{}, {"case": "x"}, {**as_json(ONE), "colour": "red"}])
 def test_what_is_no_case_is_not_run(tmp_path: Path, spoilt: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
@@ -96,6 +117,37 @@ def test_what_is_no_case_is_not_run(tmp_path: Path, spoilt: dict[str, Any]) -> N
 def test_a_limit_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValidationError):
         run_case(as_json(ONE), "debian/bookworm", {"patience": 3}, slot=slot(tmp_path))
+
+
+class Crowded(model_engine.ModelEngine):
+    """An engine on a host that has no space, so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.times, self.tried = times, 0
+
+    def open(self, kernel: str, progress: Progress) -> MachineBench:
+        self.tried += 1
+        if self.tried <= self.times:
+            raise Refused("no space")
+        return super().open(kernel, progress)
+
+
+def test_a_kernel_that_could_not_be_opened_is_tried_again(tmp_path: Path) -> None:
+    one = slot(tmp_path, Crowded(1))
+    first, second = (one.run(Job(variant=ONE, kernel="debian/bookworm")) for _ in range(2))
+    assert first.unopened
+    assert first.verdict.reasons == ("no space",)
+    assert not second.unopened
+    assert second.verdict.status is Status.PASS
+
+
+def test_a_kernel_that_cannot_be_opened_is_not_tried_for_each_job(tmp_path: Path) -> None:
+    engine = Crowded(100)
+    one = slot(tmp_path, engine)
+    outcomes = [one.run(Job(variant=ONE, kernel="debian/bookworm")) for _ in range(10)]
+    assert engine.tried == TRIES
+    assert all(outcome.unopened for outcome in outcomes)
+    assert {outcome.verdict.reasons for outcome in outcomes} == {("no space",)}
 
 
 class Faulty(model_engine.ModelEngine):
