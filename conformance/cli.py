@@ -249,7 +249,6 @@ def _run(
         many_kernels=len(kernels) > 1,
         options=repeat_options(cases, [Path(name) for name in setup.modules]),
     )
-    expected = {_name(job, asked): durations.of(job) for job in left}
     record = f"{asked.folder}/record.jsonl"
     with _naming(record):
         with (
@@ -264,7 +263,12 @@ def _run(
                 interrupted=interrupted,
                 more=part,
             ) as recorder,
-            display(told, len(left), asked, expected=expected) as live,
+            display(
+                told,
+                len(left),
+                asked,
+                expected={_name(job, asked): durations.of(job) for job in left},
+            ) as live,
         ):
             handlers: _Handlers = {
                 "started": lambda job: live.started(_name(job, asked)),
