@@ -50,7 +50,7 @@ from conformance.resume import (
 )
 from conformance.rundir import check_own, new_run, own_run, point_latest, shown
 from conformance.runner import Outcome
-from conformance.scheduler import run_jobs, slots_from
+from conformance.scheduler import run_jobs, sigterm_as_ctrl_c, slots_from
 from conformance.session import (
     DURATIONS,
     ROOT,
@@ -67,6 +67,7 @@ from conformance.shards import Durations, ShardError, deal, described, longest_f
 from conformance.task import Job
 
 
+@sigterm_as_ctrl_c()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status. Whatever a user got wrong is told in one line."""
     try:

@@ -19,6 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 GRACE = 5.0
 """Seconds that a command which is to end gets to clear up."""
@@ -47,7 +48,7 @@ def main(parent: int, words: Sequence[str]) -> int:
     try:
         command = os.posix_spawnp(
             words[0],
-            words,
+            tuple(words),
             os.environ,
             setsid=True,
             setsigmask=before,
@@ -101,11 +102,11 @@ def _reaped(command: int) -> int | None:
 def _children() -> list[int]:
     """The processes whose parent this is."""
     found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
             # Behind the name, which may hold anything: the state, and the parent.
-            if int(file.read().rpartition(b")")[2].split()[1]) == os.getpid():
-                found.append(int(name))
+            if int(stat.read_bytes().rpartition(b")")[2].split()[1]) == os.getpid():
+                found.append(int(stat.parent.name))
     return found
 
 

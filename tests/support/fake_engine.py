@@ -1,7 +1,8 @@
 """An engine without machines: what becomes of a variant is decided by the id of its case.
 
 ``CONFORM_ENGINE=tests.support.fake_engine:engine`` puts it in place of the real one, in the command
-line's workers as in pytest's. Its "machine" is a process that lives until it is killed.
+line's workers as in pytest's. Its "machine" is a process that lives until it is killed, and so is the tool
+that prepares the kernel ``slow``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from conformance.engine import Parcel, Piece, Progress, Setup
 from conformance.exits import HostLacks, Refused
+from conformance.machine import tool
 from conformance.model import (
     ArmSeen,
     Clause,
@@ -173,6 +175,8 @@ class FakeEngine:
     def prepare(self, kernel: str, progress: Progress) -> dict[str, object]:
         progress(f"preparing {kernel}")
         self._check(kernel)
+        if kernel == "slow":
+            tool.run(["sh", "-c", f'echo $$ >"${FIFO_VARIABLE}"; exec sleep {SECONDS_TO_LIVE}'])
         return {"kernel": kernel, "release": _release(), "speed": random.random()}
 
     def open(self, kernel: str, progress: Progress) -> FakeBench:
