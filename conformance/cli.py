@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -19,7 +18,7 @@ from conformance.commands import records as record_commands
 from conformance.commands.bisect import bisect
 from conformance.commands.cases import lines_of
 from conformance.commands.catalogue import catalogue
-from conformance.commands.common import EXPRESSION, JUDGING, examples, say
+from conformance.commands.common import EXPRESSION, JUDGING, examples, say, say_traceback, tell
 from conformance.commands.common import console as console_on
 from conformance.commands.conclude import conclude
 from conformance.commands.doctor import doctor
@@ -85,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say("interrupted before the first case; nothing was run")
         return INTERRUPTED
     except Exception:  # noqa: BLE001 - Python's own status, 1, would say that a kernel deviates
-        traceback.print_exc()
+        say_traceback()
         say("the suite itself failed, as above; that says nothing of any kernel")
         return CRASHED
     return code if isinstance(code, int) else 0
@@ -201,7 +200,7 @@ def _run(
         jobs = _jobs(variants, distinct(kernels), repeat)
         mine = {job.variant.id for job in _part(shard, jobs, _durations())[1]}
         for line in lines_of(variant for variant in variants if variant.id in mine):
-            click.echo(line)
+            tell(line)
         return 0
     if not variants:
         say(
