@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -19,7 +18,7 @@ from conformance.commands import records as record_commands
 from conformance.commands.bisect import bisect
 from conformance.commands.cases import lines_of
 from conformance.commands.catalogue import catalogue
-from conformance.commands.common import EXPRESSION, JUDGING, examples, say
+from conformance.commands.common import EXPRESSION, JUDGING, examples, say, say_traceback, tell
 from conformance.commands.common import console as console_on
 from conformance.commands.conclude import conclude
 from conformance.commands.doctor import doctor
@@ -51,7 +50,7 @@ from conformance.resume import (
 )
 from conformance.rundir import check_own, new_run, own_run, point_latest, shown
 from conformance.runner import Outcome
-from conformance.scheduler import run_jobs, slots_from
+from conformance.scheduler import run_jobs, sigterm_as_ctrl_c, slots_from
 from conformance.session import (
     DURATIONS,
     ROOT,
@@ -68,6 +67,7 @@ from conformance.shards import Durations, ShardError, deal, described, longest_f
 from conformance.task import Job
 
 
+@sigterm_as_ctrl_c()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status. Whatever a user got wrong is told in one line."""
     try:
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say("interrupted before the first case; nothing was run")
         return INTERRUPTED
     except Exception:  # noqa: BLE001 - Python's own status, 1, would say that a kernel deviates
-        traceback.print_exc()
+        say_traceback()
         say("the suite itself failed, as above; that says nothing of any kernel")
         return CRASHED
     return code if isinstance(code, int) else 0
@@ -201,7 +201,7 @@ def _run(
         jobs = _jobs(variants, distinct(kernels), repeat)
         mine = {job.variant.id for job in _part(shard, jobs, _durations())[1]}
         for line in lines_of(variant for variant in variants if variant.id in mine):
-            click.echo(line)
+            tell(line)
         return 0
     if not variants:
         say(

@@ -19,6 +19,7 @@ from conformance.exits import REFUSED, Refused
 from conformance.report.console import totals
 from conformance.report.result import Asked, Outlook, Result, label
 from conformance.report.short import brief, short
+from conformance.report.text import one_line
 from conformance.rundir import check_own, new_run, own_run, point_latest, shown
 from conformance.runner import Outcome
 from conformance.session import (
@@ -68,7 +69,7 @@ class CaseItem(pytest.Item):
             case Outlook.BROKEN:
                 raise _ToldError(self.name)
             case Outlook.SKIPPED:
-                pytest.skip("; ".join(self.result.verdict.reasons))
+                pytest.skip(one_line("; ".join(self.result.verdict.reasons)))
 
     def runtest(self) -> None:
         """Look at the verdict."""
@@ -77,7 +78,7 @@ class CaseItem(pytest.Item):
         match self.result.outlook(_session(self.config).asked):
             case Outlook.KNOWN:
                 told = "; ".join([*map(brief, verdict.deviations[:1]), *verdict.known])
-                pytest.xfail(f"known deviation: {told}")
+                pytest.xfail(f"known deviation: {one_line(told)}")
             case Outlook.BAD | Outlook.FIXED:
                 raise _ToldError(self.name)
 
@@ -216,11 +217,12 @@ class CaseSession:
                 check_own(self._out)
             engine = load_engine(self._setup)
             for kernel in self.kernels:
-                told = terminal.write_line if terminal else lambda _: None
-                self._described[kernel] = engine.prepare(kernel, told)
+                self._described[kernel] = engine.prepare(
+                    kernel, lambda text: terminal and terminal.write_line(one_line(text))
+                )
             self._setup = engine.prepared()
         except (Refused, OSError) as error:
-            pytest.exit(str(error), returncode=REFUSED)
+            pytest.exit(one_line(str(error)), returncode=REFUSED)
 
     def _run_folder(self) -> Path:
         if self._folder is None:
@@ -249,7 +251,7 @@ class CaseSession:
             vars(report)["conformance"] = told(item.outcome)
         if call.excinfo is not None and isinstance(call.excinfo.value, _ToldError):
             reasons = [*map(brief, item.result.verdict.findings), *item.result.verdict.reasons]
-            message = reasons[0] if reasons else item.result.verdict.status
+            message = one_line(reasons[0]) if reasons else item.result.verdict.status
             report.longrepr = _Short(short(item.result, self.asked), message)  # type: ignore[assignment] # duck-typed
         if report.skipped and isinstance(report.longrepr, tuple):
             path, line, _ = item.reportinfo()

@@ -55,9 +55,11 @@ def preparing(console: Console) -> Iterator[Callable[[str], None]]:
     """What is done before the first case: one line that changes, or a line each in a log."""
     if console.is_terminal:
         with console.status("preparing") as status:
-            yield lambda text: status.update(escape(text))
+            yield lambda text: status.update(escape(one_line(text)))
     else:
-        yield lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)
+        yield lambda text: console.print(
+            one_line(text), markup=False, highlight=False, soft_wrap=True
+        )
 
 
 _LEAST = 0.01

@@ -240,6 +240,16 @@ def catching() -> Iterator[Signals]:
         os.close(writer)
 
 
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Have SIGTERM raise KeyboardInterrupt, as SIGINT does, wherever nobody is ``catching`` it."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class _Ended(BaseException):
     """The main process told this worker to end."""
 

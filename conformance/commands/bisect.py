@@ -9,14 +9,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from conformance.commands.common import CASES, EXPRESSION, console, examples, options, say
+from conformance.commands.common import (
+    CASES,
+    EXPRESSION,
+    console,
+    examples,
+    options,
+    say,
+    say_traceback,
+)
 from conformance.engine import Setup, load_engine
 from conformance.exits import INTERRUPTED, HostLacks, Refused
 from conformance.model import Status
@@ -141,7 +148,7 @@ def bisect(
         say(f"the bisection stops: {error}")
         return STOP
     except Exception:  # noqa: BLE001 - any other status below 128 would call this kernel good or bad
-        traceback.print_exc()
+        say_traceback()
         say("the bisection stops: the suite itself failed, as above")
         return STOP
     if until_fixed and code in (GOOD, BAD):

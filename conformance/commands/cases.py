@@ -9,7 +9,16 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from conformance.commands.common import CASES, EXPRESSION, KNOWN, console, examples, options, say
+from conformance.commands.common import (
+    CASES,
+    EXPRESSION,
+    KNOWN,
+    console,
+    examples,
+    options,
+    say,
+    tell,
+)
 from conformance.commands.kernels import show_skipped
 from conformance.commands.lookup import nearest
 from conformance.exits import DEVIATES, NOTHING
@@ -68,7 +77,7 @@ def list_cases(
         console(sys.stdout).print(_families(chosen))
     else:
         for line in lines_of(chosen):
-            click.echo(line)
+            tell(line)
     return 0
 
 
@@ -125,7 +134,7 @@ def lint(*, cases: tuple[Path, ...], known: Path | None) -> int:
     rows = known_rows(known)
     remarks = remarks_on(library, rows)
     for remark in remarks:
-        click.echo(str(remark))
+        tell(str(remark))
     told = f"{len(library.cases)} cases, {len(library.variants)} variants, {len(rows)} known rows"
     say(f"{told}: {len(remarks)} remarks" if remarks else f"{told}: nothing to say")
     return DEVIATES if remarks else 0

@@ -1,13 +1,21 @@
-"""What the commands share: options, and how a line is told."""
+"""What the commands share: options, and how a line is told.
+
+Whatever reaches the terminal goes through ``console``, ``say``, ``tell`` or ``say_traceback``: a guest, a
+record or a case file may have written it, so control characters are taken out.
+"""
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
+from rich.segment import Segment
+
+from conformance.report.text import clean
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -56,12 +64,41 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
+class _Cleaned:
+    """Something to be printed, with rich's own control sequences and nobody else's."""
+
+    def __init__(self, printed: ConsoleRenderable) -> None:
+        self._printed = printed
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self._printed, options):
+            yield segment if segment.control else Segment(clean(segment.text), segment.style)
+
+
+class _Cleaning(RenderHook):
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Cleaned(one) for one in renderables]
+
+
 def console(stream: Any) -> Console:
     """Where tables go: as wide as the terminal, or as a table in a file may be."""
-    return Console(file=stream, highlight=False, width=None if stream.isatty() else TABLE_WIDTH)
+    width = None if stream.isatty() else TABLE_WIDTH
+    made = Console(file=stream, highlight=False, width=width)
+    made.push_render_hook(_Cleaning())
+    return made
 
 
 def say(text: str) -> None:
     """Tell the user, on standard error."""
     for line in text.splitlines() or [""]:
-        click.echo(f"conform: {line}", err=True)
+        click.echo(f"conform: {clean(line)}", err=True)
+
+
+def say_traceback() -> None:
+    """Tell the exception that is being handled, as Python does."""
+    click.echo(clean(traceback.format_exc()), err=True, nl=False)
+
+
+def tell(text: str) -> None:
+    """Tell the user what was asked for, on standard output."""
+    click.echo(clean(text))

@@ -171,7 +171,7 @@ def _history(out: Console, found: Sequence[Variant], history: Sequence[Verdict])
         sign, style = SIGN[verdict.status]
         cell = "-".join(verdict.values.values()) or "-"
         status = Text(f"{sign} {verdict.status.value}", style=style)
-        table.add_row(cell, verdict.kernel, verdict.release, status, Text(_how(verdict)))
+        table.add_row(cell, verdict.kernel, Text(verdict.release), status, Text(_how(verdict)))
     out.print(Padding(table, (0, 0, 0, 2), expand=False))
 
 

@@ -11,7 +11,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from conformance.commands.common import CASES, console, examples, options, say
+from conformance.commands.common import CASES, console, examples, options, say, tell
 from conformance.engine import Setup, load_engine
 from conformance.exits import Refused
 from conformance.machine.cache import Cache
@@ -117,9 +117,9 @@ def show_skipped(variants: Sequence[Variant], kernel: str) -> None:
         count += 1
     for reasons, ids in by_reason.items():
         for reason in reasons:
-            click.echo(reason)
+            tell(reason)
         for one in ids:
-            click.echo(f"    {one}")
+            tell(f"    {one}")
     told = f"{count} of {len(variants)} variants would be skipped"
     say(f"{told} on {kernel} ({probed.release})")
 
@@ -136,7 +136,7 @@ def _known_of(name: str, cache: Cache, published: Mapping[str, str]) -> tuple[Te
 
 
 def _lacks(probed: Probed, count: int) -> Table:
-    title = f"{probed.kernel} ({probed.release}) lacks {len(probed.lacks)} of {count}"
+    title = Text(f"{probed.kernel} ({probed.release}) lacks {len(probed.lacks)} of {count}")
     table = Table(box=None, pad_edge=False, show_header=False, title=title, title_justify="left")
     for need, why in probed.lacks.items():
         table.add_row(need, Text(why))

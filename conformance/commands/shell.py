@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from conformance.bench import CPUS, MEMORY_MIB
-from conformance.commands.common import CASES, console, examples, options, say
+from conformance.commands.common import CASES, console, examples, options, say, tell
 from conformance.commands.lookup import nearest, one_variant
 from conformance.engine import DEFAULT_KERNEL
 from conformance.exits import Refused
@@ -67,7 +67,7 @@ def shell(
     except (ArtifactError, MachineError, OSError) as error:
         raise Refused(" ".join(str(error).split())) from error
     try:
-        return converse(machine, arm, stop, read=_reader(), tell=click.echo)
+        return converse(machine, arm, stop, read=_reader(), tell=tell)
     finally:
         machine.close()
 

@@ -243,9 +243,12 @@ class Apt:
         try:
             self.tool(["apt-get", "-c", configuration, "--error-on=any", "update"])
         except ToolError as error:
+            if "Could not get lock" in str(error):
+                hint = "another apt-get is at work there: wait for its end, or end it"
+            else:
+                hint = "is the mirror reachable? CONFORM_DEBIAN_MIRROR names another"
             raise AptError(
-                f"cannot read the package lists of {self.suite}: {error}"
-                " (is the mirror reachable? CONFORM_DEBIAN_MIRROR names another)"
+                f"cannot read the package lists of {self.suite}: {error} ({hint})"
             ) from error
 
     def _closure(

@@ -221,13 +221,13 @@ def bootstrap(command: Sequence[str | Path], scratch: Path) -> None:
 
 
 def _cage() -> list[str | Path]:
-    """Words to put before mmdebstrap so that it ends with this process, its mounts with it.
+    """Words to put before mmdebstrap so that its mounts end with it.
 
-    As root it mounts /proc, /sys and /dev/pts in its chroot, for all the host to see, and outlives
-    a builder that was killed. Without root it makes namespaces of its own, and these words fail.
+    As root it mounts /proc, /sys and /dev/pts in its chroot, for all the host to see, and leaves them if
+    it is killed. Without root it makes namespaces of its own, and these words fail.
     """
-    cage: list[str | Path] = ["setpriv", "--pdeathsig", "KILL"]
-    cage += ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    cage: list[str | Path] = ["unshare", "--mount", "--pid", "--fork"]
+    cage += ["--kill-child", "--mount-proc"]
     try:
         run([*cage, "true"])
     except ToolError:

@@ -11,7 +11,6 @@ import contextlib
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from conformance import wire
+from conformance.machine import keeper
 from conformance.machine.protocol import (
     AgentError,
     Disk,
@@ -40,7 +40,8 @@ _READ = 1 << 18
 _TAIL = 8192  # characters of the kernel log in evidence
 _LOG = 4 << 20  # bytes of the kernel log that are kept of a guest
 _START_LIMIT = 60.0  # seconds for the agent to greet
-_END_LIMIT = 5.0
+_LAST_LIMIT = 5.0  # seconds for an agent whose host has gone to finish what it is at
+_END_LIMIT = keeper.GRACE + 5.0  # seconds for its keeper to end all that it has started
 RIG = "/run/rig"
 """Where the agent mounts what it builds."""
 CGROUP = "sys/fs/cgroup/case"
@@ -51,16 +52,32 @@ class LocalMachine:
     """Makes agents on this machine. See the protocol ``Machine``."""
 
     def __init__(
-        self, *, memory_mib: int, cpus: int, left: Callable[[], str] | None = None
+        self,
+        *,
+        memory_mib: int,
+        cpus: int,
+        left: Callable[[], str] | None = None,
+        agent: Path = _PROJECT / "vm" / "agent",
     ) -> None:
-        """``left`` says what is left of earlier guests; nothing, if the machine is as it was."""
+        """``left`` says what is left of earlier guests; nothing, if the machine is as it was.
+
+        ``agent`` is the agent's folder in the checkout.
+        """
         self._memory_mib = memory_mib
         self._cpus = cpus
         self._left = left or left_behind
         self._spoilt = ""
-        self._folder = tempfile.mkdtemp(prefix="conform-here-")
-        shutil.copytree(_PROJECT / "vm" / "agent", f"{self._folder}/agent")
-        shutil.copyfile(_PROJECT / "conformance" / "wire.py", f"{self._folder}/agent/wire.py")
+        # It removes itself at the latest when this process ends, if nobody comes to close the machine.
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="conform-here-", ignore_cleanup_errors=True
+        )
+        copy = Path(self._folder.name) / "agent"
+        try:
+            shutil.copytree(agent, copy)
+            shutil.copyfile(_PROJECT / "conformance" / "wire.py", copy / "wire.py")
+        except BaseException:  # Ctrl-C, too
+            self.close()
+            raise
 
     @property
     def speed(self) -> float:
@@ -89,7 +106,7 @@ class LocalMachine:
         if left := self._spoilt or self._left():
             raise LaunchFailed(f"an earlier variant has left {left} on this machine: start it anew")
         workdir.mkdir(parents=True, exist_ok=True)
-        guest = LocalGuest(Path(self._folder), workdir / "console.log")
+        guest = LocalGuest(Path(self._folder.name), workdir / "console.log")
         try:
             guest.greet()
             yield guest
@@ -103,7 +120,7 @@ class LocalMachine:
 
     def close(self) -> None:
         """See ``Machine``."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.cleanup()
 
 
 class LocalGuest:
@@ -111,6 +128,8 @@ class LocalGuest:
 
     def __init__(self, agent: Path, console: Path) -> None:
         self._began = time.monotonic()
+        self.pid = 0
+        """The agent's process id, once it has greeted."""
         self._console = console
         console.write_bytes(b"")
         self._timing: dict[str, float] = {}
@@ -126,7 +145,7 @@ class LocalGuest:
         self._port, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "agent.here", str(theirs.fileno())],
+                keeper.kept([sys.executable, "-m", "agent.here", str(theirs.fileno())]),
                 cwd=agent,
                 env={**os.environ, "PYTHONPATH": str(agent), "LC_ALL": "C.UTF-8"},
                 pass_fds=(theirs.fileno(),),
@@ -150,6 +169,7 @@ class LocalGuest:
             raise LaunchFailed("the agent sent something else than a greeting")
         if problem := message.facts.get("problem"):
             raise LaunchFailed(f"the agent cannot work: {problem}")
+        self.pid = int(message.facts["pid"])
         self._timing["boot"] = round(time.monotonic() - self._began, 4)
         hello = {
             "nonce": self._conversation.nonce,
@@ -157,11 +177,6 @@ class LocalGuest:
             "entropy": secrets.token_hex(64),
         }
         self.call("hello", hello, limit=_START_LIMIT)
-
-    @property
-    def pid(self) -> int:
-        """The agent's process id."""
-        return self._process.pid
 
     @property
     def events(self) -> tuple[dict[str, object], ...]:
@@ -228,12 +243,13 @@ class LocalGuest:
         return {"console": self.console[-_TAIL:]}
 
     def close(self) -> None:
-        """End the agent and all its children, as far as the kernel lets go of them."""
+        """End the agent and all that it has started, as far as the kernel lets go of them."""
         self._port.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_END_LIMIT)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        if self._lost is None:
+            # Amid a tear-down, say, it ends by itself afterwards, and leaves the less behind.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_LAST_LIMIT)
+        self._process.terminate()  # its keeper
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_LIMIT)
         if self._process.stderr is not None:

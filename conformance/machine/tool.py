@@ -2,7 +2,7 @@
 
 Everything a throwaway machine boots from is made by a tool of the host's distribution. A tool can
 be absent, can fail, or can run out of disk; each of these becomes one `ArtifactError` line that
-says what is wrong and what to do.
+says what is wrong and what to do. No tool outlives the process that runs it: it has a keeper.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from conformance.machine.keeper import kept
 
 # Where the administrator's tools are; an unprivileged user's PATH often lacks them.
 _SBIN = ("/usr/sbin", "/sbin")
@@ -66,22 +68,35 @@ def run(
 ) -> bytes:
     """Run a tool to its end and return its standard output.
 
+    An exception that comes meanwhile, Ctrl-C too, goes on once the tool and all its children have ended.
     Raises ToolError (missing tool, non-zero exit) or NoSpaceError (it said the disk is full).
     """
     words = [str(word) for word in argv]
     require(words[0])
-    done = subprocess.run(
-        words, cwd=cwd, env=environment(env), input=stdin, capture_output=True, check=False
-    )
-    if done.returncode == 0:
-        return done.stdout
-    said = done.stderr.decode(errors="replace")
+    with subprocess.Popen(
+        kept(words),
+        cwd=cwd,
+        env=environment(env),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as keeper:
+        try:
+            output, errors = keeper.communicate(stdin)
+        except BaseException:
+            keeper.terminate()
+            keeper.wait()
+            raise
+    if keeper.returncode == 0:
+        return output
+    said = errors.decode(errors="replace")
     if "No space left on device" in said:
         raise NoSpaceError(
             f"no space left on device while running {words[0]}: free some space,"
             " or point CONFORM_CACHE (and TMPDIR) at a larger file system"
         )
-    raise ToolError(f"{words[0]} failed (exit {done.returncode}): {telling_line(said)}")
+    raise ToolError(f"{words[0]} failed (exit {keeper.returncode}): {telling_line(said)}")
 
 
 def require(tool: str) -> Path:

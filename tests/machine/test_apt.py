@@ -44,16 +44,17 @@ RECORDS = {
 class FakeApt:
     """Stands in for apt-get and apt-cache; remembers what it was asked."""
 
-    def __init__(self, records: Mapping[str, str], failing: str = "") -> None:
+    def __init__(self, records: Mapping[str, str], failing: str = "", said: str = "E: no") -> None:
         self.records = records
         self.failing = failing
+        self.said = said
         self.asked: list[str] = []
 
     def __call__(self, argv: Sequence[str | Path], *, cwd: Path | None = None) -> bytes:
         words = [str(word) for word in argv]
         self.asked.append(" ".join(words))
         if self.failing and self.failing in words:
-            raise ToolError(f"{words[0]} failed (exit 100): E: no")
+            raise ToolError(f"{words[0]} failed (exit 100): {self.said}")
         if "show" in words:
             name = words[-1]
             if name not in self.records:
@@ -220,6 +221,27 @@ def test_a_failed_download_is_one_line(tmp_path: Path) -> None:
     found = suite.resolve("linux-binary-7.2", follow=KERNEL)
     with pytest.raises(AptError, match=r"cannot download linux-binary-7.2=7.2-1 of sid"):
         suite.download(found, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        (
+            "E: Could not get lock /x/lists/lock. It is held by process 7 (apt-get)",
+            "wait for its end",
+        ),
+        ("E: Failed to fetch http://mirror.example/debian", "is the mirror reachable?"),
+    ],
+)
+def test_lists_that_cannot_be_read_come_with_what_to_do(
+    tmp_path: Path, said: str, hint: str
+) -> None:
+    suite = apt(tmp_path, FakeApt(RECORDS, failing="update", said=said))
+    with pytest.raises(
+        AptError, match=re.escape(f"of sid: apt-get failed (exit 100): {said} (")
+    ) as e:
+        suite.resolve("linux-base-7.2", follow=KERNEL)
+    assert hint in str(e.value)
 
 
 def test_configuration_shares_nothing_with_the_host(tmp_path: Path) -> None:

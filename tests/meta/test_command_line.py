@@ -272,6 +272,31 @@ def test_interrupted(user: User, number: signal.Signals) -> None:
     assert errors == ["NotRun", "NotRun"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_while_a_kernel_is_prepared(user: User, number: signal.Signals) -> None:
+    user.has("fake_a_passes")
+    run = user.start("--kernel", "slow")
+    tool = int(user.hears())
+    (os.killpg if number == signal.SIGINT else os.kill)(run.pid, number)
+    _, err = run.communicate(timeout=LIMIT)
+    assert run.returncode == INTERRUPTED, err
+    assert is_dead(tool)
+    assert err.splitlines()[-1] == "conform: interrupted before the first case; nothing was run"
+    assert "Traceback" not in err
+    assert not user.out.exists()
+
+
+def test_tools_do_not_outlive_a_main_process_that_is_killed(user: User) -> None:
+    user.has("fake_a_passes")
+    run = user.start("--kernel", "slow")
+    tool = os.pidfd_open(int(user.hears()))
+    run.kill()
+    ended, _, _ = select.select([tool], [], [], LIMIT)
+    assert ended
+    run.communicate(timeout=LIMIT)
+    os.close(tool)
+
+
 def test_interrupted_twice_does_not_wait(user: User) -> None:
     user.has("fake_a_stubborn")
     run = user.start("-n", "1")

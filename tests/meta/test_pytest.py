@@ -11,6 +11,7 @@ from lxml import etree
 
 from conformance.model import Status
 from tests.meta.conftest import CASE, ROOT, User
+from tests.support.fake_engine import LACKS_VARIABLE
 
 ALL = ("fake_a_passes", "fake_b_fails", "fake_c_broken", "fake_d_skips", "fake_e_advised",
        "fake_f_recorded")  # fmt: skip
@@ -122,6 +123,17 @@ def test_a_folder_that_is_not_empty_is_refused_before_anything_is_prepared(user:
     done = user.pytest("--kernel", "missing")
     assert done.returncode == 64
     assert f"{user.out}: not empty" in done.stdout + done.stderr
+
+
+def test_pytest_s_terminal_is_not_written_to(user: User) -> None:
+    user.has("fake_a_skips")
+    done = user.pytest("--kernel", "missing\x1b]0;owned\x07")
+    # Once as it is prepared, and once as it is refused.
+    assert done.stdout.count("missing]0;owned") == 2
+    user.more[LACKS_VARIABLE] = "no module \x1b[2J\x07x"
+    done = user.pytest("-rs")
+    assert "no module x; no tool thin_check" in done.stdout
+    assert "\x1b" not in done.stdout
 
 
 @pytest.mark.parametrize("words", [(), ("-n", "2")])

@@ -1,7 +1,8 @@
 """An engine without machines: what becomes of a variant is decided by the id of its case.
 
 ``CONFORM_ENGINE=tests.support.fake_engine:engine`` puts it in place of the real one, in the command
-line's workers as in pytest's. Its "machine" is a process that lives until it is killed.
+line's workers as in pytest's. Its "machine" is a process that lives until it is killed, and so is the tool
+that prepares the kernel ``slow``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from conformance.engine import Parcel, Piece, Progress, Setup
 from conformance.exits import HostLacks, Refused
+from conformance.machine import tool
 from conformance.model import (
     ArmSeen,
     Clause,
@@ -34,6 +36,7 @@ FIFO_VARIABLE = "CONFORM_FAKE_FIFO"
 LOUD_VARIABLE = "CONFORM_FAKE_LOUD"
 STALLS_VARIABLE = "CONFORM_FAKE_STALLS"
 RELEASE_VARIABLE = "CONFORM_FAKE_RELEASE"
+LACKS_VARIABLE = "CONFORM_FAKE_LACKS"
 PIECE_VARIABLE = "CONFORM_FAKE_PIECE"
 REFUSES_VARIABLE = "CONFORM_FAKE_REFUSES"
 """``once`` or ``always``: whether a kernel that was prepared can then not be opened."""
@@ -80,7 +83,8 @@ class FakeBench:
             case "broken":
                 status, reasons = Status.BROKEN, ("the shortage never arrived",)
             case "skips":
-                status, reasons = Status.SKIP, ("no module dm_thin_pool", "no tool thin_check")
+                lacks = os.environ.get(LACKS_VARIABLE, "no module dm_thin_pool")
+                status, reasons = Status.SKIP, (lacks, "no tool thin_check")
             case "recorded":
                 status = Status.RECORDED
             case "raises":
@@ -185,6 +189,8 @@ class FakeEngine:
     def prepare(self, kernel: str, progress: Progress) -> dict[str, object]:
         progress(f"preparing {kernel}")
         self._check(kernel)
+        if kernel == "slow":
+            tool.run(["sh", "-c", f'echo $$ >"${FIFO_VARIABLE}"; exec sleep {SECONDS_TO_LIVE}'])
         self._boots[kernel] = {"release": _release()}
         return {"kernel": kernel, "release": _release(), "speed": random.random()}
 

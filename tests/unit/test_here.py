@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from conformance.cli import main
 from conformance.exits import REFUSED
 from conformance.machine.local import LocalMachine, left_behind
 from conformance.machine.protocol import AgentError, GuestGone, GuestHung, LaunchFailed
+from conformance.session import ROOT
 from conformance.workstation import impossible, signs
 
 # -- signs ----------------------------------------------------------------------------------------
@@ -199,6 +202,55 @@ def test_an_agent_that_does_not_answer_is_hung_and_killed(
             guest.call("ping", {}, limit=0.01)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+SESSION = """
+import os
+from agent import processes
+
+def leave(_args):
+    command = processes.fork_exec(["sleep", "600"], os.open(os.devnull, os.O_WRONLY))
+    told = processes.run(["sh", "-c", "setsid sleep 600 >/dev/null & echo $!"], limit=60)
+    return [command.pid, int(told["output"])]
+
+def handlers():
+    return {"leave": leave}
+"""
+"""In place of the agent's: it leaves a command running, and a process that has lost its parent."""
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_nothing_that_an_agent_has_started_outlives_it(tmp_path: Path, hangs: bool) -> None:
+    agent = tmp_path / "agent"
+    shutil.copytree(ROOT / "vm" / "agent", agent)
+    (agent / "session.py").write_text(SESSION)
+    made = LocalMachine(memory_mib=1024, cpus=2, left=lambda: "", agent=agent)
+    with closing(made), made.guest(workdir=tmp_path / "work") as guest:
+        started = guest.call("leave", {}, limit=60)
+        assert isinstance(started, list)
+        if hangs:
+            os.kill(guest.pid, signal.SIGSTOP)  # type: ignore[attr-defined] # a LocalGuest
+            with pytest.raises(GuestHung):
+                guest.call("ping", {}, limit=0.01)
+    left = []
+    for pid in started:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            left.append(pid)
+    assert left == []
+
+
+def test_a_machine_that_was_interrupted_as_it_was_made_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_words: object, **_more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("shutil.copyfile", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        LocalMachine(memory_mib=1024, cpus=2)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_machine_with_something_left_on_it_makes_no_guest(tmp_path: Path) -> None:

@@ -14,11 +14,15 @@ import yaml
 from lxml import etree
 from lxml import html as lxml_html
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
+from conformance.commands.common import console as console_on
+from conformance.commands.common import say, say_traceback, tell
 from conformance.library import LibraryErrors, load_library
 from conformance.machine.qemu import Fds, Role, Spec, Version, argv
 from conformance.model import ArmSeen, Observation, Status
-from conformance.progress import display
+from conformance.progress import display, preparing
 from conformance.report.console import print_summary
 from conformance.report.formats import FORMATS
 from conformance.report.result import Asked, Result
@@ -202,6 +206,54 @@ def test_a_terminal_is_not_written_to_by_a_guest() -> None:
     assert not set(out.getvalue()) & set("\x00\x07\x08\x1b\x9b")
     told = [line for line in out.getvalue().splitlines() if line.startswith("[")]
     assert len(told) == len(evil())
+
+
+class Terminal(io.StringIO):
+    """A terminal, to rich."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+OWNED = "\x1b]0;owned\x07\x1b[2J\x9b2J"
+"""A title for the terminal's window, and a screen wiped twice."""
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_a_terminal_is_not_written_to_before_the_first_case(stream: type[io.StringIO]) -> None:
+    out = stream()
+    with preparing(console_on(out)) as progress:
+        progress(f"a template is not to be had: {OWNED} [red]panic")
+    console_on(out).print(Text(f"lacks {OWNED}"), f"for {OWNED}", style="bold")
+    table = Table(title=Text(OWNED))
+    table.add_row(OWNED)
+    console_on(out).print(table)
+    told = out.getvalue()
+    assert "owned" in told
+    assert "[red]panic" in told
+    assert not {"\x07", "\x9b"} & set(told)
+    assert "\x1b]" not in told
+    assert "\x1b[2J" not in told
+    assert "\x1b[1m" in told or stream is not Terminal  # rich's own are left
+
+
+def test_no_line_of_a_command_s_writes_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    say(f"the guest's init failed: {OWNED}\nand more")
+    tell(f"no module x{OWNED}\tat all")
+
+    def fail() -> None:
+        raise ValueError(OWNED)
+
+    try:
+        fail()
+    except ValueError:
+        say_traceback()
+    told, wrong = capsys.readouterr()
+    assert told == "no module x]0;owned\tat all\n"
+    assert wrong.startswith(
+        "conform: the guest's init failed: ]0;owned\nconform: and more\nTraceback"
+    )
+    assert wrong.endswith("ValueError: ]0;owned\n")
 
 
 # -- paths --------------------------------------------------------------------------------------
