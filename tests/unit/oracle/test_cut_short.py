@@ -144,7 +144,7 @@ def test_asleep_at_the_last_look_is_stuck_only_if_the_kernel_lost_the_guest(
     assert verdict.status is (Status.FAIL if expected else Status.BROKEN)
 
 
-LEFT = {"left": ("loop0",), "shmem_after": 8 << 20}
+LEFT: dict[str, Any] = {"left": ("loop0",), "shmem_after": 8 << 20}
 
 
 @pytest.mark.parametrize(
