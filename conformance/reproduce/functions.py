@@ -32,6 +32,16 @@ say() { printf '%s\\n' "$*"; }
 unable() { say "CANNOT TELL: $*"; exit 77; }
 """,
     ),
+    "later": Function(
+        text="""\
+# later COMMAND: cleanup runs it, before those that were noted earlier.
+undo=
+later() {
+    undo="$1
+$undo"
+}
+"""
+    ),
     "deviates": Function(
         calls=("say",),
         text="""\
@@ -315,6 +325,8 @@ run() {
     "attach": Function(
         calls=("unable", "enter"),
         text="""\
+# detach DEVICE FILE: unless it is not, or no longer, this file's.
+detach() { if losetup -j "$2" | grep -q "^$1:"; then losetup -d "$1"; fi; }
 # attach DEVICE FILE DIRECT_IO CGROUP
 attach() {
     (enter "$4" && exec losetup --direct-io="$3" "$1" "$2") || return 1
@@ -365,13 +377,14 @@ remove_cgroup() {
 """,
     ),
     "cgroups": Function(
-        calls=("unable",),
+        calls=("unable", "later"),
         text="""\
 # cgroups PATH...: below $groups, with the controllers that loop I/O is charged by.
 cgroups() {
     top=/sys/fs/cgroup
     [ -e $top/cgroup.controllers ] || mount -t cgroup2 none $top || unable "no cgroup v2 at $top"
     mkdir "$groups"
+    later 'find "$groups" -depth -type d -exec rmdir {} \\;'
     for directory in $top "$groups"; do
         echo +memory +io >"$directory/cgroup.subtree_control" ||
             unable "the controllers memory and io cannot be had below $directory"
@@ -422,6 +435,7 @@ hog() {
         text="""\
 # dd's buffer is a huge page, so that a large request is one segment, and may straddle the end of space.
 echo 8 >/proc/sys/vm/nr_hugepages
+later 'echo 0 >/proc/sys/vm/nr_hugepages'
 export GLIBC_TUNABLES=glibc.malloc.hugetlb=2
 """
     ),

@@ -144,11 +144,12 @@ class _Script:
             "#!/bin/sh",
             *self._header(seen),
             "# shellcheck disable=SC2317 # functions are called by the trap, and by names in variables",
+            "# shellcheck disable=SC2016 # what is undone later",
             "set -u",
             "export LC_ALL=C",
             '[ "$(id -u)" = 0 ] || { echo "CANNOT TELL: this needs root"; exit 77; }',
             "work=$(mktemp -d) groups=/sys/fs/cgroup/reproduce.$$",
-            f"limit={limit} number=0 arrived=no own=no bystanders='' current=",
+            f"limit={limit} number=0 arrived=no own=no bystanders='' current= request=",
             *((f"spared=no goes_on=no resolves={resolves}",) if "write" in self._rig.used else ()),
             ': >"$work/synced"',
             "",
@@ -157,7 +158,7 @@ class _Script:
             "cleanup() {",
             "    trap - EXIT",
             '    for one in $bystanders; do kill -9 "${one#*:}" 2>/dev/null; done',
-            *(f"    {line}" for line in reversed(self._rig.undo)),
+            '    eval "$undo"',
             '    rm -rf "$work"',
             "}",
             "trap cleanup EXIT",
@@ -355,7 +356,7 @@ class _Script:
         self._rig.used.add("write")
         kill = "''" if step.kill is None else str(step.kill.after)
         if step.submit is Submit.DIRECT and step.request >= _LARGE:
-            self._rig.huge_pages()
+            self._rig.used.add("huge")
         words = [
             "write",
             step.name,

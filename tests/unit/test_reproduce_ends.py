@@ -1,0 +1,184 @@
+"""How scripts end: what they made is undone, and nothing else, whatever stops them and in any shell."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from conformance.reproduce import Inexpressible, script
+from conformance.session import open_library
+
+SHELLS = {"dash": ("dash",), "bash": ("bash",), "busybox": ("busybox", "sh")}
+EFFECTS = (
+    *("mount", "umount", "losetup", "modprobe", "mkswap", "swapon", "swapoff", "dmsetup", "mdadm"),
+    *("chown", "chattr", "fallocate", "blockdev", "blkdiscard", "fstrim", "sync"),
+)
+"""What a script changes the machine by. Here it is only noted. Shell functions: busybox's shell has some
+of these built in, and would not look for programs."""
+HARMLESS = ("mktemp", "mkdir", "rm", "cat", "grep", "sed", "find", "truncate", "sleep")
+INHERITED = "/inherited"
+
+
+def by_family() -> dict[str, str]:
+    """The shortest script of each family."""
+    found: dict[str, str] = {}
+    for variant in open_library(()).variants:
+        try:
+            text = script(variant, arm=variant.arms[0].name if len(variant.arms) > 1 else "")
+        except Inexpressible:
+            continue
+        if variant.family not in found or len(text) < len(found[variant.family]):
+            found[variant.family] = text
+    return found
+
+
+SCRIPTS = by_family()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a script ended: its exit status, what it said, and what it called."""
+
+    status: int
+    out: str
+    err: str
+    called: tuple[str, ...]
+
+
+class Bench:
+    """Runs scripts in one shell, whose effects are noted and not had."""
+
+    def __init__(self, shell: str, folder: Path) -> None:
+        self._shell = SHELLS[shell]
+        self._log = folder / "log"
+        self._path = folder / "path"
+        self._path.mkdir()
+        self.temporary = folder / "temporary"
+        self.temporary.mkdir()
+        for name in HARMLESS:
+            (self._path / name).symlink_to(str(shutil.which(name)))
+        self._program = str(shutil.which(self._shell[0]))
+
+    def program(self, name: str, text: str) -> None:
+        """Puts a program where the shell looks for it."""
+        (self._path / name).write_text(text)
+        (self._path / name).chmod(0o755)
+
+    def run(
+        self, text: str, *lines: str, env: dict[str, str] | None = None, stdout: int | None = None
+    ) -> Ended:
+        """Runs a script; ``lines``: shell that comes first."""
+        self._log.write_text("")
+        noted = (f'{name}() {{ echo "{name} $*" >>"$CALLED"; }}' for name in EFFECTS)
+        done = subprocess.run(
+            [self._program, *self._shell[1:]],
+            input="\n".join((*noted, "id() { echo 0; }", *lines, text)),
+            stdout=subprocess.PIPE if stdout is None else stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            cwd=self._path.parent,
+            env={
+                "TMPDIR": str(self.temporary),
+                **(env or {}),
+                "PATH": str(self._path),
+                "CALLED": str(self._log),
+            },
+        )
+        called = self._log.read_text().splitlines()
+        return Ended(
+            status=done.returncode, out=done.stdout or "", err=done.stderr, called=tuple(called)
+        )
+
+    @property
+    def left(self) -> list[str]:
+        """What is left behind."""
+        return sorted(os.listdir(self.temporary))
+
+
+@pytest.fixture(params=SHELLS)
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+    if shutil.which(SHELLS[request.param][0]) is None:
+        pytest.skip(f"{request.param} is not installed")
+    return Bench(request.param, tmp_path)
+
+
+def rigged(text: str, *lines: str) -> str:
+    """A script with other lines in place of its rig, its steps and what it needs."""
+    begin = text[: text.index("\ntrap 'exit 77' ")]
+    traps = re.findall(r"^trap .*$", text, re.MULTILINE)
+    return "\n".join((begin, traps[-1], *lines))
+
+
+@pytest.mark.parametrize("family", SCRIPTS)
+def test_without_a_tool_nothing_is_undone_that_somebody_else_made(
+    family: str, bench: Bench
+) -> None:
+    text = SCRIPTS[family]
+    names = {*re.findall(r"\b([A-Za-z_]+)=", text)} - {"TMPDIR", "LC_ALL", "PATH"}
+    needs = re.findall(r"^need (.*)$", text, re.MULTILINE)
+    assert names >= {"work", "undo"}
+    for tool in needs[0].split():
+        ended = bench.run(
+            text,
+            f'command() {{ [ "$2" != {tool} ]; }}',
+            'grep() { [ "$2" != /proc/filesystems ] || command grep "$@"; }',
+            env=dict.fromkeys(names, INHERITED),
+        )
+        assert (ended.status, ended.out) == (77, f"CANNOT TELL: {tool} is not installed\n")
+        assert [call for call in ended.called if not call.startswith("modprobe ")] == []
+        assert (INHERITED in str(ended), bench.left) == (False, [])
+
+
+LOSETUP = """\
+#!/bin/sh
+echo "losetup $*" >>"$CALLED"
+case $1 in
+-f) echo /dev/loop7 ;;
+-j) echo "$OURS" ;;
+-*=*) [ -n "$OURS" ] ;;
+esac
+"""
+"""Of a device that was free a moment ago: ``OURS`` is what it says of it, if it was not taken meanwhile."""
+
+
+@pytest.mark.parametrize("bench", ["dash"], indirect=True)
+@pytest.mark.parametrize("ours", ["/dev/loop7: [0042]:2 (image)", ""])
+def test_the_rig_is_undone_in_turn_but_for_what_it_did_not_get(bench: Bench, ours: str) -> None:
+    text = SCRIPTS["loop_enospc"]
+    rig = text[: text.index("# -- the steps")]
+    bench.program("losetup", LOSETUP)
+    ended = bench.run(rig + "exit 5\n", "command() { :; }", "unset -f losetup", env={"OURS": ours})
+    called = " ".join(call.split(" -o ")[0].split("=")[0] for call in ended.called)
+    assert re.sub(rf"{bench.temporary}/[^ ]*/", "", called) == (
+        "modprobe -q loop mount -t tmpfs losetup -f losetup --direct-io losetup -j image"
+        + (" losetup -d /dev/loop7" if ours else "")
+        + " umount back"
+    )
+    assert (ended.status, bench.left) == (5 if ours else 77, [])
+
+
+def test_an_array_that_is_not_made_is_not_stopped(bench: Bench) -> None:
+    """Its name is somebody else's if two scripts run at once."""
+    text = SCRIPTS["md_raid"]
+    lines = text[text.index("array=100\n") : text.index("FS=$work/fs")]
+    for made, stops in ((0, 1), (1, 0)):
+        mdadm = f'mdadm() {{ echo "mdadm $1 $2" >>"$CALLED"; return {made}; }}'
+        ended = bench.run(rigged(text, "LEG= SPARE=", lines, "exit 5"), mdadm)
+        assert [call.split()[1] for call in ended.called if "mdadm" in call] == [
+            "--create",
+            *["--stop"] * stops,
+        ]
+        assert (ended.status, bench.left) == ((77, []) if made else (5, []))
+
+
+def test_a_gauge_does_not_go_by_a_request_of_the_environment(bench: Bench) -> None:
+    text = rigged(SCRIPTS["loop_enospc"], 'stat() { echo "8192 * 1"; }', "gauge", 'echo "$arrived"')
+    ended = bench.run(text, env={"request": "1048576", "BACK": "/"})
+    assert (ended.status, ended.out) == (0, "no\n")
