@@ -182,3 +182,11 @@ def test_a_gauge_does_not_go_by_a_request_of_the_environment(bench: Bench) -> No
     text = rigged(SCRIPTS["loop_enospc"], 'stat() { echo "8192 * 1"; }', "gauge", 'echo "$arrived"')
     ended = bench.run(text, env={"request": "1048576", "BACK": "/"})
     assert (ended.status, ended.out) == (0, "no\n")
+
+
+def test_without_a_temporary_directory_nothing_is_done(bench: Bench) -> None:
+    before = sorted(os.listdir(bench.temporary.parent))
+    ended = bench.run(SCRIPTS["loop_enospc"], env={"TMPDIR": "/nonexistent"})
+    assert (ended.status, ended.out) == (77, "CANNOT TELL: no temporary directory\n")
+    assert ended.called == ()
+    assert sorted(os.listdir(bench.temporary.parent)) == sorted([*before, "log"])
