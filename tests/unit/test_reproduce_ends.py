@@ -190,3 +190,24 @@ def test_without_a_temporary_directory_nothing_is_done(bench: Bench) -> None:
     assert (ended.status, ended.out) == (77, "CANNOT TELL: no temporary directory\n")
     assert ended.called == ()
     assert sorted(os.listdir(bench.temporary.parent)) == sorted([*before, "log"])
+
+
+UNDO = """later 'echo undone && losetup "$work"'"""
+
+
+@pytest.mark.parametrize("signal", ["HUP", "INT", "PIPE", "TERM"])
+def test_a_signal_ends_it_and_the_rig_is_undone(bench: Bench, signal: str) -> None:
+    lines = (UNDO, "later 'kill -s TERM $$'", f"kill -s {signal} $$", "say on", "exit 5")
+    ended = bench.run(rigged(SCRIPTS["loop_enospc"], *lines))
+    assert (ended.status, ended.out, len(ended.called), bench.left) == (77, "", 1, [])
+
+
+def test_when_nobody_reads_it_any_more_the_rig_is_undone(bench: Bench) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        lines = (UNDO, "say on", "exit 5")
+        ended = bench.run(rigged(SCRIPTS["loop_enospc"], *lines), stdout=write)
+    finally:
+        os.close(write)
+    assert (ended.status, len(ended.called), bench.left) == (77, 1, [])
