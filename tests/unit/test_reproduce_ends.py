@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,20 +27,17 @@ HARMLESS = ("mktemp", "mkdir", "rm", "cat", "grep", "sed", "find", "truncate", "
 INHERITED = "/inherited"
 
 
-def by_family() -> dict[str, str]:
-    """The shortest script of each family."""
-    found: dict[str, str] = {}
+def every() -> Iterator[tuple[str, str]]:
+    """Family and text of every script."""
     for variant in open_library(()).variants:
-        try:
-            text = script(variant, arm=variant.arms[0].name if len(variant.arms) > 1 else "")
-        except Inexpressible:
-            continue
-        if variant.family not in found or len(text) < len(found[variant.family]):
-            found[variant.family] = text
-    return found
+        for arm in variant.arms if len(variant.arms) > 1 else ("",):
+            with suppress(Inexpressible):
+                yield variant.family, script(variant, arm=arm if isinstance(arm, str) else arm.name)
 
 
-SCRIPTS = by_family()
+MADE = sorted(every(), key=lambda made: -len(made[1]))
+SCRIPTS = dict(MADE)
+"""The shortest of each family."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,3 +210,36 @@ def test_when_nobody_reads_it_any_more_the_rig_is_undone(bench: Bench) -> None:
     finally:
         os.close(write)
     assert (ended.status, len(ended.called), bench.left) == (77, 1, [])
+
+
+def reliefs() -> dict[str, tuple[str, str]]:
+    """Of every relief its first line and a script that has it, by that line's first words."""
+    found: dict[str, tuple[str, str]] = {}
+    for _, text in MADE:
+        if "\nstep relieve\n" not in text:
+            continue
+        lines = text.split("\nstep relieve\n")[1].partition("\nverify")[0].splitlines()
+        first = next(line for line in lines if not line.startswith("#"))
+        found.setdefault(" ".join(re.findall(r"[a-z-]+", first)[:2]), (first, text))
+    return found
+
+
+RELIEFS = reliefs()
+
+
+@pytest.mark.parametrize("bench", ["dash"], indirect=True)
+@pytest.mark.parametrize("relief", RELIEFS)
+def test_where_the_relief_is_refused_nobody_is_accused(relief: str, bench: Bench) -> None:
+    line, text = RELIEFS[relief]
+    names = {*re.findall(r"\$([A-Z_]+)", line)}
+    given = [f"{name}=/nonexistent" for name in sorted(names)]
+    refused = [f"{name}() {{ return 1; }}" for name in EFFECTS]
+    some = ("before=1 zram=/nonexistent thin_taken=512", "groups=/nonexistent")
+    ended = bench.run(rigged(text, *refused, *given, *some, line, "echo went on"))
+    assert (ended.status, ended.out.startswith("CANNOT TELL: ")) == (77, True)
+
+
+def test_every_relief_is_met() -> None:
+    commands = {name.split()[0] for name in RELIEFS}
+    assert commands == {"detach", "dm", "dmsetup", "echo", "mount", "rm", "setquota", "thin"}
+    assert {"echo max", "echo sys"} <= {*RELIEFS}
