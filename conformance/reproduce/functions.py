@@ -432,12 +432,20 @@ hog() {
 """,
     ),
     "huge": Function(
+        calls=("unable", "later"),
         text="""\
 # dd's buffer is a huge page, so that a large request is one segment, and may straddle the end of space.
-echo 8 >/proc/sys/vm/nr_hugepages
-later 'echo 0 >/proc/sys/vm/nr_hugepages'
-export GLIBC_TUNABLES=glibc.malloc.hugetlb=2
-"""
+# Eight are to be free; none that somebody else has reserved is taken away.
+huge_pages() {
+    huge_before=$(cat /proc/sys/vm/nr_hugepages) || unable "no huge pages"
+    huge_lacking=$((8 - $(sed -n 's/^HugePages_Free: *//p' /proc/meminfo)))
+    later 'echo "$huge_before" >/proc/sys/vm/nr_hugepages'
+    if [ $huge_lacking -gt 0 ]; then
+        echo $((huge_before + huge_lacking)) >/proc/sys/vm/nr_hugepages
+    fi
+    export GLIBC_TUNABLES=glibc.malloc.hugetlb=2
+}
+""",
     ),
     "finish": Function(
         calls=("say", "unable", "deviates"),

@@ -171,6 +171,7 @@ class _Script:
             *needs,
             "",
             "# -- the rig",
+            *(["huge_pages"] if "huge" in self._rig.used else []),
             *rig,
             "",
             "# -- the steps",

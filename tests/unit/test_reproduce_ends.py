@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from conformance.reproduce import Inexpressible, script
+from conformance.reproduce.functions import FUNCTIONS
 from conformance.session import open_library
 
 SHELLS = {"dash": ("dash",), "bash": ("bash",), "busybox": ("busybox", "sh")}
@@ -243,3 +244,22 @@ def test_every_relief_is_met() -> None:
     commands = {name.split()[0] for name in RELIEFS}
     assert commands == {"detach", "dm", "dmsetup", "echo", "mount", "rm", "setquota", "thin"}
     assert {"echo max", "echo sys"} <= {*RELIEFS}
+
+
+@pytest.mark.parametrize(
+    ("before", "free", "meanwhile"), [(0, 0, 8), (4, 4, 8), (64, 64, 64), (64, 0, 72), (64, 3, 69)]
+)
+def test_huge_pages_are_added_for_a_time_and_none_is_taken_away(
+    tmp_path: Path, before: int, free: int, meanwhile: int
+) -> None:
+    number, told = tmp_path / "nr_hugepages", tmp_path / "meminfo"
+    number.write_text(f"{before}\n")
+    told.write_text(f"HugePages_Total:   {before}\nHugePages_Free:    {free}\n")
+    functions = FUNCTIONS["later"].text + FUNCTIONS["huge"].text
+    moved = functions.replace("/proc/sys/vm/nr_hugepages", str(number))
+    moved = moved.replace("/proc/meminfo", str(told))
+    lines = (moved, "huge_pages", f"cat {number}", 'eval "$undo"', f"cat {number}")
+    done = subprocess.run(
+        ["sh", "-u"], input="\n".join(lines), capture_output=True, text=True, check=False
+    )
+    assert (done.stdout.split(), done.stderr) == ([str(meanwhile), str(before)], "")
