@@ -382,10 +382,15 @@ remove_cgroup() {
 # cgroups PATH...: below $groups, with the controllers that loop I/O is charged by.
 cgroups() {
     top=/sys/fs/cgroup
-    [ -e $top/cgroup.controllers ] || mount -t cgroup2 none $top || unable "no cgroup v2 at $top"
+    if ! [ -e $top/cgroup.controllers ]; then
+        # Beside what is mounted there, if anything is, and not over it.
+        top=$work/cgroup && groups=$top/${groups##*/} && mkdir "$top"
+        later 'umount "$top"'
+        mount -t cgroup2 none "$top" || unable "no cgroup v2"
+    fi
     mkdir "$groups"
     later 'find "$groups" -depth -type d -exec rmdir {} \\;'
-    for directory in $top "$groups"; do
+    for directory in "$top" "$groups"; do
         echo +memory +io >"$directory/cgroup.subtree_control" ||
             unable "the controllers memory and io cannot be had below $directory"
     done

@@ -24,7 +24,7 @@ EFFECTS = (
 )
 """What a script changes the machine by. Here it is only noted. Shell functions: busybox's shell has some
 of these built in, and would not look for programs."""
-HARMLESS = ("mktemp", "mkdir", "rm", "cat", "grep", "sed", "find", "truncate", "sleep")
+HARMLESS = ("mktemp", "mkdir", "rmdir", "rm", "cat", "grep", "sed", "find", "truncate", "sleep")
 INHERITED = "/inherited"
 
 
@@ -263,3 +263,29 @@ def test_huge_pages_are_added_for_a_time_and_none_is_taken_away(
         ["sh", "-u"], input="\n".join(lines), capture_output=True, text=True, check=False
     )
     assert (done.stdout.split(), done.stderr) == ([str(meanwhile), str(before)], "")
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_cgroups_are_mounted_beside_what_the_machine_has(bench: Bench, there: bool) -> None:
+    top = bench.temporary.parent / "cgroup"
+    top.mkdir()
+    if there:
+        (top / "cgroup.controllers").write_text("memory io\n")
+    moved = FUNCTIONS["cgroups"].text.replace("/sys/fs/cgroup", str(top))
+    lines = (f"groups={top}/reproduce.7", moved, 'cgroups "a/b"', 'say "$groups"')
+    ended = bench.run(rigged(SCRIPTS["loop_enospc"], *lines, "exit 5"))
+    place = ended.out.strip().removesuffix("/reproduce.7")
+    if there:
+        assert (place, ended.called) == (str(top), ())
+    else:
+        assert Path(place).parents[1] == bench.temporary
+        assert ended.called == (f"mount -t cgroup2 none {place}", f"umount {place}")
+    assert (ended.status, bench.left) == (5, [])
+
+
+def test_cgroups_are_removed_from_the_innermost_on(bench: Bench) -> None:
+    """Of plain directories, whose files are none of the kernel's."""
+    text = SCRIPTS["loop_memcg"]
+    undo = re.findall(r"^ *(later 'find .*)$", text, re.MULTILINE)
+    lines = ("groups=$work/groups", 'mkdir -p "$groups/a/b" "$groups/c"', *undo, 'eval "$undo"')
+    assert bench.run(rigged(text, *lines, '[ -e "$groups" ] || exit 5')).status == 5
