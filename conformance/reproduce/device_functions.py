@@ -15,11 +15,11 @@ dm_gone() { dmsetup remove --retry "$dm.$1"; }
 """,
     ),
     "dm_table": (
-        ("dm",),
+        ("dm", "unable"),
         """\
 # dm_table NAME TABLE [--noflush]: it gets another table.
 dm_table() {
-    dmsetup reload "$dm.$1" --table "$2"
+    dmsetup reload "$dm.$1" --table "$2" || unable "the device mapper takes no other table for $1"
     # shellcheck disable=SC2086 # no word, or one
     dmsetup suspend --nolockfs ${3-} "$dm.$1"
     dmsetup resume "$dm.$1"

@@ -6,6 +6,7 @@ meets. A device of the device mapper is called $dm.NAME.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -37,7 +38,6 @@ class Device:
     rig: tuple[str, ...]
     attach: tuple[str, ...] = ()
     detach: tuple[str, ...] = ()
-    undo: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
 
@@ -53,6 +53,15 @@ BLOCK = (
     DmMirrorLayer,
 )
 """Of these, what is written and read as a block device."""
+
+
+def later(command: str) -> str:
+    """The line that has ``cleanup`` run a command, before those that were noted earlier.
+
+    What has a name of the script's own is noted before it is made: to undo it does no harm if it never
+    was. What is given a name that somebody else's may have is noted once it is made.
+    """
+    return f"later {shlex.quote(command)}"
 
 
 def mapped(name: str) -> str:
@@ -97,10 +106,9 @@ def linear(base: str, offset: int, length: int) -> str:
 
 def _plain(name: str, size: int, words: str, module: str) -> Device:
     return Device(
-        rig=(f"modprobe -q {module}",),
+        rig=(f"modprobe -q {module}", later(f"dm_gone {name}")),
         attach=(f'dm {name} "0 {size // SECTOR} {words}"',),
         detach=(f"dm_gone {name}",),
-        undo=(f"dm_gone {name}",),
         functions=("dm",),
         tools=("dmsetup",),
     )
@@ -125,18 +133,23 @@ def _pool(layer: ThinPoolLayer, path: Path) -> Device:
     name, base = layer.name, path(layer.on)
     meta, data = f"{name}-tmeta", f"{name}-tdata"
     queue: tuple[str, ...] = ()
-    undo: tuple[str, ...] = ()
     if layer.no_space == "queue":
         parameter = "/sys/module/dm_thin_pool/parameters/no_space_timeout"
-        queue = (f"timeout_before=$(cat {parameter})", f"echo {layer.timeout} >{parameter}")
-        undo = (f'echo "$timeout_before" >{parameter}',)
+        queue = (
+            f"timeout_before=$(cat {parameter})",
+            f'later "echo $timeout_before >{parameter}"',
+            f"echo {layer.timeout} >{parameter}",
+        )
     return Device(
         rig=(
             "modprobe -q dm-thin-pool",
             *queue,
+            later(f"dm_gone {meta}"),
             f'dm {meta} "{linear(base, 0, layer.metadata)}" || unable "no linear device"',
             f'dd if=/dev/zero of="{mapped(meta)}" bs=4096 count=1 conv=fsync 2>/dev/null',
+            later(f"dm_gone {data}"),
             f'dm {data} "{pool_data(layer, base, layer.data)}" || unable "no linear device"',
+            later(f"dm_gone {name}"),
         ),
         # Its data device may have grown since.
         attach=(
@@ -144,7 +157,6 @@ def _pool(layer: ThinPoolLayer, path: Path) -> Device:
             f'dm {name} "{pool_table(layer, "$sectors")}"',
         ),
         detach=(f"dm_gone {name}",),
-        undo=(*undo, f"dm_gone {meta}", f"dm_gone {data}", f"dm_gone {name}"),
         functions=("dm",),
         tools=("dmsetup",),
     )
@@ -163,6 +175,7 @@ def _thin(layer: ThinLayer, layers: Mapping[str, Layer]) -> Device:
     return Device(
         rig=(
             f'dmsetup message "$dm.{layer.on}" 0 "create_thin {number}" || unable "no thin device"',
+            later(f"dm_gone {name}"),
         ),
         # The pool goes with its last device, so that what is read later comes from the medium.
         attach=(
@@ -170,7 +183,6 @@ def _thin(layer: ThinLayer, layers: Mapping[str, Layer]) -> Device:
             f'dm {name} "{table}"',
         ),
         detach=(f"dm_gone {name} || return 1", f"detach_{layer.on}" if alone else ":"),
-        undo=(f"dm_gone {name}",),
         functions=("dm",),
         tools=("dmsetup",),
     )
@@ -184,11 +196,12 @@ def _origin(layer: SnapshotOriginLayer, path: Path) -> Device:
     return Device(
         rig=(
             "modprobe -q dm-snapshot",
+            later(f"dm_gone {real}"),
             f'dm {real} "{linear(path(layer.on), 0, layer.size)}" || unable "no linear device"',
+            later(f"dm_gone {name}"),
         ),
         attach=(f'dm {name} "{_origin_table(layer)}"',),
         detach=(f"dm_gone {name}",),
-        undo=(f"dm_gone {real}", f"dm_gone {name}"),
         functions=("dm",),
         tools=("dmsetup",),
     )
@@ -213,11 +226,13 @@ def _snapshot(layer: DmSnapshotLayer, layers: Mapping[str, Layer], path: Path) -
     )
     return Device(
         rig=(
+            later(f"dm_gone {cow}"),
             f'dm {cow} "{snapshot_cow(layer, layers, path, layer.cow)}" || unable "no linear device"',
             f"clear_{name}() {{",
             f'    dd if=/dev/zero of="{mapped(cow)}" bs={SNAPSHOT_CHUNK} count=1 conv=fsync 2>/dev/null',
             "}",
             f"clear_{name}",
+            later(f"detach_{name}"),
         ),
         # The origin looks for its snapshots when it gets its table; without one it copies nothing.
         attach=(
@@ -230,7 +245,6 @@ def _snapshot(layer: DmSnapshotLayer, layers: Mapping[str, Layer], path: Path) -
             f'dmsetup resume "$dm.{origin.name}"',
             'return "$gone"',
         ),
-        undo=(f"dm_gone {cow}", f"detach_{name}"),
         functions=("dm", "dm_table"),
         tools=("dmsetup",),
     )
@@ -243,7 +257,7 @@ def _mirror(layer: DmMirrorLayer, path: Path) -> Device:
     name = layer.name
     legs = " ".join(path(leg) for leg in layer.legs)
     return Device(
-        rig=("modprobe -q dm-mirror", "synced=nosync", f'legs="{legs}"'),
+        rig=("modprobe -q dm-mirror", "synced=nosync", f'legs="{legs}"', later(f"dm_gone {name}")),
         attach=(
             "# shellcheck disable=SC2086 # the legs are words",
             "set -- $legs",
@@ -260,7 +274,6 @@ def _mirror(layer: DmMirrorLayer, path: Path) -> Device:
             "esac",
             f"dm_gone {name}",
         ),
-        undo=(f"dm_gone {name}",),
         functions=("dm",),
         tools=("dmsetup",),
     )
@@ -284,10 +297,10 @@ def _md(layer: MdRaidLayer, path: Path) -> Device:
             f"{variable}=/dev/md$array",
             f'mdadm --create "${variable}" {" ".join(words)} \\',
             f'    {legs} >/dev/null 2>&1 || unable "mdadm makes no array"',
+            later(f'mdadm --stop "${variable}" 2>/dev/null'),
         ),
         attach=(f'md_assemble "${variable}" {legs}',),
         detach=(f'mdadm --stop "${variable}" 2>/dev/null',),
-        undo=(f'mdadm --stop "${variable}" 2>/dev/null',),
         functions=("md",),
         tools=("mdadm", "lsblk"),
     )
@@ -302,12 +315,10 @@ def _zram(layer: ZramLayer) -> Device:
         rig=(
             "modprobe -q zram num_devices=0",
             'zram=$(cat /sys/class/zram-control/hot_add) || unable "no zram device"',
+            later('echo "$zram" >/sys/class/zram-control/hot_remove'),
+            later('echo 1 >"/sys/block/zram$zram/reset"'),
             f"{variable}=/dev/zram$zram",
             f'echo {layer.size} >"/sys/block/zram$zram/disksize"',
-        ),
-        undo=(
-            'echo "$zram" >/sys/class/zram-control/hot_remove',
-            'echo 1 >"/sys/block/zram$zram/reset"',
         ),
     )
 
@@ -320,7 +331,7 @@ def _overlay(layer: OverlayLayer, path: Path) -> Device:
         rig=(
             f"{variable}=$work/{layer.name}",
             f'mkdir "${variable}" "${variable}.lower" "{source}" "{source}/upper" "{source}/work"',
+            later(f'umount "${variable}"'),
             f'mount -t overlay -o "{options}" none "${variable}" || unable "no overlayfs"',
         ),
-        undo=(f'umount "${variable}"',),
     )

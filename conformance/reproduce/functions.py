@@ -32,6 +32,16 @@ say() { printf '%s\\n' "$*"; }
 unable() { say "CANNOT TELL: $*"; exit 77; }
 """,
     ),
+    "later": Function(
+        text="""\
+# later COMMAND: cleanup runs it, before those that were noted earlier.
+undo=
+later() {
+    undo="$1
+$undo"
+}
+"""
+    ),
     "deviates": Function(
         calls=("say",),
         text="""\
@@ -315,6 +325,8 @@ run() {
     "attach": Function(
         calls=("unable", "enter"),
         text="""\
+# detach DEVICE FILE: unless it is not, or no longer, this file's.
+detach() { if losetup -j "$2" | grep -q "^$1:"; then losetup -d "$1"; fi; }
 # attach DEVICE FILE DIRECT_IO CGROUP
 attach() {
     (enter "$4" && exec losetup --direct-io="$3" "$1" "$2") || return 1
@@ -365,14 +377,20 @@ remove_cgroup() {
 """,
     ),
     "cgroups": Function(
-        calls=("unable",),
+        calls=("unable", "later"),
         text="""\
 # cgroups PATH...: below $groups, with the controllers that loop I/O is charged by.
 cgroups() {
     top=/sys/fs/cgroup
-    [ -e $top/cgroup.controllers ] || mount -t cgroup2 none $top || unable "no cgroup v2 at $top"
+    if ! [ -e $top/cgroup.controllers ]; then
+        # Beside what is mounted there, if anything is, and not over it.
+        top=$work/cgroup && groups=$top/${groups##*/} && mkdir "$top"
+        later 'umount "$top"'
+        mount -t cgroup2 none "$top" || unable "no cgroup v2"
+    fi
     mkdir "$groups"
-    for directory in $top "$groups"; do
+    later 'find "$groups" -depth -type d -exec rmdir {} \\;'
+    for directory in "$top" "$groups"; do
         echo +memory +io >"$directory/cgroup.subtree_control" ||
             unable "the controllers memory and io cannot be had below $directory"
     done
@@ -419,11 +437,20 @@ hog() {
 """,
     ),
     "huge": Function(
+        calls=("unable", "later"),
         text="""\
 # dd's buffer is a huge page, so that a large request is one segment, and may straddle the end of space.
-echo 8 >/proc/sys/vm/nr_hugepages
-export GLIBC_TUNABLES=glibc.malloc.hugetlb=2
-"""
+# Eight are to be free; none that somebody else has reserved is taken away.
+huge_pages() {
+    huge_before=$(cat /proc/sys/vm/nr_hugepages) || unable "no huge pages"
+    huge_lacking=$((8 - $(sed -n 's/^HugePages_Free: *//p' /proc/meminfo)))
+    later 'echo "$huge_before" >/proc/sys/vm/nr_hugepages'
+    if [ $huge_lacking -gt 0 ]; then
+        echo $((huge_before + huge_lacking)) >/proc/sys/vm/nr_hugepages
+    fi
+    export GLIBC_TUNABLES=glibc.malloc.hugetlb=2
+}
+""",
     ),
     "finish": Function(
         calls=("say", "unable", "deviates"),
@@ -452,8 +479,11 @@ finish() {
         say FAIL
         exit 1
     fi
-    [ "$own" = no ] || unable "a process was killed in an allocation of its own, as is documented"
-    [ "$arrived" = yes ] || unable "the shortage never came: nothing failed, and the limit was not met"
+    if [ "$own" = yes ]; then
+        unable "a process was killed in an allocation of its own, as is documented"
+    elif [ "$arrived" = no ]; then
+        unable "the shortage never came: nothing failed, and the limit was not met"
+    fi
     say "PASS on $(uname -r)"
     exit 0
 }

@@ -25,7 +25,7 @@ Each variant that deviates on a published kernel, as the script that `./conform 
 a fresh guest on each kernel that the suite judged it on, with nothing of the suite's own writer and judge. A
 script agrees with a FAIL if it ends with FAIL, names a clause that the suite's findings name, or a known row
 that tells of chance, and none that neither findings nor rows name; and with a PASS if it ends with PASS.
-`./conform test -e reproduce` runs what has not been run yet, or was another script then; what came of it is
+`./conform test -e reproduce` runs what has not been run yet, or did something else then; what came of it is
 in [results/reproduced.tsv](../results/reproduced.tsv).
 
 {counts}

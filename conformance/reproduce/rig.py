@@ -17,7 +17,7 @@ from conformance.model import (
     TmpfsLayer,
 )
 from conformance.model.layers.basic import SwapLayer
-from conformance.reproduce.devices import BLOCK, device, mapped
+from conformance.reproduce.devices import BLOCK, device, later, mapped
 from conformance.reproduce.shortage import Inexpressible
 
 FLAGS = {
@@ -69,8 +69,7 @@ class Rig:
             size = layer.device_size(self._sizes)
             if size is not None:
                 self._sizes[layer.name] = size
-        self.used = {"say", "unable", "need", "finish", "deviates", "step"}
-        self.undo: list[str] = []
+        self.used = {"say", "unable", "later", "need", "finish", "deviates", "step"}
         self.tools: dict[str, None] = dict.fromkeys(("dmesg", "timeout", "cmp"))
 
     def lines(self) -> list[str]:
@@ -105,17 +104,11 @@ class Rig:
             case SwapLayer():
                 self.tools |= dict.fromkeys(("mkswap", "swapon"))
                 below = self.path(layer.on)
-                self.undo.append(f'swapoff "{below}"')
                 yield f'mkswap "{below}" >/dev/null || unable "no swap area"'
                 yield f'swapon "{below}" || unable "no swap area"'
+                yield later(f'swapoff "{below}"')
             case _:
                 yield from self._other(layer, variable)
-
-    def huge_pages(self) -> None:
-        """Have dd's memory from huge pages."""
-        if "huge" not in self.used:
-            self.used.add("huge")
-            self.undo.append("echo 0 >/proc/sys/vm/nr_hugepages")
 
     def _other(self, layer: Layer, variable: str) -> Iterator[str]:
         """A layer that a tool of its own makes."""
@@ -131,7 +124,6 @@ class Rig:
                 yield f"{name}_{layer.name}() {{"
                 yield from (f"    {line}" for line in lines)
                 yield "}"
-        self.undo += made.undo
         yield from made.rig
         if made.attach and "mdadm" not in made.tools:
             yield f'attach_{layer.name} || unable "{layer.SORT} cannot be made"'
@@ -144,7 +136,7 @@ class Rig:
         huge = "" if layer.huge == "never" else f",huge={layer.huge}"
         inodes = f",nr_inodes={layer.inodes}" if layer.inodes else ""
         yield f'{variable}=$work/{layer.name} && mkdir "${variable}"'
-        self.undo.append(f'umount "${variable}"')
+        yield later(f'umount "${variable}"')
         yield (
             f'mount -t tmpfs -o size={layer.size}{huge}{inodes} none "${variable}" ||'
             f" unable 'no such tmpfs'"
@@ -156,8 +148,8 @@ class Rig:
         yield f'if [ -z "${variable}" ]; then'
         yield f'    truncate -s {DISK} "$work/disk"'
         yield f'    {variable}=$(losetup -f --show "$work/disk") || unable "no loop device"'
+        yield "    " + later(f'losetup -d "${variable}"')
         yield "fi"
-        self.undo.append(f'if [ -z "${{DISK-}}" ]; then losetup -d "${variable}"; fi')
 
     def _fs(self, layer: FsLayer, variable: str) -> Iterator[str]:
         if layer.project:
@@ -178,7 +170,6 @@ class Rig:
         if layer.type in MKFS_ENV:
             command = f"env {' '.join(MKFS_ENV[layer.type])} {command}"
         yield f'{command} "{below}" >/dev/null || unable "{mkfs[0]} failed"'
-        self.undo.append(f'umount "${variable}"')
         yield f"mount_{layer.name}() {{"
         more = " &&" if layer.sysfs else ""
         yield f'    within \'\' mount -t {layer.type} {chosen_options}"{below}" "${variable}"{more}'
@@ -188,6 +179,7 @@ class Rig:
             yield f"    echo {value} >{place}{' &&' if number < len(layer.sysfs) else ''}"
         yield "}"
         self.used.add("within")
+        yield later(f'umount "${variable}"')
         yield f"mount_{layer.name} || unable 'it cannot be mounted'"
 
     def _file(self, layer: FileLayer, variable: str) -> Iterator[str]:
@@ -209,7 +201,7 @@ class Rig:
         self.used.add("attach")
         self.tools["losetup"] = None
         yield f'{variable}=$(losetup -f) || unable "no loop device"'
-        self.undo.append(f'losetup -d "${variable}"')
+        yield later(f'detach "${variable}" "{self.path(layer.on)}"')
         yield f'attach {self.attached(layer)} || unable "losetup failed"'
 
     def attached(self, layer: LoopLayer) -> str:
@@ -224,8 +216,6 @@ class Rig:
         if paths:
             self.used.add("cgroups")
             yield f"cgroups {' '.join(paths)}"
-            self.undo.append('rmdir "$groups"')
-            self.undo += [f'rmdir "$groups/{path}" 2>/dev/null' for path in paths]
 
     def _bystanders(self) -> Iterator[str]:
         self.used.add("bystander")

@@ -35,7 +35,10 @@ class Inexpressible(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Imposed:
-    """Lines of shell. ``gauge``: a function that sets ``arrived`` if the limit was met."""
+    """Lines of shell. ``gauge``: a function that sets ``arrived`` if the limit was met.
+
+    Where the relief is refused the script gives up: what fails thereafter is not the kernel's fault.
+    """
 
     impose: tuple[str, ...]
     relieve: tuple[str, ...]
@@ -72,13 +75,18 @@ def imposed(
             raise Inexpressible(f"shortage {shortage.kind}", "no plain command imposes it")
 
 
+def _must(line: str) -> str:
+    """A line of a relief, without which there is none."""
+    return f'{line} || unable "it cannot be relieved"'
+
+
 def _tmpfs_size(shortage: TmpfsSize, place: str) -> Imposed:
     return Imposed(
         impose=(
             f'before=$(($(stat -f -c "%b * %S" "{place}")))',
             f'mount -o remount,size={shortage.size} "{place}" || unable "it cannot be made smaller"',
         ),
-        relieve=(f'mount -o remount,size=$before "{place}"',),
+        relieve=(_must(f'mount -o remount,size=$before "{place}"'),),
         gauge=_space(place, "%f"),
     )
 
@@ -86,7 +94,8 @@ def _tmpfs_size(shortage: TmpfsSize, place: str) -> Imposed:
 def _hog(shortage: Hog, place: str) -> Imposed:
     return Imposed(
         impose=(f'hog "{place}" {shortage.leave}',),
-        relieve=(f'rm "{place}/hog"', f'sync -f "{place}"'),
+        # The sync may tell of an earlier error.
+        relieve=(_must(f'rm "{place}/hog"'), f'sync -f "{place}"'),
         gauge=_space(place, "%a", reserved=shortage.RESERVED),
         functions=("hog",),
         tools=("fallocate",),
@@ -115,7 +124,7 @@ def _memcg(shortage: Memcg) -> Imposed:
             f"met=$(sed -n 's/^{shortage.knob} //p' {directory}/memory.events)",
             f"echo {shortage.limit} >{directory}/memory.{shortage.knob}",
         ),
-        relieve=(f"echo {relief} >{directory}/memory.{shortage.knob}",),
+        relieve=(_must(f"echo {relief} >{directory}/memory.{shortage.knob}"),),
         gauge=(
             "# gauge: the shortage has come where the kernel counts that the limit was met.",
             "gauge() {",
@@ -134,7 +143,7 @@ def _quota(shortage: Quota, place: str) -> Imposed:
         impose=(
             f'setquota {option} {shortage.id} 0 {kib} 0 0 "{place}" || unable "no such quota here"',
         ),
-        relieve=(f'setquota {option} {shortage.id} 0 0 0 0 "{place}"',),
+        relieve=(_must(f'setquota {option} {shortage.id} 0 0 0 0 "{place}"'),),
         gauge=(
             "# gauge: what the files take, against the limit; past it there must have been an error.",
             "gauge() {",
@@ -159,16 +168,16 @@ def _thin_data(
     name, most = pool.name, THIN_GROWS * pool.data
     relieve = {
         "extend": (
-            f'dm_table {name}-tdata "{pool_data(pool, path(pool.on), most)}"',
+            _must(f'dm_table {name}-tdata "{pool_data(pool, path(pool.on), most)}"'),
             "# Writes that wait in the pool's queue are what it is given space for.",
-            f'dm_table {name} "{pool_table(pool, most // SECTOR)}" --noflush',
+            _must(f'dm_table {name} "{pool_table(pool, most // SECTOR)}" --noflush'),
         ),
-        "delete": (f'dmsetup message "$dm.{name}" 0 "delete 99"',),
+        "delete": (_must(f'dmsetup message "$dm.{name}" 0 "delete 99"'),),
         "discard": (
-            f"thin_other {name}",
+            _must(f"thin_other {name}"),
             "# The pool commits once a second: so long after the last time, it does at the next change.",
             "sleep 2",
-            f'blkdiscard "{mapped("others")}"',
+            _must(f'blkdiscard "{mapped("others")}"'),
             "dm_gone others",
         ),
     }
@@ -199,7 +208,11 @@ def _thin_metadata(
     places = f'"{linear(base, room, room)}" "{linear(base, 0, room)}" "{linear(base, room, room)}"'
     return Imposed(
         impose=(f"thin_empties {pool.name} {shortage.leave // 4096}",),
-        relieve=(f"detach_{mine[0]}", f"thin_mended {pool.name} {places}", f"attach_{mine[0]}"),
+        relieve=(
+            _must(f"detach_{mine[0]}"),
+            _must(f"thin_mended {pool.name} {places}"),
+            _must(f"attach_{mine[0]}"),
+        ),
         gauge=(
             "# gauge: the shortage has come where the pool gave up writing its metadata.",
             "gauge() {",
@@ -223,7 +236,7 @@ def _snapshot_cow(
 
     return Imposed(
         impose=(table(shortage.size),),
-        relieve=(table(snapshot.cow),),
+        relieve=(_must(table(snapshot.cow)),),
         gauge=(
             "# gauge: the shortage has come where the snapshot says so, or has no sector left.",
             "gauge() {",
@@ -244,7 +257,7 @@ def _zram(shortage: ZramLimit) -> Imposed:
             f"memory=$(({shortage.leave} + $({used})))",
             'echo "$memory" >"/sys/block/zram$zram/mem_limit"',
         ),
-        relieve=('echo 0 >"/sys/block/zram$zram/mem_limit"',),
+        relieve=(_must('echo 0 >"/sys/block/zram$zram/mem_limit"'),),
         gauge=(
             "# gauge: a page takes up to eight pages of memory at once, and gives them back.",
             "gauge() {",

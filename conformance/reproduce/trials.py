@@ -1,12 +1,13 @@
 """What the scripts of the published deviations say, held against what the suite said. Pure.
 
 A trial is one script on one kernel. Its outcome is a line of results/reproduced.tsv, appended when it is
-known, so that whoever goes on later need not run it again, as long as the script is the same.
+known, so that whoever goes on later need not run it again, as long as the script does the same.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from conformance import tsv
@@ -26,6 +27,30 @@ _SAME = {
     Clause.ERROR_SURFACED: Clause.ACKNOWLEDGED_READABLE,
     Clause.NO_FOREIGN_DATA: Clause.ACKNOWLEDGED_READABLE,
 }
+
+
+_ASIDE = re.compile(
+    r"""^(?:
+        \ *\#.*                                                      # comments, and the head
+        | (?:cleanup|later|detach)\(\)\ \{(?:\ .*\}|\n(?:.*\n)*?\})  # the functions that clean up
+        | \ *later\ .* | undo= | trap\ .* |                         # what is undone, and when
+    )\n""",
+    re.MULTILINE | re.VERBOSE,
+)
+_ELSE = re.compile(
+    r"""\s*\|\|\s*(?:unable\ (?:"[^"\n]*"|'[^'\n]*') | \{\ echo\ "CANNOT\ TELL.*\})""", re.VERBOSE
+)
+"""How a line ends of which nothing is run on unless it succeeds."""
+
+
+def deeds(text: str) -> str:
+    """What a script does to the kernel and how it judges: its text without how it gives up and cleans up.
+
+    Left out are comments, what is undone at its end, traps, and ``|| unable "..."`` at a command's end. To
+    take such an end away changes no outcome but "cannot tell". To add one could, where the command had
+    failed; what such a script said would have agreed with the suite by accident.
+    """
+    return _ELSE.sub("", _ASIDE.sub("", text))
 
 
 class Trial(Value):
@@ -58,8 +83,8 @@ class Trial(Value):
 
     @property
     def digest(self) -> str:
-        """Changes when the script does."""
-        return hashlib.sha256(self.text.encode()).hexdigest()[:12]
+        """Changes when what the script does to the kernel does, or how it judges: see ``deeds``."""
+        return hashlib.sha256(deeds(self.text).encode()).hexdigest()[:12]
 
 
 class Refusal(Value):

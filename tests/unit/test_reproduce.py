@@ -168,7 +168,9 @@ def test_a_bystander_s_writes_are_durable_as_the_suite_s_are(by: str, flags: str
 
 
 def test_a_large_request_has_a_huge_page_as_the_suite_s_has() -> None:
-    assert "\nexport GLIBC_TUNABLES=" in one("loop_enospc_btrfs_full[direct-1M-off]")
+    text = one("loop_enospc_btrfs_full[direct-1M-off]")
+    assert "    export GLIBC_TUNABLES=" in text
+    assert "\n# -- the rig\nhuge_pages\n" in text
     assert "GLIBC_TUNABLES" not in one("loop_enospc_short_write[64K-off]")
 
 

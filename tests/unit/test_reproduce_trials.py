@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+from contextlib import suppress
 from datetime import date
+from pathlib import Path
 
 import pytest
 
 from conformance import tsv
 from conformance.known import Known
 from conformance.model import Clause, Finding, Level, Status, Variant, Verdict
+from conformance.reproduce import Inexpressible, script
 from conformance.reproduce.page import page
 from conformance.reproduce.trials import (
     AGREES,
@@ -19,6 +24,7 @@ from conformance.reproduce.trials import (
     Trial,
     agreed,
     attempt,
+    deeds,
     done,
     read,
     trials,
@@ -198,6 +204,50 @@ def test_what_has_agreed_is_not_run_again_until_the_script_is_another() -> None:
     assert not done(other, [outcome(mine, AGREES)])
     passed = mine.model_copy(update={"status": Status.PASS})
     assert not done(passed, [outcome(mine, AGREES)])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("# loop_enospc_short_write[1M-off]", "# renamed", True),
+        ("trap 'exit 77' HUP INT PIPE TERM", "trap 'exit 77' INT", True),
+        ('    eval "$undo"\n    rm -rf', "    rm -rf", True),
+        ("later 'umount \"$BACK\"'\n", "", True),
+        (' || unable "it cannot be relieved"', "", True),
+        ("unable 'no such tmpfs'", "unable 'no tmpfs'", True),
+        ("mount -o remount,size=$before", "mount -o remount", False),
+        ("resolves=no", "resolves=yes", False),
+        ("\nlimit=", "\nlimit=1", False),
+        ('if [ "$own" = yes ]', 'if [ "$own" = no ]', False),
+        ('unable "the shortage never came', 'say "the shortage never came', False),
+        ("\nwrite fill provoke", "\nwrite fill observe", False),
+        ("export GLIBC_TUNABLES", "GLIBC_TUNABLES", False),
+    ],
+)
+def test_a_script_is_the_same_while_it_does_and_judges_the_same(
+    old: str, new: str, same: bool
+) -> None:
+    text = script(SHORT)
+    changed = text.replace(old, new)
+    assert changed != text
+    mine = trial().model_copy(update={"text": text})
+    other = trial().model_copy(update={"text": changed})
+    assert (other.digest == mine.digest) == same
+
+
+def test_what_is_left_of_a_script_is_a_script(tmp_path: Path) -> None:
+    """Nothing is cut out of the middle of a command, and no command is lost."""
+    for family in {variant.family for variant in VARIANTS.values()}:
+        for variant in [one for one in VARIANTS.values() if one.family == family][:9]:
+            with suppress(Inexpressible):
+                text = script(variant, arm=variant.arms[0].name if len(variant.arms) > 1 else "")
+                (tmp_path / f"{variant.case}.sh").write_text(deeds(text))
+                steps = text[text.index("# -- the steps") :].splitlines()[1:]
+                left = [re.sub(' *[|][|] unable ".*"$', "", s) for s in steps if s[0] != "#"]
+                assert deeds(text).splitlines()[-len(left) :] == left
+    for path in tmp_path.iterdir():
+        done = subprocess.run(["sh", "-n", path], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_file_is_read_as_it_was_written_and_its_later_line_counts() -> None:

@@ -27,17 +27,27 @@
 # Run it as root in a throwaway virtual machine. It ends with PASS (exit status 0), FAIL (1), or
 # says why it cannot tell (77).
 # shellcheck disable=SC2317 # functions are called by the trap, and by names in variables
+# shellcheck disable=SC2016 # what is undone later
 set -u
 export LC_ALL=C
 [ "$(id -u)" = 0 ] || { echo "CANNOT TELL: this needs root"; exit 77; }
-work=$(mktemp -d) groups=/sys/fs/cgroup/reproduce.$$
+work=$(mktemp -d) || { echo "CANNOT TELL: no temporary directory"; exit 77; }
+groups=/sys/fs/cgroup/reproduce.$$
 limit=480 number=0 arrived=no own=no bystanders='' current=
+request=''
 : >"$work/synced"
 
 say() { printf '%s\n' "$*"; }
 
 # This cannot be run, or was not shown, here: neither PASS nor FAIL.
 unable() { say "CANNOT TELL: $*"; exit 77; }
+
+# later COMMAND: cleanup runs it, before those that were noted earlier.
+undo=
+later() {
+    undo="$1
+$undo"
+}
 
 # deviates CLAUSE TEXT: the kernel does not do what it should.
 deviates() { say "  $1: $2"; printf '%s: %s\n' "$1" "$2" >>"$work/deviations"; }
@@ -88,6 +98,8 @@ run() {
     if [ "$role" = provoke ]; then gauge; fi
 }
 
+# detach DEVICE FILE: unless it is not, or no longer, this file's.
+detach() { if losetup -j "$2" | grep -q "^$1:"; then losetup -d "$1"; fi; }
 # attach DEVICE FILE DIRECT_IO CGROUP
 attach() {
     (enter "$4" && exec losetup --direct-io="$3" "$1" "$2") || return 1
@@ -143,8 +155,11 @@ finish() {
         say FAIL
         exit 1
     fi
-    [ "$own" = no ] || unable "a process was killed in an allocation of its own, as is documented"
-    [ "$arrived" = yes ] || unable "the shortage never came: nothing failed, and the limit was not met"
+    if [ "$own" = yes ]; then
+        unable "a process was killed in an allocation of its own, as is documented"
+    elif [ "$arrived" = no ]; then
+        unable "the shortage never came: nothing failed, and the limit was not met"
+    fi
     say "PASS on $(uname -r)"
     exit 0
 }
@@ -243,14 +258,15 @@ gauge() {
 }
 cleanup() {
     trap - EXIT
+    # To its end, and in silence: whoever read this may be gone.
+    trap '' HUP INT PIPE TERM
+    exec >/dev/null
     for one in $bystanders; do kill -9 "${one#*:}" 2>/dev/null; done
-    umount "$FS"
-    losetup -d "$DEVICE"
-    umount "$BACK"
+    eval "$undo"
     rm -rf "$work"
 }
 trap cleanup EXIT
-trap 'exit 77' INT TERM
+trap 'exit 77' HUP INT PIPE TERM
 
 modprobe -q loop || [ -d /sys/module/loop ] || unable 'no module loop'
 modprobe -q xfs
@@ -259,11 +275,13 @@ need dmesg timeout cmp fallocate losetup mkfs.xfs fsfreeze
 
 # -- the rig
 BACK=$work/back && mkdir "$BACK"
+later 'umount "$BACK"'
 mount -t tmpfs -o size=268435456 none "$BACK" || unable 'no such tmpfs'
 IMAGE=$BACK/image
 : >"$IMAGE"
 truncate -s 134217728 "$IMAGE" || unable "no such file"
 DEVICE=$(losetup -f) || unable "no loop device"
+later 'detach "$DEVICE" "$IMAGE"'
 attach "$DEVICE" "$IMAGE" off '' || unable "losetup failed"
 FS=$work/fs && mkdir "$FS"
 env TEST_DIR=/ TEST_DEV=/ QA_CHECK_FS=1 mkfs.xfs -q -f -K "$DEVICE" >/dev/null || unable "mkfs.xfs failed"
@@ -272,6 +290,7 @@ mount_fs() {
     echo 0 >"/sys/fs/xfs/${DEVICE##*/}/error/metadata/EIO/max_retries" &&
     echo 0 >"/sys/fs/xfs/${DEVICE##*/}/error/metadata/ENOSPC/max_retries"
 }
+later 'umount "$FS"'
 mount_fs || unable 'it cannot be mounted'
 bystander outsider ''
 
@@ -292,6 +311,6 @@ files more reuse "$FS" more 16384 4 '' fsync ''
 limit=240
 verify_files read_short "$FS"
 step relieve
-rm "$BACK/hog"
+rm "$BACK/hog" || unable "it cannot be relieved"
 sync -f "$BACK"
 finish

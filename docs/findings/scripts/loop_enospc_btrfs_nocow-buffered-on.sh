@@ -27,18 +27,28 @@
 # says why it cannot tell (77).
 # DISK=/dev/vdX names a disk to be overwritten; without it a sparse file of 1G stands for one.
 # shellcheck disable=SC2317 # functions are called by the trap, and by names in variables
+# shellcheck disable=SC2016 # what is undone later
 set -u
 export LC_ALL=C
 [ "$(id -u)" = 0 ] || { echo "CANNOT TELL: this needs root"; exit 77; }
-work=$(mktemp -d) groups=/sys/fs/cgroup/reproduce.$$
+work=$(mktemp -d) || { echo "CANNOT TELL: no temporary directory"; exit 77; }
+groups=/sys/fs/cgroup/reproduce.$$
 limit=240 number=0 arrived=no own=no bystanders='' current=
 spared=no goes_on=no resolves=no
+request=''
 : >"$work/synced"
 
 say() { printf '%s\n' "$*"; }
 
 # This cannot be run, or was not shown, here: neither PASS nor FAIL.
 unable() { say "CANNOT TELL: $*"; exit 77; }
+
+# later COMMAND: cleanup runs it, before those that were noted earlier.
+undo=
+later() {
+    undo="$1
+$undo"
+}
 
 # deviates CLAUSE TEXT: the kernel does not do what it should.
 deviates() { say "  $1: $2"; printf '%s: %s\n' "$1" "$2" >>"$work/deviations"; }
@@ -239,6 +249,8 @@ verify() {
     done <"$ledger"
 }
 
+# detach DEVICE FILE: unless it is not, or no longer, this file's.
+detach() { if losetup -j "$2" | grep -q "^$1:"; then losetup -d "$1"; fi; }
 # attach DEVICE FILE DIRECT_IO CGROUP
 attach() {
     (enter "$4" && exec losetup --direct-io="$3" "$1" "$2") || return 1
@@ -313,8 +325,11 @@ finish() {
         say FAIL
         exit 1
     fi
-    [ "$own" = no ] || unable "a process was killed in an allocation of its own, as is documented"
-    [ "$arrived" = yes ] || unable "the shortage never came: nothing failed, and the limit was not met"
+    if [ "$own" = yes ]; then
+        unable "a process was killed in an allocation of its own, as is documented"
+    elif [ "$arrived" = no ]; then
+        unable "the shortage never came: nothing failed, and the limit was not met"
+    fi
     say "PASS on $(uname -r)"
     exit 0
 }
@@ -326,14 +341,15 @@ gauge() {
 }
 cleanup() {
     trap - EXIT
+    # To its end, and in silence: whoever read this may be gone.
+    trap '' HUP INT PIPE TERM
+    exec >/dev/null
     for one in $bystanders; do kill -9 "${one#*:}" 2>/dev/null; done
-    losetup -d "$DEVICE"
-    umount "$BACK"
-    if [ -z "${DISK-}" ]; then losetup -d "$DISK_"; fi
+    eval "$undo"
     rm -rf "$work"
 }
 trap cleanup EXIT
-trap 'exit 77' INT TERM
+trap 'exit 77' HUP INT PIPE TERM
 
 modprobe -q btrfs
 grep -qw btrfs /proc/filesystems || unable 'no filesystem btrfs'
@@ -345,17 +361,20 @@ DISK_=${DISK-}
 if [ -z "$DISK_" ]; then
     truncate -s 1G "$work/disk"
     DISK_=$(losetup -f --show "$work/disk") || unable "no loop device"
+    later 'losetup -d "$DISK_"'
 fi
 BACK=$work/back && mkdir "$BACK"
 mkfs.btrfs -q -f --nodiscard "$DISK_" >/dev/null || unable "mkfs.btrfs failed"
 mount_back() {
     within '' mount -t btrfs -o nodatacow "$DISK_" "$BACK"
 }
+later 'umount "$BACK"'
 mount_back || unable 'it cannot be mounted'
 IMAGE=$BACK/image
 : >"$IMAGE"
 truncate -s 12582912 "$IMAGE" || unable "no such file"
 DEVICE=$(losetup -f) || unable "no loop device"
+later 'detach "$DEVICE" "$IMAGE"'
 attach "$DEVICE" "$IMAGE" on '' || unable "losetup failed"
 bystander outsider ''
 
@@ -368,7 +387,7 @@ write fill provoke "$DEVICE" '' 0 8388608 65536 2 65536 '' ''
 verify read_short "$DEVICE" 0 12582912 "$IMAGE" "$DISK_"
 write overwrite overwrite "$DEVICE" '' 0 1048576 65536 3 0 '' ''
 step relieve
-rm "$BACK/hog"
+rm "$BACK/hog" || unable "it cannot be relieved"
 sync -f "$BACK"
 verify read_relieved "$DEVICE" 0 12582912 "$IMAGE" "$DISK_"
 write again recover "$DEVICE" '' 8388608 1048576 65536 4 0 '' ''

@@ -24,18 +24,28 @@
 # Run it as root in a throwaway virtual machine. It ends with PASS (exit status 0), FAIL (1), or
 # says why it cannot tell (77).
 # shellcheck disable=SC2317 # functions are called by the trap, and by names in variables
+# shellcheck disable=SC2016 # what is undone later
 set -u
 export LC_ALL=C
 [ "$(id -u)" = 0 ] || { echo "CANNOT TELL: this needs root"; exit 77; }
-work=$(mktemp -d) groups=/sys/fs/cgroup/reproduce.$$
+work=$(mktemp -d) || { echo "CANNOT TELL: no temporary directory"; exit 77; }
+groups=/sys/fs/cgroup/reproduce.$$
 limit=240 number=0 arrived=no own=no bystanders='' current=
 spared=no goes_on=no resolves=no
+request=''
 : >"$work/synced"
 
 say() { printf '%s\n' "$*"; }
 
 # This cannot be run, or was not shown, here: neither PASS nor FAIL.
 unable() { say "CANNOT TELL: $*"; exit 77; }
+
+# later COMMAND: cleanup runs it, before those that were noted earlier.
+undo=
+later() {
+    undo="$1
+$undo"
+}
 
 # deviates CLAUSE TEXT: the kernel does not do what it should.
 deviates() { say "  $1: $2"; printf '%s: %s\n' "$1" "$2" >>"$work/deviations"; }
@@ -243,6 +253,8 @@ verify() {
     done <"$ledger"
 }
 
+# detach DEVICE FILE: unless it is not, or no longer, this file's.
+detach() { if losetup -j "$2" | grep -q "^$1:"; then losetup -d "$1"; fi; }
 # attach DEVICE FILE DIRECT_IO CGROUP
 attach() {
     (enter "$4" && exec losetup --direct-io="$3" "$1" "$2") || return 1
@@ -299,8 +311,11 @@ finish() {
         say FAIL
         exit 1
     fi
-    [ "$own" = no ] || unable "a process was killed in an allocation of its own, as is documented"
-    [ "$arrived" = yes ] || unable "the shortage never came: nothing failed, and the limit was not met"
+    if [ "$own" = yes ]; then
+        unable "a process was killed in an allocation of its own, as is documented"
+    elif [ "$arrived" = no ]; then
+        unable "the shortage never came: nothing failed, and the limit was not met"
+    fi
     say "PASS on $(uname -r)"
     exit 0
 }
@@ -312,24 +327,28 @@ gauge() {
 }
 cleanup() {
     trap - EXIT
+    # To its end, and in silence: whoever read this may be gone.
+    trap '' HUP INT PIPE TERM
+    exec >/dev/null
     for one in $bystanders; do kill -9 "${one#*:}" 2>/dev/null; done
-    losetup -d "$DEVICE"
-    umount "$BACK"
+    eval "$undo"
     rm -rf "$work"
 }
 trap cleanup EXIT
-trap 'exit 77' INT TERM
+trap 'exit 77' HUP INT PIPE TERM
 
 modprobe -q loop || [ -d /sys/module/loop ] || unable 'no module loop'
 need dmesg timeout cmp losetup
 
 # -- the rig
 BACK=$work/back && mkdir "$BACK"
+later 'umount "$BACK"'
 mount -t tmpfs -o size=67108864 none "$BACK" || unable 'no such tmpfs'
 IMAGE=$BACK/image
 : >"$IMAGE"
 truncate -s 12582912 "$IMAGE" || unable "no such file"
 DEVICE=$(losetup -f) || unable "no loop device"
+later 'detach "$DEVICE" "$IMAGE"'
 attach "$DEVICE" "$IMAGE" off '' || unable "losetup failed"
 bystander outsider ''
 
@@ -347,7 +366,7 @@ readable read_full "$DEVICE" 0 12582912
 verify read_full_again "$DEVICE" 0 12582912 "$IMAGE"
 readable read_full_again "$DEVICE" 0 12582912
 step relieve
-mount -o remount,size=$before "$BACK"
+mount -o remount,size=$before "$BACK" || unable "it cannot be relieved"
 verify read_relieved "$DEVICE" 0 12582912 "$IMAGE"
 write again recover "$DEVICE" direct, 8388608 1048576 65536 3 0 '' ''
 reattach reattach "$DEVICE" "$IMAGE" off ''

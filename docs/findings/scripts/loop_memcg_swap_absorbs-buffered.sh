@@ -31,10 +31,12 @@
 # says why it cannot tell (77).
 # DISK=/dev/vdX names a disk to be overwritten; without it a sparse file of 1G stands for one.
 # shellcheck disable=SC2317 # functions are called by the trap, and by names in variables
+# shellcheck disable=SC2016 # what is undone later
 set -u
 export LC_ALL=C
 [ "$(id -u)" = 0 ] || { echo "CANNOT TELL: this needs root"; exit 77; }
-work=$(mktemp -d) groups=/sys/fs/cgroup/reproduce.$$
+work=$(mktemp -d) || { echo "CANNOT TELL: no temporary directory"; exit 77; }
+groups=/sys/fs/cgroup/reproduce.$$
 limit=480 number=0 arrived=no own=no bystanders='' current=
 spared=no goes_on=no resolves=yes
 : >"$work/synced"
@@ -43,6 +45,13 @@ say() { printf '%s\n' "$*"; }
 
 # This cannot be run, or was not shown, here: neither PASS nor FAIL.
 unable() { say "CANNOT TELL: $*"; exit 77; }
+
+# later COMMAND: cleanup runs it, before those that were noted earlier.
+undo=
+later() {
+    undo="$1
+$undo"
+}
 
 # deviates CLAUSE TEXT: the kernel does not do what it should.
 deviates() { say "  $1: $2"; printf '%s: %s\n' "$1" "$2" >>"$work/deviations"; }
@@ -253,6 +262,8 @@ from_swap() {
     done
 }
 
+# detach DEVICE FILE: unless it is not, or no longer, this file's.
+detach() { if losetup -j "$2" | grep -q "^$1:"; then losetup -d "$1"; fi; }
 # attach DEVICE FILE DIRECT_IO CGROUP
 attach() {
     (enter "$4" && exec losetup --direct-io="$3" "$1" "$2") || return 1
@@ -263,9 +274,15 @@ attach() {
 # cgroups PATH...: below $groups, with the controllers that loop I/O is charged by.
 cgroups() {
     top=/sys/fs/cgroup
-    [ -e $top/cgroup.controllers ] || mount -t cgroup2 none $top || unable "no cgroup v2 at $top"
+    if ! [ -e $top/cgroup.controllers ]; then
+        # Beside what is mounted there, if anything is, and not over it.
+        top=$work/cgroup && groups=$top/${groups##*/} && mkdir "$top"
+        later 'umount "$top"'
+        mount -t cgroup2 none "$top" || unable "no cgroup v2"
+    fi
     mkdir "$groups"
-    for directory in $top "$groups"; do
+    later 'find "$groups" -depth -type d -exec rmdir {} \;'
+    for directory in "$top" "$groups"; do
         echo +memory +io >"$directory/cgroup.subtree_control" ||
             unable "the controllers memory and io cannot be had below $directory"
     done
@@ -308,8 +325,11 @@ finish() {
         say FAIL
         exit 1
     fi
-    [ "$own" = no ] || unable "a process was killed in an allocation of its own, as is documented"
-    [ "$arrived" = yes ] || unable "the shortage never came: nothing failed, and the limit was not met"
+    if [ "$own" = yes ]; then
+        unable "a process was killed in an allocation of its own, as is documented"
+    elif [ "$arrived" = no ]; then
+        unable "the shortage never came: nothing failed, and the limit was not met"
+    fi
     say "PASS on $(uname -r)"
     exit 0
 }
@@ -321,17 +341,15 @@ gauge() {
 }
 cleanup() {
     trap - EXIT
+    # To its end, and in silence: whoever read this may be gone.
+    trap '' HUP INT PIPE TERM
+    exec >/dev/null
     for one in $bystanders; do kill -9 "${one#*:}" 2>/dev/null; done
-    rmdir "$groups/limited" 2>/dev/null
-    rmdir "$groups"
-    losetup -d "$DEVICE"
-    umount "$BACK"
-    swapoff "$DISK_"
-    if [ -z "${DISK-}" ]; then losetup -d "$DISK_"; fi
+    eval "$undo"
     rm -rf "$work"
 }
 trap cleanup EXIT
-trap 'exit 77' INT TERM
+trap 'exit 77' HUP INT PIPE TERM
 
 modprobe -q loop || [ -d /sys/module/loop ] || unable 'no module loop'
 need dmesg timeout cmp losetup mkswap swapon
@@ -341,15 +359,19 @@ DISK_=${DISK-}
 if [ -z "$DISK_" ]; then
     truncate -s 1G "$work/disk"
     DISK_=$(losetup -f --show "$work/disk") || unable "no loop device"
+    later 'losetup -d "$DISK_"'
 fi
 mkswap "$DISK_" >/dev/null || unable "no swap area"
 swapon "$DISK_" || unable "no swap area"
+later 'swapoff "$DISK_"'
 BACK=$work/back && mkdir "$BACK"
+later 'umount "$BACK"'
 mount -t tmpfs -o size=67108864 none "$BACK" || unable 'no such tmpfs'
 IMAGE=$BACK/image
 : >"$IMAGE"
 truncate -s 29360128 "$IMAGE" || unable "no such file"
 DEVICE=$(losetup -f) || unable "no loop device"
+later 'detach "$DEVICE" "$IMAGE"'
 attach "$DEVICE" "$IMAGE" off '' || unable "losetup failed"
 cgroups limited
 bystander outsider ''
@@ -369,7 +391,7 @@ limit=240
 verify read_short "$DEVICE" 0 8388608 "$IMAGE"
 from_swap short
 step relieve
-echo max >"$groups/limited"/memory.max
+echo max >"$groups/limited"/memory.max || unable "it cannot be relieved"
 write again recover "$DEVICE" '' 26214400 1048576 65536 3 0 limited ''
 verify read_relieved "$DEVICE" 0 29360128 "$IMAGE"
 from_swap relieved

@@ -26,10 +26,12 @@
 # Run it as root in a throwaway virtual machine. It ends with PASS (exit status 0), FAIL (1), or
 # says why it cannot tell (77).
 # shellcheck disable=SC2317 # functions are called by the trap, and by names in variables
+# shellcheck disable=SC2016 # what is undone later
 set -u
 export LC_ALL=C
 [ "$(id -u)" = 0 ] || { echo "CANNOT TELL: this needs root"; exit 77; }
-work=$(mktemp -d) groups=/sys/fs/cgroup/reproduce.$$
+work=$(mktemp -d) || { echo "CANNOT TELL: no temporary directory"; exit 77; }
+groups=/sys/fs/cgroup/reproduce.$$
 limit=240 number=0 arrived=no own=no bystanders='' current=
 spared=no goes_on=no resolves=no
 : >"$work/synced"
@@ -38,6 +40,13 @@ say() { printf '%s\n' "$*"; }
 
 # This cannot be run, or was not shown, here: neither PASS nor FAIL.
 unable() { say "CANNOT TELL: $*"; exit 77; }
+
+# later COMMAND: cleanup runs it, before those that were noted earlier.
+undo=
+later() {
+    undo="$1
+$undo"
+}
 
 # deviates CLAUSE TEXT: the kernel does not do what it should.
 deviates() { say "  $1: $2"; printf '%s: %s\n' "$1" "$2" >>"$work/deviations"; }
@@ -238,6 +247,8 @@ verify() {
     done <"$ledger"
 }
 
+# detach DEVICE FILE: unless it is not, or no longer, this file's.
+detach() { if losetup -j "$2" | grep -q "^$1:"; then losetup -d "$1"; fi; }
 # attach DEVICE FILE DIRECT_IO CGROUP
 attach() {
     (enter "$4" && exec losetup --direct-io="$3" "$1" "$2") || return 1
@@ -267,9 +278,15 @@ reattach() {
 # cgroups PATH...: below $groups, with the controllers that loop I/O is charged by.
 cgroups() {
     top=/sys/fs/cgroup
-    [ -e $top/cgroup.controllers ] || mount -t cgroup2 none $top || unable "no cgroup v2 at $top"
+    if ! [ -e $top/cgroup.controllers ]; then
+        # Beside what is mounted there, if anything is, and not over it.
+        top=$work/cgroup && groups=$top/${groups##*/} && mkdir "$top"
+        later 'umount "$top"'
+        mount -t cgroup2 none "$top" || unable "no cgroup v2"
+    fi
     mkdir "$groups"
-    for directory in $top "$groups"; do
+    later 'find "$groups" -depth -type d -exec rmdir {} \;'
+    for directory in "$top" "$groups"; do
         echo +memory +io >"$directory/cgroup.subtree_control" ||
             unable "the controllers memory and io cannot be had below $directory"
     done
@@ -312,8 +329,11 @@ finish() {
         say FAIL
         exit 1
     fi
-    [ "$own" = no ] || unable "a process was killed in an allocation of its own, as is documented"
-    [ "$arrived" = yes ] || unable "the shortage never came: nothing failed, and the limit was not met"
+    if [ "$own" = yes ]; then
+        unable "a process was killed in an allocation of its own, as is documented"
+    elif [ "$arrived" = no ]; then
+        unable "the shortage never came: nothing failed, and the limit was not met"
+    fi
     say "PASS on $(uname -r)"
     exit 0
 }
@@ -325,26 +345,28 @@ gauge() {
 }
 cleanup() {
     trap - EXIT
+    # To its end, and in silence: whoever read this may be gone.
+    trap '' HUP INT PIPE TERM
+    exec >/dev/null
     for one in $bystanders; do kill -9 "${one#*:}" 2>/dev/null; done
-    rmdir "$groups/limited" 2>/dev/null
-    rmdir "$groups"
-    losetup -d "$DEVICE"
-    umount "$BACK"
+    eval "$undo"
     rm -rf "$work"
 }
 trap cleanup EXIT
-trap 'exit 77' INT TERM
+trap 'exit 77' HUP INT PIPE TERM
 
 modprobe -q loop || [ -d /sys/module/loop ] || unable 'no module loop'
 need dmesg timeout cmp losetup
 
 # -- the rig
 BACK=$work/back && mkdir "$BACK"
+later 'umount "$BACK"'
 mount -t tmpfs -o size=67108864 none "$BACK" || unable 'no such tmpfs'
 IMAGE=$BACK/image
 : >"$IMAGE"
 truncate -s 12582912 "$IMAGE" || unable "no such file"
 DEVICE=$(losetup -f) || unable "no loop device"
+later 'detach "$DEVICE" "$IMAGE"'
 attach "$DEVICE" "$IMAGE" off '' || unable "losetup failed"
 cgroups limited
 bystander outsider ''
@@ -363,7 +385,7 @@ write new_space_same_cgroup reuse "$DEVICE" direct, 8388608 1048576 65536 5 0 li
 write new_space_other reuse "$DEVICE" direct, 9437184 1048576 65536 6 0 '' ''
 verify read_reused "$DEVICE" 0 12582912 "$IMAGE"
 step relieve
-echo max >"$groups/limited"/memory.max
+echo max >"$groups/limited"/memory.max || unable "it cannot be relieved"
 verify read_relieved "$DEVICE" 0 12582912 "$IMAGE"
 reattach reattach "$DEVICE" "$IMAGE" off ''
 write again recover "$DEVICE" direct, 11534336 1048576 65536 7 0 limited ''

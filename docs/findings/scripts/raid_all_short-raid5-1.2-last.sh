@@ -44,10 +44,12 @@
 # says why it cannot tell (77).
 # DISK=/dev/vdX names a disk to be overwritten; without it a sparse file of 1G stands for one.
 # shellcheck disable=SC2317 # functions are called by the trap, and by names in variables
+# shellcheck disable=SC2016 # what is undone later
 set -u
 export LC_ALL=C
 [ "$(id -u)" = 0 ] || { echo "CANNOT TELL: this needs root"; exit 77; }
-work=$(mktemp -d) groups=/sys/fs/cgroup/reproduce.$$
+work=$(mktemp -d) || { echo "CANNOT TELL: no temporary directory"; exit 77; }
+groups=/sys/fs/cgroup/reproduce.$$
 limit=240 number=0 arrived=no own=no bystanders='' current=
 spared=no goes_on=no resolves=no
 : >"$work/synced"
@@ -56,6 +58,13 @@ say() { printf '%s\n' "$*"; }
 
 # This cannot be run, or was not shown, here: neither PASS nor FAIL.
 unable() { say "CANNOT TELL: $*"; exit 77; }
+
+# later COMMAND: cleanup runs it, before those that were noted earlier.
+undo=
+later() {
+    undo="$1
+$undo"
+}
 
 # deviates CLAUSE TEXT: the kernel does not do what it should.
 deviates() { say "  $1: $2"; printf '%s: %s\n' "$1" "$2" >>"$work/deviations"; }
@@ -256,6 +265,8 @@ verify() {
     done <"$ledger"
 }
 
+# detach DEVICE FILE: unless it is not, or no longer, this file's.
+detach() { if losetup -j "$2" | grep -q "^$1:"; then losetup -d "$1"; fi; }
 # attach DEVICE FILE DIRECT_IO CGROUP
 attach() {
     (enter "$4" && exec losetup --direct-io="$3" "$1" "$2") || return 1
@@ -293,8 +304,11 @@ finish() {
         say FAIL
         exit 1
     fi
-    [ "$own" = no ] || unable "a process was killed in an allocation of its own, as is documented"
-    [ "$arrived" = yes ] || unable "the shortage never came: nothing failed, and the limit was not met"
+    if [ "$own" = yes ]; then
+        unable "a process was killed in an allocation of its own, as is documented"
+    elif [ "$arrived" = no ]; then
+        unable "the shortage never came: nothing failed, and the limit was not met"
+    fi
     say "PASS on $(uname -r)"
     exit 0
 }
@@ -308,7 +322,7 @@ dm_gone() { dmsetup remove --retry "$dm.$1"; }
 
 # dm_table NAME TABLE [--noflush]: it gets another table.
 dm_table() {
-    dmsetup reload "$dm.$1" --table "$2"
+    dmsetup reload "$dm.$1" --table "$2" || unable "the device mapper takes no other table for $1"
     # shellcheck disable=SC2086 # no word, or one
     dmsetup suspend --nolockfs ${3-} "$dm.$1"
     dmsetup resume "$dm.$1"
@@ -380,21 +394,15 @@ gauge() {
 }
 cleanup() {
     trap - EXIT
+    # To its end, and in silence: whoever read this may be gone.
+    trap '' HUP INT PIPE TERM
+    exec >/dev/null
     for one in $bystanders; do kill -9 "${one#*:}" 2>/dev/null; done
-    mdadm --stop "$DEVICE" 2>/dev/null
-    losetup -d "$THIRD"
-    losetup -d "$SPARE"
-    umount "$BACK"
-    dm_gone other_leg
-    dm_gone leg
-    dm_gone pool
-    dm_gone pool-tdata
-    dm_gone pool-tmeta
-    if [ -z "${DISK-}" ]; then losetup -d "$DISK_"; fi
+    eval "$undo"
     rm -rf "$work"
 }
 trap cleanup EXIT
-trap 'exit 77' INT TERM
+trap 'exit 77' HUP INT PIPE TERM
 
 modprobe -q dm_thin_pool || [ -d /sys/module/dm_thin_pool ] || unable 'no module dm_thin_pool'
 modprobe -q loop || [ -d /sys/module/loop ] || unable 'no module loop'
@@ -406,6 +414,7 @@ DISK_=${DISK-}
 if [ -z "$DISK_" ]; then
     truncate -s 1G "$work/disk"
     DISK_=$(losetup -f --show "$work/disk") || unable "no loop device"
+    later 'losetup -d "$DISK_"'
 fi
 attach_pool() {
     sectors=$(blockdev --getsz "/dev/mapper/$dm.pool-tdata")
@@ -415,9 +424,12 @@ detach_pool() {
     dm_gone pool
 }
 modprobe -q dm-thin-pool
+later 'dm_gone pool-tmeta'
 dm pool-tmeta "0 2048 linear $DISK_ 0" || unable "no linear device"
 dd if=/dev/zero of="/dev/mapper/$dm.pool-tmeta" bs=4096 count=1 conv=fsync 2>/dev/null
+later 'dm_gone pool-tdata'
 dm pool-tdata "0 131072 linear $DISK_ 8192" || unable "no linear device"
+later 'dm_gone pool'
 attach_pool || unable "a thin pool cannot be made"
 LEG="/dev/mapper/$dm.leg"
 attach_leg() {
@@ -428,6 +440,7 @@ detach_leg() {
     :
 }
 dmsetup message "$dm.pool" 0 "create_thin 1" || unable "no thin device"
+later 'dm_gone leg'
 attach_leg || unable "a thin device cannot be made"
 OTHER_LEG="/dev/mapper/$dm.other_leg"
 attach_other_leg() {
@@ -438,18 +451,22 @@ detach_other_leg() {
     :
 }
 dmsetup message "$dm.pool" 0 "create_thin 2" || unable "no thin device"
+later 'dm_gone other_leg'
 attach_other_leg || unable "a thin device cannot be made"
 BACK=$work/back && mkdir "$BACK"
+later 'umount "$BACK"'
 mount -t tmpfs -o size=67108864 none "$BACK" || unable 'no such tmpfs'
 SPARE_IMAGE=$BACK/spare_image
 : >"$SPARE_IMAGE"
 truncate -s 10485760 "$SPARE_IMAGE" || unable "no such file"
 SPARE=$(losetup -f) || unable "no loop device"
+later 'detach "$SPARE" "$SPARE_IMAGE"'
 attach "$SPARE" "$SPARE_IMAGE" off '' || unable "losetup failed"
 THIRD_IMAGE=$BACK/third_image
 : >"$THIRD_IMAGE"
 truncate -s 10485760 "$THIRD_IMAGE" || unable "no such file"
 THIRD=$(losetup -f) || unable "no loop device"
+later 'detach "$THIRD" "$THIRD_IMAGE"'
 attach "$THIRD" "$THIRD_IMAGE" off '' || unable "losetup failed"
 attach_device() {
     md_assemble "$DEVICE" "$LEG" "$OTHER_LEG" "$THIRD"
@@ -463,6 +480,7 @@ while [ -e /sys/block/md$array ]; do array=$((array + 1)); done
 DEVICE=/dev/md$array
 mdadm --create "$DEVICE" --level=raid5 --raid-devices=3 --size=3072 --metadata=1.2 --assume-clean --run --bitmap=none --chunk=64 --data-offset=1024 \
     "$LEG" "$OTHER_LEG" "$THIRD" >/dev/null 2>&1 || unable "mdadm makes no array"
+later 'mdadm --stop "$DEVICE" 2>/dev/null'
 bystander outsider ''
 
 # -- the steps
@@ -474,9 +492,9 @@ write fill provoke "$DEVICE" direct, 0 4194304 65536 2 1048576 '' ''
 verify read_short "$DEVICE" 0 6291456 "$DISK_" "$DISK_" "$THIRD" "$THIRD_IMAGE"
 write overwrite overwrite "$DEVICE" direct, 0 1048576 65536 3 0 '' ''
 step relieve
-dm_table pool-tdata "0 262144 linear $DISK_ 8192"
+dm_table pool-tdata "0 262144 linear $DISK_ 8192" || unable "it cannot be relieved"
 # Writes that wait in the pool's queue are what it is given space for.
-dm_table pool "0 262144 thin-pool /dev/mapper/$dm.pool-tmeta /dev/mapper/$dm.pool-tdata 128 0 1 error_if_no_space" --noflush
+dm_table pool "0 262144 thin-pool /dev/mapper/$dm.pool-tmeta /dev/mapper/$dm.pool-tdata 128 0 1 error_if_no_space" --noflush || unable "it cannot be relieved"
 thin_serves pool
 verify read_relieved "$DEVICE" 0 6291456 "$DISK_" "$DISK_" "$THIRD" "$THIRD_IMAGE"
 write again recover "$DEVICE" direct, 2097152 1048576 65536 4 0 '' ''

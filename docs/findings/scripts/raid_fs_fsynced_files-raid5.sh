@@ -42,10 +42,12 @@
 # says why it cannot tell (77).
 # DISK=/dev/vdX names a disk to be overwritten; without it a sparse file of 1G stands for one.
 # shellcheck disable=SC2317 # functions are called by the trap, and by names in variables
+# shellcheck disable=SC2016 # what is undone later
 set -u
 export LC_ALL=C
 [ "$(id -u)" = 0 ] || { echo "CANNOT TELL: this needs root"; exit 77; }
-work=$(mktemp -d) groups=/sys/fs/cgroup/reproduce.$$
+work=$(mktemp -d) || { echo "CANNOT TELL: no temporary directory"; exit 77; }
+groups=/sys/fs/cgroup/reproduce.$$
 limit=240 number=0 arrived=no own=no bystanders='' current=
 : >"$work/synced"
 
@@ -53,6 +55,13 @@ say() { printf '%s\n' "$*"; }
 
 # This cannot be run, or was not shown, here: neither PASS nor FAIL.
 unable() { say "CANNOT TELL: $*"; exit 77; }
+
+# later COMMAND: cleanup runs it, before those that were noted earlier.
+undo=
+later() {
+    undo="$1
+$undo"
+}
 
 # deviates CLAUSE TEXT: the kernel does not do what it should.
 deviates() { say "  $1: $2"; printf '%s: %s\n' "$1" "$2" >>"$work/deviations"; }
@@ -85,6 +94,8 @@ oom() {
     fi
 }
 
+# detach DEVICE FILE: unless it is not, or no longer, this file's.
+detach() { if losetup -j "$2" | grep -q "^$1:"; then losetup -d "$1"; fi; }
 # attach DEVICE FILE DIRECT_IO CGROUP
 attach() {
     (enter "$4" && exec losetup --direct-io="$3" "$1" "$2") || return 1
@@ -122,8 +133,11 @@ finish() {
         say FAIL
         exit 1
     fi
-    [ "$own" = no ] || unable "a process was killed in an allocation of its own, as is documented"
-    [ "$arrived" = yes ] || unable "the shortage never came: nothing failed, and the limit was not met"
+    if [ "$own" = yes ]; then
+        unable "a process was killed in an allocation of its own, as is documented"
+    elif [ "$arrived" = no ]; then
+        unable "the shortage never came: nothing failed, and the limit was not met"
+    fi
     say "PASS on $(uname -r)"
     exit 0
 }
@@ -137,7 +151,7 @@ dm_gone() { dmsetup remove --retry "$dm.$1"; }
 
 # dm_table NAME TABLE [--noflush]: it gets another table.
 dm_table() {
-    dmsetup reload "$dm.$1" --table "$2"
+    dmsetup reload "$dm.$1" --table "$2" || unable "the device mapper takes no other table for $1"
     # shellcheck disable=SC2086 # no word, or one
     dmsetup suspend --nolockfs ${3-} "$dm.$1"
     dmsetup resume "$dm.$1"
@@ -301,21 +315,15 @@ gauge() {
 }
 cleanup() {
     trap - EXIT
+    # To its end, and in silence: whoever read this may be gone.
+    trap '' HUP INT PIPE TERM
+    exec >/dev/null
     for one in $bystanders; do kill -9 "${one#*:}" 2>/dev/null; done
-    umount "$FS"
-    mdadm --stop "$DEVICE" 2>/dev/null
-    losetup -d "$THIRD"
-    losetup -d "$SPARE"
-    umount "$BACK"
-    dm_gone leg
-    dm_gone pool
-    dm_gone pool-tdata
-    dm_gone pool-tmeta
-    if [ -z "${DISK-}" ]; then losetup -d "$DISK_"; fi
+    eval "$undo"
     rm -rf "$work"
 }
 trap cleanup EXIT
-trap 'exit 77' INT TERM
+trap 'exit 77' HUP INT PIPE TERM
 
 modprobe -q dm_thin_pool || [ -d /sys/module/dm_thin_pool ] || unable 'no module dm_thin_pool'
 modprobe -q loop || [ -d /sys/module/loop ] || unable 'no module loop'
@@ -329,6 +337,7 @@ DISK_=${DISK-}
 if [ -z "$DISK_" ]; then
     truncate -s 1G "$work/disk"
     DISK_=$(losetup -f --show "$work/disk") || unable "no loop device"
+    later 'losetup -d "$DISK_"'
 fi
 attach_pool() {
     sectors=$(blockdev --getsz "/dev/mapper/$dm.pool-tdata")
@@ -338,9 +347,12 @@ detach_pool() {
     dm_gone pool
 }
 modprobe -q dm-thin-pool
+later 'dm_gone pool-tmeta'
 dm pool-tmeta "0 4096 linear $DISK_ 0" || unable "no linear device"
 dd if=/dev/zero of="/dev/mapper/$dm.pool-tmeta" bs=4096 count=1 conv=fsync 2>/dev/null
+later 'dm_gone pool-tdata'
 dm pool-tdata "0 393216 linear $DISK_ 16384" || unable "no linear device"
+later 'dm_gone pool'
 attach_pool || unable "a thin pool cannot be made"
 LEG="/dev/mapper/$dm.leg"
 attach_leg() {
@@ -352,18 +364,22 @@ detach_leg() {
     detach_pool
 }
 dmsetup message "$dm.pool" 0 "create_thin 1" || unable "no thin device"
+later 'dm_gone leg'
 attach_leg || unable "a thin device cannot be made"
 BACK=$work/back && mkdir "$BACK"
+later 'umount "$BACK"'
 mount -t tmpfs -o size=301989888 none "$BACK" || unable 'no such tmpfs'
 SPARE_IMAGE=$BACK/spare_image
 : >"$SPARE_IMAGE"
 truncate -s 138412032 "$SPARE_IMAGE" || unable "no such file"
 SPARE=$(losetup -f) || unable "no loop device"
+later 'detach "$SPARE" "$SPARE_IMAGE"'
 attach "$SPARE" "$SPARE_IMAGE" off '' || unable "losetup failed"
 THIRD_IMAGE=$BACK/third_image
 : >"$THIRD_IMAGE"
 truncate -s 138412032 "$THIRD_IMAGE" || unable "no such file"
 THIRD=$(losetup -f) || unable "no loop device"
+later 'detach "$THIRD" "$THIRD_IMAGE"'
 attach "$THIRD" "$THIRD_IMAGE" off '' || unable "losetup failed"
 attach_device() {
     md_assemble "$DEVICE" "$LEG" "$SPARE" "$THIRD"
@@ -377,11 +393,13 @@ while [ -e /sys/block/md$array ]; do array=$((array + 1)); done
 DEVICE=/dev/md$array
 mdadm --create "$DEVICE" --level=raid5 --raid-devices=3 --size=65536 --metadata=1.2 --assume-clean --run --bitmap=none --chunk=64 --data-offset=1024 \
     "$LEG" "$SPARE" "$THIRD" >/dev/null 2>&1 || unable "mdadm makes no array"
+later 'mdadm --stop "$DEVICE" 2>/dev/null'
 FS=$work/fs && mkdir "$FS"
 mkfs.ext4 -q -F -m 0 -E nodiscard,lazy_itable_init=1 "$DEVICE" >/dev/null || unable "mkfs.ext4 failed"
 mount_fs() {
     within '' mount -t ext4 -o noinit_itable "$DEVICE" "$FS"
 }
+later 'umount "$FS"'
 mount_fs || unable 'it cannot be mounted'
 bystander outsider ''
 
@@ -394,9 +412,9 @@ files fill provoke "$FS" fill 512000 16 '' fsync ''
 verify_files read_short "$FS"
 filesystem unmount_short short umount "$FS"
 step relieve
-dm_table pool-tdata "0 786432 linear $DISK_ 16384"
+dm_table pool-tdata "0 786432 linear $DISK_ 16384" || unable "it cannot be relieved"
 # Writes that wait in the pool's queue are what it is given space for.
-dm_table pool "0 786432 thin-pool /dev/mapper/$dm.pool-tmeta /dev/mapper/$dm.pool-tdata 128 0 1 error_if_no_space" --noflush
+dm_table pool "0 786432 thin-pool /dev/mapper/$dm.pool-tmeta /dev/mapper/$dm.pool-tdata 128 0 1 error_if_no_space" --noflush || unable "it cannot be relieved"
 thin_serves pool
 filesystem mount_relieved relieved mount_fs
 filesystem unmount_relieved relieved umount "$FS"

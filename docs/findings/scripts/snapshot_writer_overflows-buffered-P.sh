@@ -31,10 +31,12 @@
 # Run it as root in a throwaway virtual machine. It ends with PASS (exit status 0), FAIL (1), or
 # says why it cannot tell (77).
 # shellcheck disable=SC2317 # functions are called by the trap, and by names in variables
+# shellcheck disable=SC2016 # what is undone later
 set -u
 export LC_ALL=C
 [ "$(id -u)" = 0 ] || { echo "CANNOT TELL: this needs root"; exit 77; }
-work=$(mktemp -d) groups=/sys/fs/cgroup/reproduce.$$
+work=$(mktemp -d) || { echo "CANNOT TELL: no temporary directory"; exit 77; }
+groups=/sys/fs/cgroup/reproduce.$$
 limit=240 number=0 arrived=no own=no bystanders='' current=
 spared=no goes_on=no resolves=no
 : >"$work/synced"
@@ -43,6 +45,13 @@ say() { printf '%s\n' "$*"; }
 
 # This cannot be run, or was not shown, here: neither PASS nor FAIL.
 unable() { say "CANNOT TELL: $*"; exit 77; }
+
+# later COMMAND: cleanup runs it, before those that were noted earlier.
+undo=
+later() {
+    undo="$1
+$undo"
+}
 
 # deviates CLAUSE TEXT: the kernel does not do what it should.
 deviates() { say "  $1: $2"; printf '%s: %s\n' "$1" "$2" >>"$work/deviations"; }
@@ -243,6 +252,8 @@ verify() {
     done <"$ledger"
 }
 
+# detach DEVICE FILE: unless it is not, or no longer, this file's.
+detach() { if losetup -j "$2" | grep -q "^$1:"; then losetup -d "$1"; fi; }
 # attach DEVICE FILE DIRECT_IO CGROUP
 attach() {
     (enter "$4" && exec losetup --direct-io="$3" "$1" "$2") || return 1
@@ -280,8 +291,11 @@ finish() {
         say FAIL
         exit 1
     fi
-    [ "$own" = no ] || unable "a process was killed in an allocation of its own, as is documented"
-    [ "$arrived" = yes ] || unable "the shortage never came: nothing failed, and the limit was not met"
+    if [ "$own" = yes ]; then
+        unable "a process was killed in an allocation of its own, as is documented"
+    elif [ "$arrived" = no ]; then
+        unable "the shortage never came: nothing failed, and the limit was not met"
+    fi
     say "PASS on $(uname -r)"
     exit 0
 }
@@ -295,7 +309,7 @@ dm_gone() { dmsetup remove --retry "$dm.$1"; }
 
 # dm_table NAME TABLE [--noflush]: it gets another table.
 dm_table() {
-    dmsetup reload "$dm.$1" --table "$2"
+    dmsetup reload "$dm.$1" --table "$2" || unable "the device mapper takes no other table for $1"
     # shellcheck disable=SC2086 # no word, or one
     dmsetup suspend --nolockfs ${3-} "$dm.$1"
     dmsetup resume "$dm.$1"
@@ -326,17 +340,15 @@ gauge() {
 }
 cleanup() {
     trap - EXIT
+    # To its end, and in silence: whoever read this may be gone.
+    trap '' HUP INT PIPE TERM
+    exec >/dev/null
     for one in $bystanders; do kill -9 "${one#*:}" 2>/dev/null; done
-    detach_snapshot
-    dm_gone snapshot-cow
-    dm_gone device
-    dm_gone device-real
-    losetup -d "$BASE"
-    umount "$BACK"
+    eval "$undo"
     rm -rf "$work"
 }
 trap cleanup EXIT
-trap 'exit 77' INT TERM
+trap 'exit 77' HUP INT PIPE TERM
 
 modprobe -q loop || [ -d /sys/module/loop ] || unable 'no module loop'
 modprobe -q dm_snapshot || [ -d /sys/module/dm_snapshot ] || unable 'no module dm_snapshot'
@@ -344,11 +356,13 @@ need dmesg timeout cmp dmsetup losetup
 
 # -- the rig
 BACK=$work/back && mkdir "$BACK"
+later 'umount "$BACK"'
 mount -t tmpfs -o size=67108864 none "$BACK" || unable 'no such tmpfs'
 IMAGE=$BACK/image
 : >"$IMAGE"
 truncate -s 33554432 "$IMAGE" || unable "no such file"
 BASE=$(losetup -f) || unable "no loop device"
+later 'detach "$BASE" "$IMAGE"'
 attach "$BASE" "$IMAGE" off '' || unable "losetup failed"
 DEVICE="/dev/mapper/$dm.device"
 attach_device() {
@@ -358,7 +372,9 @@ detach_device() {
     dm_gone device
 }
 modprobe -q dm-snapshot
+later 'dm_gone device-real'
 dm device-real "0 24576 linear $BASE 0" || unable "no linear device"
+later 'dm_gone device'
 attach_device || unable "an origin of dm-snapshots cannot be made"
 SNAPSHOT="/dev/mapper/$dm.snapshot"
 attach_snapshot() {
@@ -371,11 +387,13 @@ detach_snapshot() {
     dmsetup resume "$dm.device"
     return "$gone"
 }
+later 'dm_gone snapshot-cow'
 dm snapshot-cow "0 32768 linear $BASE 24576" || unable "no linear device"
 clear_snapshot() {
     dd if=/dev/zero of="/dev/mapper/$dm.snapshot-cow" bs=16384 count=1 conv=fsync 2>/dev/null
 }
 clear_snapshot
+later detach_snapshot
 attach_snapshot || unable "a dm-snapshot cannot be made"
 bystander outsider ''
 
@@ -391,7 +409,7 @@ verify read_short "$DEVICE" 0 12582912 "$BASE" "$IMAGE"
 verify read_short_snapshot "$SNAPSHOT" 0 12582912 "$BASE" "$IMAGE"
 write overwrite observe "$SNAPSHOT" '' 0 524288 65536 3 0 '' ''
 step relieve
-dm_table snapshot-cow "0 32768 linear $BASE 24576"
+dm_table snapshot-cow "0 32768 linear $BASE 24576" || unable "it cannot be relieved"
 verify read_relieved "$DEVICE" 0 12582912 "$BASE" "$IMAGE"
 verify read_relieved_snapshot "$SNAPSHOT" 0 12582912 "$BASE" "$IMAGE"
 write again observe "$SNAPSHOT" '' 2097152 1048576 65536 4 0 '' ''

@@ -30,10 +30,12 @@
 # says why it cannot tell (77).
 # DISK=/dev/vdX names a disk to be overwritten; without it a sparse file of 1G stands for one.
 # shellcheck disable=SC2317 # functions are called by the trap, and by names in variables
+# shellcheck disable=SC2016 # what is undone later
 set -u
 export LC_ALL=C
 [ "$(id -u)" = 0 ] || { echo "CANNOT TELL: this needs root"; exit 77; }
-work=$(mktemp -d) groups=/sys/fs/cgroup/reproduce.$$
+work=$(mktemp -d) || { echo "CANNOT TELL: no temporary directory"; exit 77; }
+groups=/sys/fs/cgroup/reproduce.$$
 limit=240 number=0 arrived=no own=no bystanders='' current=
 spared=no goes_on=no resolves=no
 : >"$work/synced"
@@ -42,6 +44,13 @@ say() { printf '%s\n' "$*"; }
 
 # This cannot be run, or was not shown, here: neither PASS nor FAIL.
 unable() { say "CANNOT TELL: $*"; exit 77; }
+
+# later COMMAND: cleanup runs it, before those that were noted earlier.
+undo=
+later() {
+    undo="$1
+$undo"
+}
 
 # deviates CLAUSE TEXT: the kernel does not do what it should.
 deviates() { say "  $1: $2"; printf '%s: %s\n' "$1" "$2" >>"$work/deviations"; }
@@ -263,8 +272,11 @@ finish() {
         say FAIL
         exit 1
     fi
-    [ "$own" = no ] || unable "a process was killed in an allocation of its own, as is documented"
-    [ "$arrived" = yes ] || unable "the shortage never came: nothing failed, and the limit was not met"
+    if [ "$own" = yes ]; then
+        unable "a process was killed in an allocation of its own, as is documented"
+    elif [ "$arrived" = no ]; then
+        unable "the shortage never came: nothing failed, and the limit was not met"
+    fi
     say "PASS on $(uname -r)"
     exit 0
 }
@@ -278,7 +290,7 @@ dm_gone() { dmsetup remove --retry "$dm.$1"; }
 
 # dm_table NAME TABLE [--noflush]: it gets another table.
 dm_table() {
-    dmsetup reload "$dm.$1" --table "$2"
+    dmsetup reload "$dm.$1" --table "$2" || unable "the device mapper takes no other table for $1"
     # shellcheck disable=SC2086 # no word, or one
     dmsetup suspend --nolockfs ${3-} "$dm.$1"
     dmsetup resume "$dm.$1"
@@ -363,18 +375,15 @@ gauge() {
 }
 cleanup() {
     trap - EXIT
+    # To its end, and in silence: whoever read this may be gone.
+    trap '' HUP INT PIPE TERM
+    exec >/dev/null
     for one in $bystanders; do kill -9 "${one#*:}" 2>/dev/null; done
-    dm_gone other_device
-    dm_gone device
-    dm_gone pool
-    dm_gone pool-tdata
-    dm_gone pool-tmeta
-    echo "$timeout_before" >/sys/module/dm_thin_pool/parameters/no_space_timeout
-    if [ -z "${DISK-}" ]; then losetup -d "$DISK_"; fi
+    eval "$undo"
     rm -rf "$work"
 }
 trap cleanup EXIT
-trap 'exit 77' INT TERM
+trap 'exit 77' HUP INT PIPE TERM
 
 modprobe -q dm_thin_pool || [ -d /sys/module/dm_thin_pool ] || unable 'no module dm_thin_pool'
 need dmesg timeout cmp dmsetup blkdiscard losetup
@@ -384,6 +393,7 @@ DISK_=${DISK-}
 if [ -z "$DISK_" ]; then
     truncate -s 1G "$work/disk"
     DISK_=$(losetup -f --show "$work/disk") || unable "no loop device"
+    later 'losetup -d "$DISK_"'
 fi
 attach_pool() {
     sectors=$(blockdev --getsz "/dev/mapper/$dm.pool-tdata")
@@ -394,10 +404,14 @@ detach_pool() {
 }
 modprobe -q dm-thin-pool
 timeout_before=$(cat /sys/module/dm_thin_pool/parameters/no_space_timeout)
+later "echo $timeout_before >/sys/module/dm_thin_pool/parameters/no_space_timeout"
 echo 12 >/sys/module/dm_thin_pool/parameters/no_space_timeout
+later 'dm_gone pool-tmeta'
 dm pool-tmeta "0 2048 linear $DISK_ 0" || unable "no linear device"
 dd if=/dev/zero of="/dev/mapper/$dm.pool-tmeta" bs=4096 count=1 conv=fsync 2>/dev/null
+later 'dm_gone pool-tdata'
 dm pool-tdata "0 49152 linear $DISK_ 8192" || unable "no linear device"
+later 'dm_gone pool'
 attach_pool || unable "a thin pool cannot be made"
 DEVICE="/dev/mapper/$dm.device"
 attach_device() {
@@ -408,6 +422,7 @@ detach_device() {
     :
 }
 dmsetup message "$dm.pool" 0 "create_thin 1" || unable "no thin device"
+later 'dm_gone device'
 attach_device || unable "a thin device cannot be made"
 OTHER_DEVICE="/dev/mapper/$dm.other_device"
 attach_other_device() {
@@ -418,6 +433,7 @@ detach_other_device() {
     :
 }
 dmsetup message "$dm.pool" 0 "create_thin 2" || unable "no thin device"
+later 'dm_gone other_device'
 attach_other_device || unable "a thin device cannot be made"
 busy neighbour '' 0 "$OTHER_DEVICE" 1048576 524288 65536 dsync
 bystander outsider ''
@@ -430,9 +446,9 @@ thin_others pool 65536 3145728
 write fill provoke "$DEVICE" direct, 0 8388608 65536 2 1048576 '' ''
 verify read_short "$DEVICE" 0 12582912 "$DISK_"
 step relieve
-dm_table pool-tdata "0 98304 linear $DISK_ 8192"
+dm_table pool-tdata "0 98304 linear $DISK_ 8192" || unable "it cannot be relieved"
 # Writes that wait in the pool's queue are what it is given space for.
-dm_table pool "0 98304 thin-pool /dev/mapper/$dm.pool-tmeta /dev/mapper/$dm.pool-tdata 128 0" --noflush
+dm_table pool "0 98304 thin-pool /dev/mapper/$dm.pool-tmeta /dev/mapper/$dm.pool-tdata 128 0" --noflush || unable "it cannot be relieved"
 thin_serves pool
 write again recover "$DEVICE" direct, 8388608 1048576 65536 3 0 '' ''
 verify read_relieved "$DEVICE" 0 12582912 "$DISK_"

@@ -25,10 +25,12 @@
 # says why it cannot tell (77).
 # DISK=/dev/vdX names a disk to be overwritten; without it a sparse file of 1G stands for one.
 # shellcheck disable=SC2317 # functions are called by the trap, and by names in variables
+# shellcheck disable=SC2016 # what is undone later
 set -u
 export LC_ALL=C
 [ "$(id -u)" = 0 ] || { echo "CANNOT TELL: this needs root"; exit 77; }
-work=$(mktemp -d) groups=/sys/fs/cgroup/reproduce.$$
+work=$(mktemp -d) || { echo "CANNOT TELL: no temporary directory"; exit 77; }
+groups=/sys/fs/cgroup/reproduce.$$
 limit=240 number=0 arrived=no own=no bystanders='' current=
 spared=no goes_on=no resolves=no
 : >"$work/synced"
@@ -37,6 +39,13 @@ say() { printf '%s\n' "$*"; }
 
 # This cannot be run, or was not shown, here: neither PASS nor FAIL.
 unable() { say "CANNOT TELL: $*"; exit 77; }
+
+# later COMMAND: cleanup runs it, before those that were noted earlier.
+undo=
+later() {
+    undo="$1
+$undo"
+}
 
 # deviates CLAUSE TEXT: the kernel does not do what it should.
 deviates() { say "  $1: $2"; printf '%s: %s\n' "$1" "$2" >>"$work/deviations"; }
@@ -267,8 +276,11 @@ finish() {
         say FAIL
         exit 1
     fi
-    [ "$own" = no ] || unable "a process was killed in an allocation of its own, as is documented"
-    [ "$arrived" = yes ] || unable "the shortage never came: nothing failed, and the limit was not met"
+    if [ "$own" = yes ]; then
+        unable "a process was killed in an allocation of its own, as is documented"
+    elif [ "$arrived" = no ]; then
+        unable "the shortage never came: nothing failed, and the limit was not met"
+    fi
     say "PASS on $(uname -r)"
     exit 0
 }
@@ -282,7 +294,7 @@ dm_gone() { dmsetup remove --retry "$dm.$1"; }
 
 # dm_table NAME TABLE [--noflush]: it gets another table.
 dm_table() {
-    dmsetup reload "$dm.$1" --table "$2"
+    dmsetup reload "$dm.$1" --table "$2" || unable "the device mapper takes no other table for $1"
     # shellcheck disable=SC2086 # no word, or one
     dmsetup suspend --nolockfs ${3-} "$dm.$1"
     dmsetup resume "$dm.$1"
@@ -333,16 +345,15 @@ gauge() {
 }
 cleanup() {
     trap - EXIT
+    # To its end, and in silence: whoever read this may be gone.
+    trap '' HUP INT PIPE TERM
+    exec >/dev/null
     for one in $bystanders; do kill -9 "${one#*:}" 2>/dev/null; done
-    dm_gone device
-    dm_gone pool
-    dm_gone pool-tdata
-    dm_gone pool-tmeta
-    if [ -z "${DISK-}" ]; then losetup -d "$DISK_"; fi
+    eval "$undo"
     rm -rf "$work"
 }
 trap cleanup EXIT
-trap 'exit 77' INT TERM
+trap 'exit 77' HUP INT PIPE TERM
 
 modprobe -q dm_thin_pool || [ -d /sys/module/dm_thin_pool ] || unable 'no module dm_thin_pool'
 need dmesg timeout cmp dmsetup blkdiscard losetup
@@ -352,6 +363,7 @@ DISK_=${DISK-}
 if [ -z "$DISK_" ]; then
     truncate -s 1G "$work/disk"
     DISK_=$(losetup -f --show "$work/disk") || unable "no loop device"
+    later 'losetup -d "$DISK_"'
 fi
 attach_pool() {
     sectors=$(blockdev --getsz "/dev/mapper/$dm.pool-tdata")
@@ -361,9 +373,12 @@ detach_pool() {
     dm_gone pool
 }
 modprobe -q dm-thin-pool
+later 'dm_gone pool-tmeta'
 dm pool-tmeta "0 2048 linear $DISK_ 0" || unable "no linear device"
 dd if=/dev/zero of="/dev/mapper/$dm.pool-tmeta" bs=4096 count=1 conv=fsync 2>/dev/null
+later 'dm_gone pool-tdata'
 dm pool-tdata "0 49152 linear $DISK_ 8192" || unable "no linear device"
+later 'dm_gone pool'
 attach_pool || unable "a thin pool cannot be made"
 DEVICE="/dev/mapper/$dm.device"
 attach_device() {
@@ -375,6 +390,7 @@ detach_device() {
     detach_pool
 }
 dmsetup message "$dm.pool" 0 "create_thin 1" || unable "no thin device"
+later 'dm_gone device'
 attach_device || unable "a thin device cannot be made"
 bystander outsider ''
 
@@ -387,10 +403,10 @@ write fill provoke "$DEVICE" direct, 0 8388608 65536 2 1048576 '' ''
 verify read_short "$DEVICE" 0 12582912 "$DISK_"
 write overwrite overwrite "$DEVICE" direct, 0 1048576 65536 3 0 '' ''
 step relieve
-thin_other pool
+thin_other pool || unable "it cannot be relieved"
 # The pool commits once a second: so long after the last time, it does at the next change.
 sleep 2
-blkdiscard "/dev/mapper/$dm.others"
+blkdiscard "/dev/mapper/$dm.others" || unable "it cannot be relieved"
 dm_gone others
 thin_serves pool
 verify read_relieved "$DEVICE" 0 12582912 "$DISK_"

@@ -19,10 +19,12 @@
 # Run it as root in a throwaway virtual machine. It ends with PASS (exit status 0), FAIL (1), or
 # says why it cannot tell (77).
 # shellcheck disable=SC2317 # functions are called by the trap, and by names in variables
+# shellcheck disable=SC2016 # what is undone later
 set -u
 export LC_ALL=C
 [ "$(id -u)" = 0 ] || { echo "CANNOT TELL: this needs root"; exit 77; }
-work=$(mktemp -d) groups=/sys/fs/cgroup/reproduce.$$
+work=$(mktemp -d) || { echo "CANNOT TELL: no temporary directory"; exit 77; }
+groups=/sys/fs/cgroup/reproduce.$$
 limit=240 number=0 arrived=no own=no bystanders='' current=
 spared=no goes_on=no resolves=no
 : >"$work/synced"
@@ -31,6 +33,13 @@ say() { printf '%s\n' "$*"; }
 
 # This cannot be run, or was not shown, here: neither PASS nor FAIL.
 unable() { say "CANNOT TELL: $*"; exit 77; }
+
+# later COMMAND: cleanup runs it, before those that were noted earlier.
+undo=
+later() {
+    undo="$1
+$undo"
+}
 
 # deviates CLAUSE TEXT: the kernel does not do what it should.
 deviates() { say "  $1: $2"; printf '%s: %s\n' "$1" "$2" >>"$work/deviations"; }
@@ -261,8 +270,11 @@ finish() {
         say FAIL
         exit 1
     fi
-    [ "$own" = no ] || unable "a process was killed in an allocation of its own, as is documented"
-    [ "$arrived" = yes ] || unable "the shortage never came: nothing failed, and the limit was not met"
+    if [ "$own" = yes ]; then
+        unable "a process was killed in an allocation of its own, as is documented"
+    elif [ "$arrived" = no ]; then
+        unable "the shortage never came: nothing failed, and the limit was not met"
+    fi
     say "PASS on $(uname -r)"
     exit 0
 }
@@ -273,13 +285,15 @@ gauge() {
 }
 cleanup() {
     trap - EXIT
+    # To its end, and in silence: whoever read this may be gone.
+    trap '' HUP INT PIPE TERM
+    exec >/dev/null
     for one in $bystanders; do kill -9 "${one#*:}" 2>/dev/null; done
-    echo 1 >"/sys/block/zram$zram/reset"
-    echo "$zram" >/sys/class/zram-control/hot_remove
+    eval "$undo"
     rm -rf "$work"
 }
 trap cleanup EXIT
-trap 'exit 77' INT TERM
+trap 'exit 77' HUP INT PIPE TERM
 
 modprobe -q zram || [ -d /sys/module/zram ] || unable 'no module zram'
 need dmesg timeout cmp
@@ -287,6 +301,8 @@ need dmesg timeout cmp
 # -- the rig
 modprobe -q zram num_devices=0
 zram=$(cat /sys/class/zram-control/hot_add) || unable "no zram device"
+later 'echo "$zram" >/sys/class/zram-control/hot_remove'
+later 'echo 1 >"/sys/block/zram$zram/reset"'
 DEVICE=/dev/zram$zram
 echo 12582912 >"/sys/block/zram$zram/disksize"
 bystander outsider ''
@@ -304,7 +320,7 @@ write overwrite_again overwrite "$DEVICE" '' 0 2097152 65536 4 0 '' ''
 write across overwrite "$DEVICE" direct, 2097152 2097152 4096 5 0 '' ''
 verify read_over "$DEVICE" 0 12582912
 step relieve
-echo 0 >"/sys/block/zram$zram/mem_limit"
+echo 0 >"/sys/block/zram$zram/mem_limit" || unable "it cannot be relieved"
 verify read_relieved "$DEVICE" 0 12582912
 write again recover "$DEVICE" '' 8388608 1048576 65536 6 0 '' ''
 verify read_again "$DEVICE" 0 12582912
