@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,6 +42,11 @@ KNOWN = """\
   link: none
   review_by: 2099-01-01
 """
+
+
+# What runs in the background of a script is started with SIGINT ignored, and all that it starts inherits
+# that: no Ctrl-C of a test would arrive.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class User:
