@@ -277,7 +277,7 @@ class _Ledger:
                 pending = []
         died = _died(taken.seen.submitter)
         for one, order, by in acks:
-            offset, _ = one.region(step)
+            offset, length = one.region(step)
             ack = Ack(
                 order=order,
                 generation=step.generation,
@@ -285,7 +285,7 @@ class _Ledger:
                 by=by,
                 told=died or order in told,
             )
-            self._store(_whole(offset, offset + one.op.result), ack)
+            self._store(_whole(offset, offset + min(one.op.result, length)), ack)
         if died:
             self._order += 1
             for block in _touched(step.offset, step.offset + step.length):

@@ -13,15 +13,18 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 from conformance.model import (
+    AnyStep,
     Arm,
     ArmSeen,
     Calls,
     Command,
     Ended,
+    Extent,
     FileLayer,
     Files,
     Metadata,
     Observation,
+    Op,
     RangeOp,
     Run,
     StepSeen,
@@ -92,8 +95,28 @@ def _unanswered_arm(arm: Arm, seen: ArmSeen) -> Iterator[str]:
         yield f"{of}{len(taken)} steps were seen of {len(asked)}, and nobody said why"
     if any(step.problem for step in seen.steps[:-1]):
         yield f"{of}steps were taken after one that the rig could not do"
+    for step, answer in zip(arm.steps, seen.steps, strict=False):
+        if _beyond(step, answer):
+            yield f"{of}step {step.name} tells of bytes that it was not asked for"
     if seen.torn_down is None and seen.lost is None:
         yield f"{of}no tear-down was seen"
+
+
+def _beyond(step: AnyStep, seen: StepSeen) -> bool:
+    """Whether a step tells of bytes outside of its region. Each block that is told of is looked at: a guest
+    must not choose how many there are.
+    """
+    told: Iterable[Op | Extent] = ()
+    if isinstance(step, Verify):
+        told = seen.extents
+    elif isinstance(step, Write | RangeOp) and seen.submitter is not None:
+        told = (op for op in seen.submitter.ops if op.placed)
+    else:
+        return False
+    end = step.offset + step.length
+    return any(
+        one.length < 0 or one.offset < step.offset or one.offset + one.length > end for one in told
+    )
 
 
 def _cut_short(seen: ArmSeen) -> bool:

@@ -329,12 +329,13 @@ def test_a_command_that_wrote_over_acknowledged_blocks_ends_their_judgement() ->
 def test_an_error_beyond_the_end_of_the_device_is_no_shortage() -> None:
     """ENOSPC there is right, and so is any errno: nobody is judged by it."""
     beyond = [*stored(0, 6), wrote(15, 2, EIO), synced()]
-    verdict = filled(beyond, "222222", submit=DIRECT).verdict
+    verdict = filled(beyond, "222222", submit=DIRECT, end=17).verdict
     assert (verdict.status, told(verdict)) == (Status.PASS, set())
 
 
 def test_an_error_at_the_end_of_the_device_does_not_show_that_the_shortage_arrived() -> None:
-    tale = filled([*stored(0, 6), wrote(15, 2, ENOSPC), synced()], "222222", submit=DIRECT)
+    refused = [*stored(0, 6), wrote(15, 2, ENOSPC), synced()]
+    tale = filled(refused, "222222", submit=DIRECT, end=17)
     reading = tale.observation.arms[0].steps[2].watch.reading
     plenty = reading.model_copy(update={"used": 0, "hits": 0})
     acts = tuple(

@@ -17,11 +17,21 @@ from conformance.machine.protocol import (
     GuestPanicked,
     WireGarbage,
 )
-from conformance.model import Blocked, Lost, Status, TornDown, Verdict
+from conformance.model import (
+    BLOCK,
+    Blocked,
+    Extent,
+    Lost,
+    Op,
+    Role,
+    Status,
+    TornDown,
+    Verdict,
+)
 from conformance.oracle import judge
 from conformance.runner import Facts, run_variant
 from conformance.session import open_library
-from tests.support.builders import Story, story
+from tests.support.builders import Act, Story, calls, story
 from tests.support.liars import Liar, LiarsMachine, LosingGuest, on_step, telling
 from tests.support.model_guest import ModelGuest
 
@@ -107,6 +117,49 @@ def test_nor_with_one_that_the_rig_could_not_do(tmp_path: Path) -> None:
     machine = LiarsMachine(Liar(name="unread", variant=SCRIPT, guest=telling(unread)))
     verdict = run_variant(VARIANTS[SCRIPT], machine, facts=Facts(), workdir=tmp_path).verdict
     assert (verdict.status, findings(verdict)) == (Status.BROKEN, [])
+
+
+# -- what nobody asked for ------------------------------------------------------------------------
+
+
+NOT_ASKED = "arm main: step {} tells of bytes that it was not asked for"
+HUGE = 1 << 60
+"""More bytes than could be looked at one by one."""
+
+
+def lying(tale: Story, name: str, **told: Any) -> Verdict:
+    """The verdict where a step tells of this in place of what it did."""
+    act = tale.act(name)
+    if "ops" in told:
+        told = {"submitter": act.seen["submitter"].model_copy(update=told)}
+    return tale.but(Act(step=act.step, seen={**act.seen, **told}, watch=act.watch)).verdict
+
+
+def outside(blocks: int) -> list[tuple[int, int]]:
+    """Offsets and lengths that are not within so many blocks."""
+    whole = blocks * BLOCK
+    return [(0, whole + 1), (1, whole), (-1, 1), (0, -1), (0, HUGE), (HUGE, BLOCK)]
+
+
+@pytest.mark.parametrize(("offset", "length"), outside(12))
+def test_a_write_outside_of_what_was_asked_for_is_no_answer(offset: int, length: int) -> None:
+    verdict = lying(story(), "fill", ops=(Op("write", offset, length, 2, length, 0, 1),))
+    assert (verdict.status, verdict.reasons) == (Status.BROKEN, (NOT_ASKED.format("fill"),))
+
+
+@pytest.mark.parametrize(("offset", "length"), outside(16))
+def test_a_reading_outside_of_what_was_asked_for_is_no_answer(offset: int, length: int) -> None:
+    verdict = lying(story(), "read_short", extents=(Extent(offset, length, "zero", None, None),))
+    assert (verdict.status, verdict.reasons) == (Status.BROKEN, (NOT_ASKED.format("read_short"),))
+
+
+def test_a_call_of_a_script_that_took_more_than_its_region_stored_no_more() -> None:
+    """It returns, however much it says."""
+    act = calls(
+        "fill", Role.PROVOKE, "open a; write a; fsync a", [0, HUGE, 0], first=0, generation=2
+    )
+    tale = story().but(act)
+    assert tale.verdict.status in (Status.FAIL, Status.BROKEN)
 
 
 # -- who was seen once, and what was left ---------------------------------------------------------

@@ -130,7 +130,7 @@ FOUND: dict[str, tuple[str, Edits, set[tuple[str, str, str]]]] = {
     "fallocate on a block device that does not have it changes a block": (
         ALLOCATE,
         {("read_old",): holds("zero", 64 << 10)},
-        {("must", "acknowledged_readable", "zeros")},
+        {("must", "acknowledged_readable", "zeros-once-stored")},
     ),
     "a discard that gives nothing back": (
         DISCARD,
@@ -166,7 +166,7 @@ FOUND: dict[str, tuple[str, Edits, set[tuple[str, str, str]]]] = {
     "what lies before the cut is lost": (
         CUT,
         {("read_cut", "read_beyond"): holds("zero", 64 << 10)},
-        {("must", "acknowledged_readable", "zeros")},
+        {("must", "acknowledged_readable", "zeros-once-stored")},
     ),
     "a write past the end told as a whole one": (
         END,
