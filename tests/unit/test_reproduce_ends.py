@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -195,9 +196,23 @@ def test_without_a_temporary_directory_nothing_is_done(bench: Bench) -> None:
 UNDO = """later 'echo undone && losetup "$work"'"""
 
 
-@pytest.mark.parametrize("signal", ["HUP", "INT", "PIPE", "TERM"])
-def test_a_signal_ends_it_and_the_rig_is_undone(bench: Bench, signal: str) -> None:
-    lines = (UNDO, "later 'kill -s TERM $$'", f"kill -s {signal} $$", "say on", "exit 5")
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """As from a terminal: who is started by nohup, or in the background of a script, has these ignored, and
+    a shell cannot trap what was ignored when it began.
+    """
+    before = {
+        number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGHUP, signal.SIGINT)
+    }
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("heard")
+@pytest.mark.parametrize("name", ["HUP", "INT", "PIPE", "TERM"])
+def test_a_signal_ends_it_and_the_rig_is_undone(bench: Bench, name: str) -> None:
+    lines = (UNDO, "later 'kill -s TERM $$'", f"kill -s {name} $$", "say on", "exit 5")
     ended = bench.run(rigged(SCRIPTS["loop_enospc"], *lines))
     assert (ended.status, ended.out, len(ended.called), bench.left) == (77, "", 1, [])
 

@@ -104,13 +104,13 @@ FAULTS = {
     "what was acknowledged on the origin is gone from the snapshot": (
         "thin_snapshot_breaks_sharing[device-direct-64K]",
         on_step(READS, partial(reads, "zero", SHARED_AT)),
-        {(Clause.ACKNOWLEDGED_READABLE, "zeros")},
+        {(Clause.ACKNOWLEDGED_READABLE, "zeros-once-stored")},
     ),
     "what the origin's writer wrote shows in the snapshot": (
         "thin_snapshot_breaks_sharing[device-direct-64K]",
         on_step(READS, partial(_holds, 2, OWN_AT)),
         {
-            (Clause.ACKNOWLEDGED_READABLE, "foreign"),
+            (Clause.ACKNOWLEDGED_READABLE, "foreign-once-stored"),
             (Clause.NO_FOREIGN_DATA, "never-submitted-generation"),
         },
     ),
