@@ -21,7 +21,7 @@ class Loss:
 
     kind: Kind
     lasting: bool  # not only while the shortage lasted
-    kept: bool  # a verification before had found it as it was acknowledged
+    kept: bool  # the first verification had found it as it was acknowledged
     target: str
     verify: int
     found: tuple[Found, ...]
@@ -58,7 +58,7 @@ def losses(scene: Scene, account: Account) -> tuple[Loss, ...]:
         if worst is not None:
             one, lasting = worst
             assert one.kind is not None
-            kept = any(earlier.kind is None and earlier.verify < one.verify for earlier in history)
+            kept = history[0].kind is None
             groups.setdefault((one.kind, lasting, kept), []).append(one)
     return tuple(
         Loss(

@@ -28,7 +28,6 @@ from conformance.oracle.text import (
     amount,
     errno_name,
     file_op_line,
-    merge,
     op_line,
     plural,
     printed_errno,
@@ -108,13 +107,14 @@ def _own_failures(act: Act, taken: Taken) -> tuple[Op, ...]:
 
 
 def _stored(act: Act, taken: Taken) -> bool:
-    """Whether all that a step wrote was found by the next verification, if there was one."""
-    written = merge(
-        (-(-op.offset // BLOCK), (op.offset + op.result) // BLOCK)
+    """Whether all whole blocks that a step wrote were found by the next verification, if there was one."""
+    written = {
+        block
         for op in taken.ops
-        if op.kind == "write" and op.result > 0
-    )
-    whole = BLOCK * sum(end - start for start, end in written)
+        if op.kind == "write"
+        for block in range(-(-op.offset // BLOCK), (op.offset + min(op.result, op.length)) // BLOCK)
+    }
+    whole = BLOCK * len(written)
     return all(a.stored.get(taken.index, whole) >= whole for a in act.accounts)
 
 

@@ -189,6 +189,15 @@ def test_an_error_of_a_step_before_told_late_is_not_this_step_s() -> None:
     assert told(left, late, read("read_relieved", "32222.")) == [
         ("sync-failed:EIO", "1 sync failed, the first: sync() = -1 EIO")
     ]
+    moved = over((2, 4), *stored(2, 4), synced(EIO), synced())
+    assert told(left, moved, read("read_relieved", "222222")) == [
+        ("sync-failed:EIO", "1 sync failed, the first: sync() = -1 EIO")
+    ]
+    half = wrote(0, 3)._replace(offset=BLOCK // 2, length=2 * BLOCK, result=2 * BLOCK)
+    refused = wrote(1, 2, ENOSPC)
+    parts = over((0, 3), half, refused, synced(EIO), synced())
+    failed = ("write-failed:ENOSPC", "1 write failed, the first: write(4096, 8192) = -1 ENOSPC")
+    assert told(left, parts, read("read_relieved", "232222")) == [failed]
     again = over((0, 2), *stored(0, 2), synced(EIO), synced(EIO))
     assert told(left, again) == [("sync-failed:EIO", "1 sync failed, the first: sync() = -1 EIO")]
 
