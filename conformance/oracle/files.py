@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import compress
 
 from conformance.model import (
     FileOp,
@@ -180,9 +181,8 @@ def _lasts(scene: Scene, taken: Taken, target: str) -> bool:
     """Whether what a verification finds is how it stays: after relief, and a mount if the case has one."""
     if taken.phase is not Phase.AFTER:
         return False
-    mounts = [
-        (place, isinstance(step, Mount))
-        for place, (step, phase) in enumerate(zip(scene.arm.steps, phases(scene.arm), strict=True))
-        if isinstance(step, Mount | Unmount) and step.target == target and phase is Phase.AFTER
-    ]
-    return not mounts or any(mounts_it and place < taken.index for place, mounts_it in mounts)
+    after = [phase is Phase.AFTER for phase in phases(scene.arm)]
+    steps = [*compress(scene.arm.steps, after)]
+    mine = [one for one in steps if isinstance(one, Mount | Unmount) and one.target == target]
+    tried = any(t.step in mine and isinstance(t.step, Mount) for t in scene.taken[: taken.index])
+    return tried or not mine

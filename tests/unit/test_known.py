@@ -83,6 +83,13 @@ def test_what_is_no_list_of_rows_is_refused(text: str) -> None:
         rows(text)
 
 
+def test_a_row_is_itself_wherever_it_stands_and_however_it_is_explained() -> None:
+    said = ("loop_full", "request=1M", "acknowledged_readable", "zeros", "<7.4", ">=6.12.117")
+    assert rows()[0].identity == said
+    other = ROW.replace(">= 6.12.117, < 7.4", "<7.4, >=6.12.117").replace("a short", "another")
+    assert rows(f"# moved\n{other}")[0].identity == said
+
+
 def test_an_empty_file_has_no_rows() -> None:
     assert rows("# nothing known\n") == ()
 

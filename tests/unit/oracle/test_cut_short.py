@@ -73,15 +73,14 @@ class ThirdGuest(FakeMachine):
 
 
 @pytest.mark.parametrize(
-    "machine",
-    [
-        ThirdGuest(GARBAGE, "fill"),
-        ThirdGuest(GONE, "fill"),
-        ThirdGuest(None, "", step="fill"),
-    ],
+    ("loss", "step"),
+    [(GARBAGE, ""), (GONE, ""), (None, "fill")],
     ids=["wire", "gone", "a step"],
 )
-def test_an_arm_that_the_rig_cut_short_is_not_compared(machine: ThirdGuest, tmp_path: Path) -> None:
+def test_an_arm_that_the_rig_cut_short_is_not_compared(
+    loss: GuestLost | None, step: str, tmp_path: Path
+) -> None:
+    machine = ThirdGuest(loss, "fill", step)
     verdict = run_variant(VARIANTS[EQUAL], machine, facts=Facts(), workdir=tmp_path).verdict
     assert (verdict.status, findings(verdict)) == (Status.BROKEN, [])
 

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from conformance.model import FileOp, Op
+from conformance.model import Ended, FileOp, InFlight, Op, Submitter
 from conformance.oracle import text
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
@@ -126,6 +126,19 @@ def test_a_shortage_is_counted_in_what_runs_short() -> None:
 )
 def test_an_operation_is_a_call(op: Op, line: str) -> None:
     assert text.op_line(op) == line
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (None, ""),
+        (InFlight("sync", 0, 0, 1), ": sync() had not returned"),
+        (InFlight("write", 8, 4, 1), ": write(8, 4) had not returned"),
+    ],
+)
+def test_who_was_in_a_call_says_in_which(call: InFlight | None, told: str) -> None:
+    submitter = Submitter(pid=1, cgroup="", ended=Ended(timed_out=True), in_flight=call)
+    assert text.unreturned(submitter) == told
 
 
 @pytest.mark.parametrize(("times", "line"), [(1, "fsync a = 0"), (2, "fsync a x2 = 0")])
