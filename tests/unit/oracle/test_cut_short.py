@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,19 +50,19 @@ def findings(verdict: Verdict) -> list[tuple[str, str]]:
 
 
 class ThirdGuest(FakeMachine):
-    """Its third guest, of the second arm, is lost, or cannot do a step."""
+    """Its third guest, of the second arm, is lost, or tells something else of ``fill``."""
 
-    def __init__(self, loss: GuestLost | None, at: str, step: str = "") -> None:
+    def __init__(
+        self, loss: GuestLost | None, at: str, lie: Callable[[dict[str, Any]], None] | None = None
+    ) -> None:
         super().__init__(self._handlers, kernel="model")
-        self._loss, self._at, self._step = loss, at, step
+        self._loss, self._at = loss, at
+        self._lie = None if lie is None else on_step(["fill"], lie)
         self._begun = self._made = 0
 
     def _handlers(self) -> Any:
         self._made += 1
-        unable = on_step(
-            [self._step], lambda seen: seen.update(problem="no memory", submitter=None)
-        )
-        return ModelGuest(lie=unable if self._step and self._made == 3 else None).handlers()
+        return ModelGuest(lie=self._lie if self._made == 3 else None).handlers()
 
     @contextmanager
     def guest(self, *, workdir: Path) -> Iterator[Guest]:
@@ -72,20 +72,34 @@ class ThirdGuest(FakeMachine):
             yield guest if loss is None else LosingGuest(guest, self._at, loss)
 
 
+def unable(seen: dict[str, Any]) -> None:
+    seen.update(problem="no memory", submitter=None)
+
+
+def without_error(seen: dict[str, Any]) -> None:
+    seen["submitter"]["ops"] = [op for op in seen["submitter"]["ops"] if op[4] >= 0]
+
+
 @pytest.mark.parametrize(
-    ("loss", "step"),
-    [(GARBAGE, ""), (GONE, ""), (None, "fill")],
+    ("loss", "lie"),
+    [(GARBAGE, None), (GONE, None), (None, unable)],
     ids=["wire", "gone", "a step"],
 )
 def test_an_arm_that_the_rig_cut_short_is_not_compared(
-    loss: GuestLost | None, step: str, tmp_path: Path
+    loss: GuestLost | None, lie: Any, tmp_path: Path
 ) -> None:
-    machine = ThirdGuest(loss, "fill", step)
+    machine = ThirdGuest(loss, "fill", lie)
     verdict = run_variant(VARIANTS[EQUAL], machine, facts=Facts(), workdir=tmp_path).verdict
     assert (verdict.status, findings(verdict)) == (Status.BROKEN, [])
 
 
-def test_an_arm_that_the_kernel_cut_short_is(tmp_path: Path) -> None:
+def test_an_arm_that_had_done_all_that_provokes_is(tmp_path: Path) -> None:
+    machine = ThirdGuest(GARBAGE, "read_short", without_error)
+    verdict = run_variant(VARIANTS[EQUAL], machine, facts=Facts(), workdir=tmp_path).verdict
+    assert "equivalent" in dict(findings(verdict))
+
+
+def test_an_arm_that_the_kernel_cut_short_is_too(tmp_path: Path) -> None:
     machine = ThirdGuest(GuestPanicked("Kernel panic"), "fill")
     verdict = run_variant(VARIANTS[EQUAL], machine, facts=Facts(), workdir=tmp_path).verdict
     assert "equivalent" in dict(findings(verdict))
@@ -144,6 +158,11 @@ def outside(blocks: int) -> list[tuple[int, int]]:
 def test_a_write_outside_of_what_was_asked_for_is_no_answer(offset: int, length: int) -> None:
     verdict = lying(story(), "fill", ops=(Op("write", offset, length, 2, length, 0, 1),))
     assert (verdict.status, verdict.reasons) == (Status.BROKEN, (NOT_ASKED.format("fill"),))
+
+
+def test_a_write_of_nothing_is_within_what_was_asked_for() -> None:
+    verdict = lying(story(), "fill", ops=(Op("write", 0, 0, 2, 0, 0, 1),))
+    assert NOT_ASKED.format("fill") not in verdict.reasons
 
 
 @pytest.mark.parametrize(("offset", "length"), outside(16))
