@@ -47,6 +47,7 @@ from conformance.oracle.scene import (
     Taken,
     failed_ops,
     program,
+    short_writes,
     windows,
 )
 from conformance.oracle.text import amount, merge, op_line, plural, signal_name
@@ -258,7 +259,7 @@ def _incomplete_write(step: Write, taken: Taken, scene: Scene) -> Iterator[str]:
     if submitter.ended.exit_code is None:
         yield "the submitter did not end, and nobody said why"
         return
-    if any(op.result < 0 for op in submitter.ops) or _short(submitter):
+    if any(op.result < 0 for op in submitter.ops) or short_writes(submitter.ops):
         return
     if step.submit in FIO and submitter.ended.exit_code != 0:
         # fio stops at the first error, which it may not have logged as an operation.
@@ -353,10 +354,6 @@ def _incomplete_range(step: RangeOp, seen: StepSeen) -> Iterator[str]:
         yield "no error was seen, and yet no sync at the end"
 
 
-def _short(submitter: Submitter) -> bool:
-    return any(op.kind == "write" and 0 <= op.result < op.length for op in submitter.ops)
-
-
 def _synced(submitter: Submitter) -> bool:
     kinds = [op.kind for op in submitter.ops if op.kind in ("write", "sync")]
     return bool(kinds) and kinds[-1] == "sync"
@@ -411,7 +408,7 @@ def _not_working(taken: Taken, scene: Scene) -> Iterator[str]:
     failed = failed_ops(taken, scene)
     if failed:
         yield op_line(failed[0])
-    if submitter is not None and not failed and _short(submitter):
+    if submitter is not None and not failed and short_writes(submitter.ops):
         yield "a write was short"
     bad = [op for op in taken.seen.file_ops if op.result < 0]
     if bad:

@@ -7,7 +7,7 @@ nothing here is cut to the shorter of two lists.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -131,8 +131,13 @@ class Scene:
 
     @property
     def rig_failed(self) -> bool:
-        """Whether the rig itself could not do something of the arm."""
-        return bool(self.seen.problem) or any(taken.seen.problem for taken in self.taken)
+        """Whether the rig itself could not do something of the arm, its tear-down with it."""
+        down = self.seen.torn_down
+        return (
+            bool(self.seen.problem)
+            or (down is not None and bool(down.problem))
+            or any(taken.seen.problem for taken in self.taken)
+        )
 
     @property
     def lost_by_kernel(self) -> bool:
@@ -325,6 +330,11 @@ def program(argv: tuple[str, ...]) -> str:
 def past_end(op: Op, size: int | None) -> bool:
     """Whether an operation reaches beyond the device: ENOSPC there is no shortage (NORMS)."""
     return size is not None and op.offset + op.length > size
+
+
+def short_writes(ops: Iterable[Op]) -> tuple[Op, ...]:
+    """The writes that took less than they were given, and had no error."""
+    return tuple(op for op in ops if op.kind == "write" and 0 <= op.result < op.length)
 
 
 def failed_ops(taken: Taken, scene: Scene) -> tuple[Op, ...]:

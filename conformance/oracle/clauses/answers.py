@@ -23,7 +23,15 @@ from conformance.model import (
 )
 from conformance.oracle.arrival import request_of
 from conformance.oracle.later import untold_before
-from conformance.oracle.scene import Phase, Scene, Taken, Window, failed_ops, windows
+from conformance.oracle.scene import (
+    Phase,
+    Scene,
+    Taken,
+    Window,
+    failed_ops,
+    short_writes,
+    windows,
+)
 from conformance.oracle.text import (
     amount,
     errno_name,
@@ -173,7 +181,6 @@ def answer_of(taken: Taken) -> str:
     if submitter is not None and (submitter.ended.timed_out or not submitter.ended.killable):
         return "blocked"
     results = [op.result for op in taken.ops] + [op.result for op in taken.seen.file_ops]
-    short = any(op.kind == "write" and op.result < op.length for op in taken.ops)
     # A tool's status, or a SIGBUS that the norm allows, is an answer too.
     failed = (
         submitter is not None
@@ -181,7 +188,7 @@ def answer_of(taken: Taken) -> str:
         and not submitter.killed_by_rig
         and bool(submitter.ended.exit_code or submitter.ended.signal)
     )
-    return "error" if short or failed or any(r < 0 for r in results) else "none"
+    return "error" if short_writes(taken.ops) or failed or any(r < 0 for r in results) else "none"
 
 
 def attributed(trial: Trial) -> Iterator[Finding]:

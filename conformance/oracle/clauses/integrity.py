@@ -175,7 +175,7 @@ def nothing_leaked(trial: Trial) -> Iterator[Finding]:
     """
     for act in trial.acts:
         down = act.scene.seen.torn_down
-        if down is None or down.problem or act.scene.rig_failed:
+        if down is None or act.scene.rig_failed:
             continue
         for kind in sorted({stable(name) for name in down.left}):
             names = [name for name in down.left if stable(name) == kind]

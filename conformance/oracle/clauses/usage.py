@@ -23,7 +23,15 @@ from conformance.oracle.answer import failed_commands
 from conformance.oracle.clauses.killing import death_level
 from conformance.oracle.later import excused, may_be_told_late
 from conformance.oracle.losses import UNSTORED, block_ranges
-from conformance.oracle.scene import SIGBUS, Phase, Scene, Taken, failed_ops, program
+from conformance.oracle.scene import (
+    SIGBUS,
+    Phase,
+    Scene,
+    Taken,
+    failed_ops,
+    program,
+    short_writes,
+)
 from conformance.oracle.text import (
     amount,
     errno_name,
@@ -83,7 +91,7 @@ def _overwritten(trial: Trial, act: Act, taken: Taken) -> Iterator[Finding]:
     for name, (first, *more) in sorted(failed.items()):
         text = f"{plural(1 + len(more), first.kind)} failed, the first: {op_line(first)}"
         yield found(name, text)
-    short = [op for op in _short(taken) if _had_space(act, taken, _meant(taken, op))]
+    short = [op for op in short_writes(taken.ops) if _had_space(act, taken, _meant(taken, op))]
     if short and not failed:  # an error that follows a short count says why
         yield found("write-short", op_line(short[0]))
     lost = [
@@ -116,11 +124,6 @@ def _stored(act: Act, taken: Taken) -> bool:
     }
     whole = BLOCK * len(written)
     return all(a.stored.get(taken.index, whole) >= whole for a in act.accounts)
-
-
-def _short(taken: Taken) -> tuple[Op, ...]:
-    """The writes that took less than they were given, and had no error."""
-    return tuple(op for op in taken.ops if op.kind == "write" and 0 <= op.result < op.length)
 
 
 def _meant(taken: Taken, op: Op) -> Ranges:
@@ -324,7 +327,7 @@ def _failures(act: Act, taken: Taken) -> Iterator[tuple[str, str]]:
             told.setdefault(
                 f"recover-{one.kind}-failed:{errno_name(one.result)}", file_op_line(one)
             )
-    for op in _short(taken):
+    for op in short_writes(taken.ops):
         told.setdefault("recover-write-short", op_line(op))
     if isinstance(taken.step, Run):
         told.update(_command_failure(act.scene, taken, taken.step))
