@@ -11,6 +11,7 @@ import asyncio
 import json
 import platform
 import shutil
+import signal
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ from conformance.task import Slot, run_case
 
 VM = "vm"
 """The resource that a worker has which can run guests."""
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+_GRACE = 30
+"""Seconds that the nannies get to end their workers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +109,25 @@ def tags() -> dict[str, float]:
     return found
 
 
-def serve(address: str, *, slots: int) -> None:
-    """Be so many workers of the scheduler at ``address``, until it ends or this process is told to."""
-    asyncio.run(_serve(address, slots))
+def serve(address: str, *, slots: int) -> bool:
+    """Be so many workers of the scheduler at ``address``, until it ends (False) or SIGINT or SIGTERM
+    comes (True). A second signal ends this process at once, and the workers with it.
+
+    Raises OSError if the scheduler cannot be reached.
+    """
+    try:
+        return asyncio.run(_serve(address, slots))
+    except RuntimeError as error:
+        if isinstance(error.__cause__, OSError):  # Dask's "Nanny failed to start"
+            raise error.__cause__ from None
+        raise
 
 
-async def _serve(address: str, slots: int) -> None:
+async def _serve(address: str, slots: int) -> bool:
+    told = asyncio.Event()
+    for number in _ENDING:
+        # An exception that a handler raises would strike amid whatever a nanny is about.
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
     nannies = [
         Nanny(
             address,
@@ -124,9 +141,20 @@ async def _serve(address: str, slots: int) -> None:
         )
         for _ in range(slots)
     ]
-    async with asyncio.TaskGroup() as group:
-        for nanny in nannies:
-            group.create_task(_live(nanny))
+    lives = asyncio.gather(*map(_live, nannies))
+    ending = asyncio.ensure_future(told.wait())
+    await asyncio.wait([lives, ending], return_when=asyncio.FIRST_COMPLETED)
+    if not told.is_set():
+        ending.cancel()
+        await lives
+        return False
+    for number in (*_ENDING, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
+    # Whatever Dask or Python waits for when they end: a worker dies with its nanny.
+    signal.alarm(_GRACE)
+    # One that had not got ready fails in both.
+    await asyncio.gather(lives, *(nanny.close() for nanny in nannies), return_exceptions=True)
+    return True
 
 
 async def _live(nanny: Nanny) -> None:

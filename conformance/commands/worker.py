@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from conformance.commands.common import examples
-from conformance.exits import Refused
+from conformance.exits import INTERRUPTED, Refused
 from conformance.scheduler import slots_from
 
 
@@ -27,5 +27,4 @@ def worker(*, address: str, slots: str) -> int:
         from conformance.cluster.worker import serve  # noqa: PLC0415 - an optional extra
     except ImportError as error:
         raise Refused(f"{error}: pip install -r requirements-dask.lock") from error
-    serve(address, slots=count)
-    return 0
+    return INTERRUPTED if serve(address, slots=count) else 0

@@ -48,6 +48,8 @@ def cluster(env: Mapping[str, str], workers: Sequence[Mapping[str, str]]) -> Ite
     try:
         yield Cluster(address=address, scheduler=running[0], workers=tuple(running[1:]))
     finally:
-        for process in reversed(running):
-            process.terminate()  # not its group: what tidies up after it is in there, too
-            process.wait(_LIMIT)
+        for some in (running[1:], running[:1]):  # what is lent to the scheduler before it
+            for process in some:
+                process.terminate()  # not its group: what tidies up after it is in there, too
+            for process in some:
+                process.wait(_LIMIT)
