@@ -141,8 +141,8 @@ async def _serve(address: str, slots: int) -> bool:
         )
         for _ in range(slots)
     ]
-    lives = asyncio.gather(*map(_live, nannies))
-    ending = asyncio.ensure_future(told.wait())
+    lives: asyncio.Future[Any] = asyncio.gather(*map(_live, nannies))
+    ending: asyncio.Future[Any] = asyncio.ensure_future(told.wait())
     await asyncio.wait([lives, ending], return_when=asyncio.FIRST_COMPLETED)
     if not told.is_set():
         ending.cancel()

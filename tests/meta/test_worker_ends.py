@@ -65,7 +65,7 @@ Start = Callable[..., Worker]
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start Python with these words, of which ADDRESS stands for a scheduler's; when its worker is up."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
-    running = []
+    running: list[subprocess.Popen[bytes]] = []
 
     def begin(*words: str) -> Worker:
         said = tmp_path / "said"
@@ -80,7 +80,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         running.append(nanny)
         # Sent as it is: this module has no business in the nanny.
         status = lambda dask_worker: dask_worker.status.name  # noqa: E731
-        with Client(at.address) as client:
+        with Client(at.address) as client:  # type: ignore[no-untyped-call] # as Dask has it
             deadline = time.monotonic() + LIMIT
             # A worker that is lost before its nanny has it is not replaced.
             while set(client.run(status, nanny=True).values()) != {"running"}:
