@@ -6,7 +6,7 @@ import mmap
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from agent import kernel
 from agent.basics import Json, RigError, one_line, poll_until, read_text
@@ -23,6 +23,8 @@ _FREED_LIMIT = 10.0
 _SLACK = 8 << 20
 _NEAR = 1 << 20
 _ROUNDS = 32
+_STEADY = 4
+"""Looks at what is available, a pause apart, that have to agree."""
 _MAP_LOCKED = 0x2000
 """MAP_LOCKED of linux/mman.h: all of it is there when mmap(2) is back, and stays."""
 _VICTIM = "1000"
@@ -158,12 +160,7 @@ def _live(leave: int, ready: mmap.mmap, lasts: float, tally: Tally, words: LastW
         meminfo = Meminfo()
         # Whoever is to give memory back must not need any for it.
         kernel.mlockall(kernel.MCL_CURRENT)
-        # What counts as available moves with the page cache: come down to it in steps.
-        for _ in range(_ROUNDS):
-            excess = (_available() - leave) * 3 // 4 // mmap.PAGESIZE * mmap.PAGESIZE
-            if excess <= _NEAR:
-                break
-            taken.append(mmap.mmap(-1, excess, flags=flags))
+        come_down(leave, _available, lambda size: taken.append(mmap.mmap(-1, size, flags=flags)))
         ready[0] = 1
         if lasts:
             # Slabs and pages in use count as available by half, so that nothing is seldom told.
@@ -176,6 +173,25 @@ def _live(leave: int, ready: mmap.mmap, lasts: float, tally: Tally, words: LastW
         words.complain(one_line(f"{type(error).__name__}: {error}"))
     finally:
         os._exit(1)
+
+
+def come_down(
+    leave: int, available: Callable[[], int], take: Callable[[int], None], *, pause: float = PAUSE
+) -> None:
+    """Take memory, in pieces of so many bytes, until ``leave`` bytes are available and stay so."""
+    steady = 0
+    for _ in range(_ROUNDS):
+        # What counts as available moves with the page cache: in steps.
+        excess = (available() - leave) * 3 // 4 // mmap.PAGESIZE * mmap.PAGESIZE
+        if excess > _NEAR:
+            take(excess)
+            steady = 0
+        elif steady == _STEADY:
+            return
+        else:
+            # And it grows again while kswapd works at what the last piece woke it for.
+            time.sleep(pause)
+            steady += 1
 
 
 def _sit_out(meminfo: Meminfo, lasts: float, least: int) -> None:
