@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -250,8 +251,10 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-class _Ended(BaseException):
-    """The main process told this worker to end."""
+class _Ended(KeyboardInterrupt):
+    """The main process told this worker to end. Of this kind, as asyncio keeps any other to itself that
+    comes amid a callback.
+    """
 
 
 def _serve(setup: Setup, folder: Path, pipe: Connection) -> None:
@@ -280,6 +283,9 @@ def _serve(setup: Setup, folder: Path, pipe: Connection) -> None:
 
 def _die_with_parent() -> None:
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
+    if parent is None:
+        return
+    parent.join()
+    while True:  # as ``_end`` does, and why
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1.0)

@@ -144,14 +144,14 @@ async def _serve(address: str, slots: int) -> bool:
     lives: asyncio.Future[Any] = asyncio.gather(*map(_live, nannies))
     ending: asyncio.Future[Any] = asyncio.ensure_future(told.wait())
     await asyncio.wait([lives, ending], return_when=asyncio.FIRST_COMPLETED)
-    if not told.is_set():
-        ending.cancel()
-        await lives
-        return False
     for number in (*_ENDING, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     # Whatever Dask or Python waits for when they end: a worker dies with its nanny.
     signal.alarm(_GRACE)
+    if not told.is_set():
+        ending.cancel()
+        await lives
+        return False
     # One that had not got ready fails in both.
     await asyncio.gather(lives, *(nanny.close() for nanny in nannies), return_exceptions=True)
     return True

@@ -192,9 +192,13 @@ class Cache:
         parent.mkdir(parents=True, exist_ok=True)
         work = parent / secrets.token_hex(8)
         alive = work.with_suffix(".alive")
-        handle = os.open(alive, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
+        while True:
+            handle = os.open(alive, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
             fcntl.flock(handle, fcntl.LOCK_EX)
+            if os.fstat(handle).st_nlink:
+                break
+            os.close(handle)  # somebody took it for one that was left, before it was locked
+        try:
             work.mkdir()
             yield work
         finally:

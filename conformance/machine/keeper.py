@@ -41,6 +41,7 @@ def kept(words: Sequence[str]) -> list[str]:
 def main(parent: int, words: Sequence[str]) -> int:
     """Do it; the exit status."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who inherits it ignored is told of no child
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:

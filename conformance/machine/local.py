@@ -162,7 +162,8 @@ class LocalGuest:
         except TimeoutError as error:
             raise LaunchFailed(f"the agent did not greet within {_START_LIMIT:.0f} s") from error
         except (EOFError, OSError, wire.WireError) as error:
-            said = self._process.stderr.read().decode("utf-8", "replace").strip()  # type: ignore[union-attr] # a pipe
+            self._process.terminate()  # an agent that lives may hold the pipe open for ever
+            said = self._process.communicate()[1].decode("utf-8", "replace").strip()
             last = said.splitlines()[-1] if said else str(error)
             raise LaunchFailed(f"the agent did not come up: {last}", output=said) from error
         if not isinstance(message, wire.Warm):

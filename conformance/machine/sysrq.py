@@ -18,7 +18,7 @@ from qemu.qmp import QMPClient, QMPError
 LIMIT = 20.0
 """Seconds that ``collect`` takes at most."""
 
-_QUIET = 0.5  # seconds without output after which the kernel has said its piece
+_QUIET = 1.5  # seconds without output after which the kernel has said its piece
 _EACH = 6.0  # seconds for one SysRq request
 _KEPT = 16384  # characters of each that are evidence; the console's file has all of it
 _MOST = 4 << 20  # bytes of output that are read

@@ -57,6 +57,25 @@ def start(cache: Cache, log: Path, how: str) -> subprocess.Popen[str]:
     )
 
 
+def test_a_directory_that_is_taken_for_one_that_was_left_is_made_anew(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, before = fcntl.flock, []
+
+    def late(handle: int, how: int) -> None:
+        """Somebody clears up between the file's coming and its lock."""
+        if not before:
+            (alive,) = (cache.root / "tmp").glob("*.alive")
+            before.append(alive.unlink())
+        lock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with cache.scratch() as work:
+        assert work.is_dir()
+        assert work.with_suffix(".alive").exists()
+    assert leftovers(cache) == []
+
+
 def leftovers(cache: Cache) -> list[str]:
     return sorted(path.name for path in (cache.root / "tmp").glob("*"))
 

@@ -115,8 +115,8 @@ def test_clones_have_the_time_and_their_own_randomness(
 ) -> None:
     drawn = set()
     for _ in range(3):
+        before = time.time()
         with machine.guest(workdir=tmp_path) as guest:
-            before = time.time()
             clock = guest.call("clock", {}, limit=limit)
             assert isinstance(clock, float)
             assert before - 2 < clock < time.time() + 2

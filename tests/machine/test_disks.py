@@ -136,6 +136,7 @@ def test_who_may_not_mount_has_a_tmpfs_in_a_user_namespace(how: str) -> None:
             stderr=subprocess.PIPE,
             text=True,
         )
+        stack.enter_context(helper)
         stack.callback(helper.kill)
         theirs.close()
         _, files, _, _ = socket.recv_fds(ours, 64, 1)

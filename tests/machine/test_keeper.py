@@ -98,6 +98,15 @@ def test_a_command_writes_to_a_pipe_that_nobody_reads_as_it_always_does() -> Non
     assert done.stderr == b""
 
 
+def test_who_starts_it_may_ignore_the_end_of_children() -> None:
+    words = kept(["sh", "-c", "exit 3"])
+    ignoring = (
+        f"import os, signal; signal.signal(17, signal.SIG_IGN); os.execv({words[0]!r}, {words})"
+    )
+    done = subprocess.run([sys.executable, "-c", ignoring], check=False, timeout=LIMIT)
+    assert done.returncode == 3
+
+
 def test_what_a_command_leaves_running_ends_with_it(started: list[Started]) -> None:
     started.append(Started(kept(["sh", "-c", f"{FAMILY} read x; exit 4"]), 2))
     started[0].go_on()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -64,8 +65,14 @@ class User:
         # Both ends, so that neither side's open waits for the other's, and nothing ends the stream.
         self._listening = os.open(self.fifo, os.O_RDWR | os.O_NONBLOCK)
         self._heard = b""
+        self._started: list[subprocess.Popen[str]] = []
 
     def close(self) -> None:
+        for process in self._started:
+            if process.returncode is None:  # a test failed before it waited
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.communicate(timeout=LIMIT)
         os.close(self._listening)
 
     def has(self, *ids: str, text: str = CASE) -> None:
@@ -105,7 +112,7 @@ class User:
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """The same, in a process group of its own, to be interrupted."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*self.conformance, "run", "-k", "fake_", *self.shared(), *words],
             cwd=ROOT,
             env=self.env,
@@ -114,6 +121,8 @@ class User:
             text=True,
             start_new_session=True,
         )
+        self._started.append(process)
+        return process
 
     def pytest(self, *words: str, k: str = "fake_") -> subprocess.CompletedProcess[str]:
         """``pytest`` as the launcher installs it."""

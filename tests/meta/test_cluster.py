@@ -71,8 +71,11 @@ def test_the_scheduler_dies_amid_a_run(user: User, machines: Cluster) -> None:
     process = user.start("--engine", f"dask://{machines.address}")
     machine = int(user.hears())
     machines.scheduler.kill()
-    _, err = process.communicate(timeout=LIMIT)
-    os.kill(machine, signal.SIGKILL)  # what runs comes to its end there, and the workers with it
+    try:
+        _, err = process.communicate(timeout=LIMIT)
+    finally:
+        # What runs comes to its end there, and the workers with it.
+        os.kill(machine, signal.SIGKILL)
     for worker in machines.workers:
         worker.wait(LIMIT)
     assert process.returncode == BROKEN, err

@@ -276,11 +276,12 @@ def test_interrupted(user: User, number: signal.Signals) -> None:
 def test_interrupted_while_a_kernel_is_prepared(user: User, number: signal.Signals) -> None:
     user.has("fake_a_passes")
     run = user.start("--kernel", "slow")
-    tool = int(user.hears())
+    tool = os.pidfd_open(int(user.hears()))
     (os.killpg if number == signal.SIGINT else os.kill)(run.pid, number)
     _, err = run.communicate(timeout=LIMIT)
     assert run.returncode == INTERRUPTED, err
-    assert is_dead(tool)
+    assert select.select([tool], [], [], LIMIT)[0]
+    os.close(tool)
     assert err.splitlines()[-1] == "conform: interrupted before the first case; nothing was run"
     assert "Traceback" not in err
     assert not user.out.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -57,6 +58,13 @@ class Worker:
             assert time.monotonic() < deadline, self.said.read_text()
             time.sleep(0.02)
 
+    def says_nothing_of_its_own(self) -> bool:
+        """Dask may: that a worker's heartbeat was cut off, with a traceback."""
+        said = self.said.read_text()
+        return not any(
+            word in said for word in ("conform:", "cluster/worker.py", "KeyboardInterrupt")
+        )
+
 
 Start = Callable[..., Worker]
 
@@ -95,7 +103,19 @@ def start(tmp_path: Path) -> Iterator[Start]:
             nanny.wait(LIMIT)
 
 
-CONFORM = ("-m", "conformance", "worker", "ADDRESS", "-n", "1")
+# The command, which is not to come to its last resort here however slow a worker's start is.
+CONFORM = (
+    "-c",
+    """
+import sys
+from conformance import cli
+from conformance.cluster import worker
+
+worker._GRACE = 3600
+sys.exit(cli.main(["worker", sys.argv[1], "-n", "1"]))
+""",
+    "ADDRESS",
+)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -105,9 +125,7 @@ def test_it_ends_when_it_is_told_to(start: Start, number: signal.Signals) -> Non
     worker.nanny.send_signal(number)
     assert worker.nanny.wait(LIMIT) == INTERRUPTED
     assert not child.is_running()
-    said = worker.said.read_text()
-    assert "Traceback" not in said
-    assert "nothing was run" not in said
+    assert worker.says_nothing_of_its_own()
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.4])
@@ -118,25 +136,27 @@ def test_it_ends_while_a_lost_worker_is_replaced(start: Start, delay: float) -> 
     time.sleep(delay)
     worker.nanny.send_signal(signal.SIGTERM)
     assert worker.nanny.wait(LIMIT) == INTERRUPTED
-    assert "Traceback" not in worker.said.read_text()
+    assert worker.says_nothing_of_its_own()
 
 
 def test_what_does_not_end_is_ended(start: Start) -> None:
     worker = start("-c", STUCK, "ADDRESS")
-    child = worker.child()
+    child = os.pidfd_open(worker.child().pid)
     worker.nanny.send_signal(signal.SIGTERM)
     assert worker.nanny.wait(LIMIT) == -signal.SIGALRM
-    child.wait(LIMIT)
+    assert select.select([child], [], [], LIMIT)[0]
+    os.close(child)
 
 
 def test_a_second_signal_ends_it_at_once(start: Start) -> None:
     worker = start("-c", STUCK.replace("_GRACE = 1", "_GRACE = 3600"), "ADDRESS")
-    child = worker.child()
+    child = os.pidfd_open(worker.child().pid)
     worker.nanny.send_signal(signal.SIGINT)
     worker.until_said("is to close")
     worker.nanny.send_signal(signal.SIGINT)
     assert worker.nanny.wait(LIMIT) == -signal.SIGINT
-    child.wait(LIMIT)
+    assert select.select([child], [], [], LIMIT)[0]
+    os.close(child)
 
 
 def test_a_scheduler_that_is_not_there_is_told_in_a_line() -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import socket
+import json
+import os
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from distributed import Client
 
 ROOT = Path(__file__).parents[2]
 _LIMIT = 120.0
@@ -25,31 +31,67 @@ class Cluster:
 
 @contextmanager
 def cluster(env: Mapping[str, str], workers: Sequence[Mapping[str, str]]) -> Iterator[Cluster]:
-    """A scheduler, and a worker for each of ``workers``: what its environment has besides ``env``."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    commands = [
-        [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port",
-         address.rpartition(":")[2], "--no-dashboard"],
-        *[[sys.executable, "-P", "-m", "conformance", "worker", f"tcp://{address}", "-n", "1"]]
-        * len(workers),
-    ]  # fmt: skip
-    running = [
-        subprocess.Popen(
-            command,
+    """A scheduler, and a worker for each of ``workers``: what its environment has besides ``env``.
+
+    All of them have come up.
+    """
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(*words: str, **more: str) -> None:
+        process = subprocess.Popen(
+            [sys.executable, *words],
             cwd=ROOT,
             env={**env, **more},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        for command, more in zip(commands, [{}, *workers], strict=True)
-    ]
+        running.append(process)
+
     try:
-        yield Cluster(address=address, scheduler=running[0], workers=tuple(running[1:]))
+        with tempfile.TemporaryDirectory() as folder:
+            told = Path(folder) / "scheduler.json"
+            start(
+                "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0",
+                "--no-dashboard", "--scheduler-file", str(told),
+            )  # fmt: skip
+            address = _address(told)
+        for more in workers:
+            start("-P", "-m", "conformance", "worker", address, "-n", "1", **more)
+        with Client(address) as client:  # type: ignore[no-untyped-call] # as Dask has it
+            if workers:
+                client.wait_for_workers(len(workers), timeout=_LIMIT)
+        yield Cluster(
+            address=address.partition("://")[2],
+            scheduler=running[0],
+            workers=tuple(running[1:]),
+        )
     finally:
-        for some in (running[1:], running[:1]):  # what is lent to the scheduler before it
-            for process in some:
-                process.terminate()  # not its group: what tidies up after it is in there, too
-            for process in some:
-                process.wait(_LIMIT)
+        # What is lent to the scheduler before it.
+        late = [*_ended(running[1:]), *_ended(running[:1])]
+    assert late == [], "these did not end when they were told to"
+
+
+def _address(told: Path) -> str:
+    """What the scheduler says of itself, once it does: the file is not written at once."""
+    deadline = time.monotonic() + _LIMIT
+    while True:
+        with suppress(OSError, ValueError):
+            return str(json.loads(told.read_text())["address"])
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _ended(processes: Sequence[subprocess.Popen[bytes]]) -> list[object]:
+    """End them; the commands of those that had to be killed."""
+    late: list[object] = []
+    for process in processes:
+        process.terminate()  # not its group: what tidies up after it is in there, too
+    for process in processes:
+        try:
+            process.wait(_LIMIT)
+        except subprocess.TimeoutExpired:
+            late.append(process.args)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return late

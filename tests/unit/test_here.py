@@ -183,6 +183,22 @@ def test_who_was_asked_for_no_rig_spoils_nothing(machine: LocalMachine, tmp_path
     assert spoilt(machine, tmp_path) == ""
 
 
+def test_an_agent_that_sends_noise_and_lives_is_ended(tmp_path: Path) -> None:
+    (tmp_path / "agent").mkdir()
+    (tmp_path / "agent" / "here.py").write_text(
+        "import socket, sys, time\n"
+        "socket.socket(fileno=int(sys.argv[1])).sendall(b'noise\\n')\n"
+        "time.sleep(600)\n"
+    )
+    made = LocalMachine(memory_mib=1024, cpus=2, left=lambda: "", agent=tmp_path / "agent")
+    with (
+        closing(made),
+        pytest.raises(LaunchFailed, match="the agent did not come up"),
+        made.guest(workdir=tmp_path / "one"),
+    ):
+        pass
+
+
 def test_an_agent_that_ends_is_gone(machine: LocalMachine, tmp_path: Path) -> None:
     with machine.guest(workdir=tmp_path) as guest:
         os.kill(guest.pid, signal.SIGKILL)  # type: ignore[attr-defined] # a LocalGuest

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from agent.basics import poll_until
 
 from conformance import tsv
 from conformance.known import parse_known
@@ -272,5 +273,5 @@ def test_the_load_is_there_within_and_gone_after() -> None:
 
     with load(2):
         # Each becomes another program three times, and has no words in between.
-        assert any(list(busy().values()) == [19, 19] for _ in range(100_000))
+        assert poll_until(lambda: list(busy().values()) == [19, 19], 60)
     assert not busy()

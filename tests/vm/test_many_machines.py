@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -129,16 +130,16 @@ def at_work(running: Cluster, record: Path) -> tuple[psutil.Process, psutil.Proc
 
 def guest_of(machine: psutil.Process) -> tuple[psutil.Process, psutil.Process] | None:
     """(worker, guest) if ``machine`` is a guest. The worker is stopped first: what it has, it keeps."""
-    try:
-        if not machine.name().startswith("qemu-system"):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        # And not one that is asked for its version.
+        if not (machine.name().startswith("qemu-system") and "-incoming" in machine.cmdline()):
             return None
         worker = machine.parent()
         if worker is None:
             return None
         worker.send_signal(signal.SIGSTOP)
-        if machine.is_running() and machine.status() != psutil.STATUS_ZOMBIE:
-            return worker, machine
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if machine.is_running() and machine.status() != psutil.STATUS_ZOMBIE:
+                return worker, machine
         worker.send_signal(signal.SIGCONT)
-    except psutil.NoSuchProcess:
-        pass
     return None
