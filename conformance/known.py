@@ -22,6 +22,7 @@ JUDGED = (Status.PASS, Status.FAIL)
 MAX_LENGTH = 1 << 20
 """Characters of a file of rows."""
 _BOUND = re.compile(r"(>=|<=|>|<|==)\s*(\d+(?:\.\d+)*)")
+_OR = re.compile(r"\s+or\s+")
 
 
 class KnownError(ValueError):
@@ -35,7 +36,9 @@ class Known(Value):
     variant: dict[str, str | tuple[str, ...]] = Field(
         default={}, description="only where these values hold; a list means any of it"
     )
-    kernel: str = Field(description='a range of releases: ">= 6.1, < 6.12.50"')
+    kernel: str = Field(
+        description='a range of releases, or several: ">= 6.1, < 6.12.50 or >= 6.13, < 6.15"'
+    )
     clause: Clause
     signature: str = Field(min_length=1, description="of the finding; may be a glob")
     reason: str = Field(min_length=1, description="why the kernel does this")
@@ -50,7 +53,11 @@ class Known(Value):
     def identity(self) -> tuple[str, ...]:
         """What makes it this row and no other, wherever it stands and however it is explained."""
         values = (f"{axis}={','.join(sorted(_any(held)))}" for axis, held in self.variant.items())
-        bounds = sorted("".join(part.split()) for part in self.kernel.split(","))
+        ranges = (
+            ",".join(sorted("".join(part.split()) for part in one.split(",")))
+            for one in _OR.split(self.kernel)
+        )
+        bounds = " or ".join(sorted(ranges)).split(",")
         return (self.case, ";".join(sorted(values)), self.clause.value, self.signature, *bounds)
 
     def covers(self, verdict: Verdict) -> bool:
@@ -138,15 +145,25 @@ def _column(item: yaml.Node, name: str) -> int:
     return int(item.start_mark.column) + 1
 
 
-def parse_range(text: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """The bounds of a range of releases; all must hold. Raises ValueError if it says nothing."""
-    bounds = []
-    for part in text.split(","):
-        match = _BOUND.fullmatch(part.strip())
-        if match is None:
-            raise ValueError(f"not a range of releases: {text!r} (such as '>= 6.1, < 6.12')")
-        bounds.append((match[1], _numbers(match[2])))
-    return tuple(bounds)
+_Bound = tuple[str, tuple[int, ...]]
+
+
+def parse_range(text: str) -> tuple[tuple[_Bound, ...], ...]:
+    """Ranges of releases, of which one must hold, by their bounds, which all must.
+
+    A mend that stable series took before a later mainline release had it needs two. Raises ValueError if
+    the text says nothing.
+    """
+    ranges = []
+    for one in _OR.split(text):
+        bounds = []
+        for part in one.split(","):
+            match = _BOUND.fullmatch(part.strip())
+            if match is None:
+                raise ValueError(f"not a range of releases: {text!r} (such as '>= 6.1, < 6.12')")
+            bounds.append((match[1], _numbers(match[2])))
+        ranges.append(tuple(bounds))
+    return tuple(ranges)
 
 
 def in_range(release: str, text: str) -> bool:
@@ -156,7 +173,7 @@ def in_range(release: str, text: str) -> bool:
     """
     leading = re.match(r"\d+(?:\.\d+)*", release)
     have = _numbers(leading[0]) if leading else ()
-    return all(_holds(have, sign, bound) for sign, bound in parse_range(text))
+    return any(all(_holds(have, *bound) for bound in bounds) for bounds in parse_range(text))
 
 
 def _numbers(text: str) -> tuple[int, ...]:

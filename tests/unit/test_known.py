@@ -176,13 +176,16 @@ def test_the_place_is_that_of_the_key(old: str, new: str, key: str) -> None:
         ("6.1-rc3-amd64", ">= 6.1.1", False),
         ("6.1.0-56-cloud-amd64", "== 6.1", True),
         ("6.1.1-amd64", "<= 6.1", False),
+        ("6.12.26-amd64", ">= 6.12.25, < 6.13 or >= 6.15", True),
+        ("6.14.2-amd64", ">= 6.12.25, < 6.13 or >= 6.15", False),
+        ("7.3-rc7-amd64", ">= 6.12.25, < 6.13 or >= 6.15", True),
     ],
 )
 def test_a_release_lies_in_a_range_by_its_numbers(release: str, text: str, inside: bool) -> None:
     assert in_range(release, text) is inside
 
 
-@pytest.mark.parametrize("text", ["", "6.12", ">= six", ">= 6.1 < 6.2", "~ 6.1"])
+@pytest.mark.parametrize("text", ["", "6.12", ">= six", ">= 6.1 < 6.2", "~ 6.1", ">= 6.1 or", "or"])
 def test_a_range_that_says_nothing_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="not a range"):
         parse_range(text)
