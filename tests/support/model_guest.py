@@ -339,9 +339,9 @@ class ModelGuest:
         return {}
 
     def _range(self, step: RangeOp) -> Submitter:
-        """Discards and holes give space back, zeroes take it; a device has no fallocate(0)."""
+        """Discards and holes give space back, zeroes take it; a loop device has no more of fallocate(2)."""
         begin, result = self._tick(), 0
-        if step.op is RangeKind.ALLOCATE:
+        if step.op in (RangeKind.ALLOCATE, RangeKind.WRITE_ZEROES):
             result = -errno.EOPNOTSUPP
         elif step.op in TAKES_SPACE_AWAY:
             for block in range(step.offset // BLOCK, (step.offset + step.length) // BLOCK):

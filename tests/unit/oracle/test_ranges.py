@@ -22,7 +22,7 @@ VARIANTS = {v.id: v for v in load_library([ROOT / "cases"], ROOT / "fixtures").v
 ZERO = "loop_enospc_zeroing[zeroout]"
 ZERO_RANGE = "loop_enospc_zeroing[zero_range]"
 PUNCH = "loop_enospc_zeroing[punch_hole]"
-ALLOCATE = "loop_enospc_zeroing[allocate]"
+NEWER = "loop_enospc_zeroing[write_zeroes]"
 DISCARD = "loop_enospc_discard[discard-off]"
 CUT = "loop_enospc_truncated_backing[direct-off]"
 END = "loop_enospc_end_of_device[direct]"
@@ -127,8 +127,8 @@ FOUND: dict[str, tuple[str, Edits, set[tuple[str, str, str]]]] = {
         {("op_old",): result(-errno.ENOSPC), ("read_old",): lambda _: None},
         {("must", "overwrite_in_place", "zeroout-failed:ENOSPC")},
     ),
-    "fallocate on a block device that does not have it changes a block": (
-        ALLOCATE,
+    "a mode of fallocate that the block device does not have changes a block": (
+        NEWER,
         {("read_old",): holds("zero", 64 << 10)},
         {("must", "acknowledged_readable", "zeros-once-stored")},
     ),
