@@ -189,11 +189,26 @@ def test_memory_is_taken_until_what_is_left_stays_so() -> None:
     def available() -> int:
         return (100 << 20) - sum(taken) + (8 << 20 if next(looks) > 5 else 0)
 
-    memory.come_down(16 << 20, available, taken.append, pause=0)
+    memory.come_to(16 << 20, available, take=taken.append, give=taken.pop, pause=0)
     assert (16 << 20) <= (108 << 20) - sum(taken) < (18 << 20)
 
     # One that keeps giving is given up, and the gauge that is read then tells.
-    memory.come_down(16 << 20, lambda: 100 << 20, taken.append, pause=0)
+    memory.come_to(16 << 20, lambda: 100 << 20, take=taken.append, give=taken.pop, pause=0)
+
+
+def test_memory_is_given_back_where_more_is_gone_than_was_taken() -> None:
+    taken: list[int] = []
+    looks = iter(range(100))
+
+    def available() -> int:
+        """Pages that were dropped are read again a moment later: 12 MiB."""
+        return (100 << 20) - sum(taken) - (12 << 20 if next(looks) > 5 else 0)
+
+    memory.come_to(16 << 20, available, take=taken.append, give=taken.pop, pause=0)
+    assert (12 << 20) <= (88 << 20) - sum(taken) < (18 << 20)
+
+    # Where nothing was taken there is nothing to give.
+    memory.come_to(16 << 20, lambda: 0, take=taken.append, give=taken.pop, pause=0)
 
 
 def test_who_has_the_memory_may_be_killed_and_is_ended_with_the_rig() -> None:

@@ -22,6 +22,7 @@ _START_LIMIT = 60.0
 _FREED_LIMIT = 10.0
 _SLACK = 8 << 20
 _NEAR = 1 << 20
+_FAR = 4 << 20
 _ROUNDS = 32
 _STEADY = 4
 """Looks at what is available, a pause apart, that have to agree."""
@@ -160,7 +161,12 @@ def _live(leave: int, ready: mmap.mmap, lasts: float, tally: Tally, words: LastW
         meminfo = Meminfo()
         # Whoever is to give memory back must not need any for it.
         kernel.mlockall(kernel.MCL_CURRENT)
-        come_down(leave, _available, lambda size: taken.append(mmap.mmap(-1, size, flags=flags)))
+        come_to(
+            leave,
+            _available,
+            take=lambda size: taken.append(mmap.mmap(-1, size, flags=flags)),
+            give=lambda: taken.pop().close(),
+        )
         ready[0] = 1
         if lasts:
             # Slabs and pages in use count as available by half, so that nothing is seldom told.
@@ -175,21 +181,34 @@ def _live(leave: int, ready: mmap.mmap, lasts: float, tally: Tally, words: LastW
         os._exit(1)
 
 
-def come_down(
-    leave: int, available: Callable[[], int], take: Callable[[int], None], *, pause: float = PAUSE
+def come_to(
+    leave: int,
+    available: Callable[[], int],
+    *,
+    take: Callable[[int], None],
+    give: Callable[[], None],
+    pause: float = PAUSE,
 ) -> None:
-    """Take memory, in pieces of so many bytes, until ``leave`` bytes are available and stay so."""
-    steady = 0
+    """Take memory, in pieces of so many bytes, until ``leave`` bytes are available and stay so.
+
+    ``give`` gives the last piece back.
+    """
+    steady = pieces = 0
     for _ in range(_ROUNDS):
+        over = available() - leave
         # What counts as available moves with the page cache: in steps.
-        excess = (available() - leave) * 3 // 4 // mmap.PAGESIZE * mmap.PAGESIZE
+        excess = over * 3 // 4 // mmap.PAGESIZE * mmap.PAGESIZE
         if excess > _NEAR:
             take(excess)
-            steady = 0
+            steady, pieces = 0, pieces + 1
+        elif over < -_FAR and pieces:
+            give()
+            steady, pieces = 0, pieces - 1
         elif steady == _STEADY:
             return
         else:
-            # And it grows again while kswapd works at what the last piece woke it for.
+            # It grows while kswapd works at what the last piece woke it for, and shrinks when pages that
+            # were dropped are read again.
             time.sleep(pause)
             steady += 1
 
