@@ -37,8 +37,12 @@
 # Judged: error_surfaced, limit_enforced, no_oom_kill, submitter_survives, bystanders_unharmed,
 # acknowledged_readable, overwrite_in_place, bounded, reusable, kernel_sound.
 # Not judged by this script: no_foreign_data, nothing_leaked.
-# FAIL was seen on 5.10.0-46-cloud-amd64, 6.1.0-57-cloud-amd64, 6.12.117+deb13-cloud-amd64,
-# 7.2.13+deb14-cloud-amd64, 7.3-cloud-amd64, 7.3.4+deb13-cloud-amd64.
+# The contrary of overwrite_in_place is documented: md(4), RECOVERY: a device with a write error
+# is disabled at once
+# The contrary of reusable is documented: md(4), RECOVERY; BAD BLOCK LIST: a write to a known bad
+# block may be ignored
+# FAIL was seen on 5.10.0-46-cloud-amd64, 6.1.0-57-cloud-amd64, 6.12.118+deb13-cloud-amd64,
+# 7.2.13+deb14-cloud-amd64, 7.3.4+deb13-cloud-amd64, 7.3-cloud-amd64.
 #
 # Run it as root in a throwaway virtual machine. It ends with PASS (exit status 0), FAIL (1), or
 # says why it cannot tell (77).
@@ -499,5 +503,6 @@ thin_serves pool
 again reattach_first device
 verify read_relieved "$DEVICE" 0 6291456 "$DISK_" "$DISK_" "$THIRD" "$THIRD_IMAGE"
 write again recover "$DEVICE" direct, 2097152 1048576 65536 4 0 '' ''
+write refused_again recover "$DEVICE" direct, 0 4194304 65536 6 1048576 '' ''
 verify read_again "$DEVICE" 0 6291456 "$DISK_" "$DISK_" "$THIRD" "$THIRD_IMAGE"
 finish

@@ -1,5 +1,5 @@
 #!/bin/sh
-# raid_all_short[raid5-1.2-last]
+# raid_all_short[raid5-1.2-first]
 # A write to an array that has too few legs with space fails with an error, and the array serves
 # on
 #
@@ -37,8 +37,12 @@
 # Judged: error_surfaced, limit_enforced, no_oom_kill, submitter_survives, bystanders_unharmed,
 # acknowledged_readable, overwrite_in_place, bounded, reusable, kernel_sound.
 # Not judged by this script: no_foreign_data, nothing_leaked.
-# FAIL was seen on 5.10.0-46-cloud-amd64, 6.1.0-57-cloud-amd64, 6.12.117+deb13-cloud-amd64,
-# 7.2.13+deb14-cloud-amd64, 7.3-cloud-amd64, 7.3.4+deb13-cloud-amd64.
+# The contrary of overwrite_in_place is documented: md(4), RECOVERY: a device with a write error
+# is disabled at once
+# The contrary of reusable is documented: md(4), RECOVERY; BAD BLOCK LIST: a write to a known bad
+# block may be ignored
+# FAIL was seen on 5.10.0-46-cloud-amd64, 6.1.0-57-cloud-amd64, 6.12.118+deb13-cloud-amd64,
+# 7.2.13+deb14-cloud-amd64, 7.3.4+deb13-cloud-amd64, 7.3-cloud-amd64.
 #
 # Run it as root in a throwaway virtual machine. It ends with PASS (exit status 0), FAIL (1), or
 # says why it cannot tell (77).
@@ -496,8 +500,9 @@ dm_table pool-tdata "0 262144 linear $DISK_ 8192" || unable "it cannot be reliev
 # Writes that wait in the pool's queue are what it is given space for.
 dm_table pool "0 262144 thin-pool /dev/mapper/$dm.pool-tmeta /dev/mapper/$dm.pool-tdata 128 0 1 error_if_no_space" --noflush || unable "it cannot be relieved"
 thin_serves pool
+again reattach_first device
 verify read_relieved "$DEVICE" 0 6291456 "$DISK_" "$DISK_" "$THIRD" "$THIRD_IMAGE"
 write again recover "$DEVICE" direct, 2097152 1048576 65536 4 0 '' ''
-again reattach device
-verify read_reattached "$DEVICE" 0 6291456 "$DISK_" "$DISK_" "$THIRD" "$THIRD_IMAGE"
+write refused_again recover "$DEVICE" direct, 0 4194304 65536 6 1048576 '' ''
+verify read_again "$DEVICE" 0 6291456 "$DISK_" "$DISK_" "$THIRD" "$THIRD_IMAGE"
 finish
