@@ -91,7 +91,7 @@ CLAUSE_LEVEL = {Clause.ERRNO_PRECISE: Level.SHOULD}
 
 CLAUSE_CLAIMS: dict[Clause, tuple[str, ...]] = {
     Clause.ERROR_SURFACED: ("S1", "S7", "S8", "S9"),
-    Clause.ERRNO_PRECISE: ("S2", "S3"),
+    Clause.ERRNO_PRECISE: ("S2", "S3", "S9"),
     Clause.LIMIT_ENFORCED: ("S3", "S2"),
     Clause.NO_OOM_KILL: ("S1", "S2", "S6", "S8", "S9"),
     Clause.SUBMITTER_SURVIVES: ("S12", "S1", "S6", "S8"),

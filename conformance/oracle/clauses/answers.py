@@ -59,7 +59,7 @@ IN_SHORTAGE: Final = frozenset({Role.PROVOKE, Role.OVERWRITE, Role.REUSE})
 
 
 def errno_precise(trial: Trial) -> Iterator[Finding]:
-    """The errno is one that the case names, where the path can carry it (NORMS, S2 S3; ``should``).
+    """The errno is one that the case names, where the path can carry it (NORMS, S2 S3 S9; ``should``).
 
     Writes beyond the end of the device are no shortage and are left out.
     """
