@@ -186,7 +186,7 @@ def come_to(
     available: Callable[[], int],
     *,
     take: Callable[[int], None],
-    give: Callable[[], None],
+    give: Callable[[], object],
     pause: float = PAUSE,
 ) -> None:
     """Take memory, in pieces of so many bytes, until ``leave`` bytes are available and stay so.
