@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from conformance.model import (
     Verdict,
 )
 from conformance.oracle import judge
+from conformance.oracle.scene import Scene
 from conformance.runner import Facts, run_variant
 from conformance.session import open_library
 from tests.support.builders import Act, Story, calls, story
@@ -232,3 +234,24 @@ def test_what_a_rig_that_failed_leaves_is_not_the_kernel_s(
 ) -> None:
     verdict = cut(story(), 7, last=last, torn_down=down, problem=problem)
     assert (verdict.status, findings(verdict)) == (Status.BROKEN, [])
+
+
+@pytest.mark.parametrize(
+    ("of_the_arm", "of_a_step", "of_the_end", "failed"),
+    [
+        ("", "", None, False),
+        ("", "", "", False),
+        ("", "", "dmsetup remove failed", True),
+        ("", "no such device", None, True),
+        ("no such device", "", None, True),
+    ],
+)
+def test_a_rig_has_failed_wherever_it_has(
+    of_the_arm: str, of_a_step: str, of_the_end: str | None, *, failed: bool
+) -> None:
+    down = None if of_the_end is None else SimpleNamespace(problem=of_the_end)
+    scene = SimpleNamespace(
+        seen=SimpleNamespace(problem=of_the_arm, torn_down=down),
+        taken=(SimpleNamespace(seen=SimpleNamespace(problem=of_a_step)),),
+    )
+    assert Scene.rig_failed.fget(scene) is failed  # type: ignore[attr-defined] # a property
